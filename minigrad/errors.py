@@ -1,0 +1,33 @@
+"""The errors of both packages: a small tree, each also a subclass of the built-in error that people expect."""
+
+
+class MinigradError(Exception):
+    """Base of every error that minigrad and autoencoders raise on purpose."""
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(MinigradError, TypeError):
+    """A dtype that an operation cannot take, or two that do not mix."""
+
+
+class DeviceError(MinigradError, RuntimeError):
+    """A device that is not there, or two devices in one operation."""
+
+
+class GraphError(MinigradError, RuntimeError):
+    """A use of the recorded graph that cannot give a right gradient."""
+
+
+class DataError(MinigradError, ValueError):
+    """A file or an array whose contents are not what was asked for."""
+
+
+class MissingDependencyError(MinigradError, ImportError):
+    """An optional package that is not installed."""
+
+
+class CheckError(MinigradError, AssertionError):
+    """A gradient check that failed."""
