@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import DataError, DTypeError, ShapeError
+
 Array = Any  # a NumPy or a CuPy array
 
 ROUNDS = 10
@@ -182,7 +184,7 @@ def integers(
     """
     span = high - low
     if not 0 < span <= 1 << 32 or not -(1 << 63) <= low <= high - 1 < 1 << 63:
-        raise ValueError(
+        raise DataError(
             f"integers(low={low}, high={high}): expected int64 bounds with low < high and high - low <= 2**32; "
             "for wider ranges combine words of random_bits"
         )
@@ -248,7 +250,7 @@ def blocks(kind: str, size: int, dtype: npt.DTypeLike = "float32") -> int:
         return blocks_needed(2 * size)
     if kind in ("uniform", "normal"):
         return blocks_needed(_words_per_float(dtype) * size)
-    raise ValueError(
+    raise DataError(
         f"blocks: unknown kind {kind!r}; expected 'random_bits', 'uniform', 'normal', 'integers' or 'permutation'"
     )
 
@@ -355,7 +357,7 @@ def _empty_floats(xp: Any, shape: int | Sequence[int], dtype: npt.DTypeLike) -> 
 def _words_per_float(dtype: npt.DTypeLike) -> int:
     name = np.dtype(dtype).name
     if name not in WORDS_PER_FLOAT:
-        raise TypeError(f"random numbers of dtype {name}: expected float16, float32 or float64; draw, then cast")
+        raise DTypeError(f"random numbers of dtype {name}: expected float16, float32 or float64; draw, then cast")
     return WORDS_PER_FLOAT[name]
 
 
@@ -363,5 +365,5 @@ def _size(shape: int | Sequence[int]) -> int:
     """The number of elements."""
     sizes = [operator.index(n) for n in (shape if isinstance(shape, Sequence) else [shape])]
     if any(n < 0 for n in sizes):
-        raise ValueError(f"random numbers of shape {shape}: expected sizes of 0 or more")
+        raise ShapeError(f"random numbers of shape {shape}: expected sizes of 0 or more")
     return math.prod(sizes)

@@ -1,0 +1,115 @@
+"""Gradients of recorded tensors: `Tensor.backward` and `grad`, both one `sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import tape
+from .errors import DTypeError, GraphError, ShapeError
+from .tape import Node
+from .tensor import Tensor, tensor
+
+
+def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
+    """Return the cotangent to start from: a tensor with create_graph, else a raw array."""
+    if output._node is None:
+        raise GraphError("this tensor does not require grad: nothing that made it does, or it was made under no_grad")
+    if gradient is None:
+        if output.size != 1:
+            raise ShapeError(
+                f"only a scalar has a gradient without a direction, got shape {output.shape}; "
+                "reduce it, or pass a gradient of that shape"
+            )
+        gradient = output.device.xp.ones(output.shape, output.dtype)
+        return Tensor._wrap(gradient, output.device, None) if create_graph else gradient
+    gradient = gradient if isinstance(gradient, Tensor) else tensor(gradient, output.dtype, output.device)
+    if gradient.shape != output.shape:
+        raise ShapeError(f"the gradient of an output of shape {output.shape} must have that shape, got {gradient.shape}")
+    if gradient.dtype != output.dtype:
+        raise DTypeError(f"the gradient of a {output.dtype.name} output must be that, got {gradient.dtype.name}")
+    if gradient.device is not output.device:
+        raise GraphError(f"the gradient is on {gradient.device.name}, the output on {output.device.name}")
+    return gradient if create_graph else gradient._array
+
+
+def _as_gradient(node: Node, g: Any, create_graph: bool) -> Tensor:
+    """Wrap a finished cotangent as a tensor that shares its memory with nothing."""
+    if create_graph:
+        return g
+    array = node.device.xp.array(g, dtype=node.dtype, copy=True)
+    return Tensor._wrap(array, node.device, None)
+
+
+def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
+    """Accumulate gradients in the leaves below `output`: see `Tensor.backward`."""
+    with tape.enable_grad() if create_graph else tape.no_grad():
+        seed = _seed(output, gradient, create_graph)
+        assert output._node is not None
+        found = tape.sweep({output._node: seed}, None, retain_graph or create_graph, create_graph)
+        for leaf, g in found.items():
+            new = _as_gradient(leaf, g, create_graph)
+            leaf.grad = new if leaf.grad is None else leaf.grad + new
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the sum of `outputs` with respect to each of `inputs`; no `.grad` is touched.
+
+    Parameters
+    ----------
+    outputs, inputs : Tensor or sequence of Tensor
+        Inputs may be leaves or results of operations.
+    grad_outputs : tensor or sequence, optional
+        One cotangent for each output, of its shape; may be left out for scalars.
+    retain_graph : bool, optional
+        Keep the graph for another pass; by default the value of `create_graph`.
+    create_graph : bool
+        Record the pass, so that the gradients can be differentiated again.
+    allow_unused : bool
+        Return None for an input that the outputs do not depend on, instead of raising GraphError.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> x = mg.tensor(3.0, requires_grad=True)
+    >>> (dy,) = mg.autograd.grad(x ** 3, x, create_graph=True)
+    >>> mg.autograd.grad(dy, x)
+    (tensor(18.),)
+    """
+    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if len(given) == 1 and given[0] is None:
+        given *= len(outs)
+    if len(given) != len(outs):
+        raise ShapeError(f"grad got {len(outs)} outputs and {len(given)} grad_outputs")
+    for i, x in enumerate(ins):
+        if x._node is None:
+            raise GraphError(f"input {i} of grad does not require grad")
+    retain = create_graph if retain_graph is None else retain_graph
+    with tape.enable_grad() if create_graph else tape.no_grad():
+        cotangents: dict[Node, Any] = {}
+        for output, gradient in zip(outs, given, strict=True):
+            seed = _seed(output, gradient, create_graph)
+            assert output._node is not None
+            known = cotangents.get(output._node)
+            cotangents[output._node] = seed if known is None else known + seed
+        targets = {x._node for x in ins if x._node is not None}
+        found = tape.sweep(cotangents, targets, retain, create_graph)
+        result: list[Tensor | None] = []
+        for i, x in enumerate(ins):
+            assert x._node is not None
+            if x._node in found:
+                result.append(_as_gradient(x._node, found[x._node], create_graph))
+            elif allow_unused:
+                result.append(None)
+            else:
+                raise GraphError(f"the outputs do not depend on input {i}; pass allow_unused=True to get None for it")
+    return tuple(result)

@@ -1,0 +1,113 @@
+"""Reductions over `axis` (None: all, an int or a tuple), as in NumPy; the result is an array, also with no axis left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .registry import Domain, Samples, primitive
+
+REAL = Domain(-3.0, 3.0)
+
+
+def kept_shape(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return `shape` with 1 at every reduced axis."""
+    if axis is None:
+        return (1,) * len(shape)
+    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _keep(F: Any, g: Any, x: Any, axis: Any) -> Any:
+    """Give a reduced array back its reduced axes, with length 1, so that it broadcasts against x."""
+    shape = kept_shape(x.shape, axis)
+    return g if g.shape == shape else F.reshape(g, shape=shape)
+
+
+sum = primitive(
+    "sum",
+    forward=lambda xp, x, /, *, axis=None, keepdims=False, out=None: xp.sum(x, axis=axis, keepdims=keepdims, out=out),
+    vjps=[lambda F, g, y, x, axis, keepdims: F.broadcast_to(_keep(F, g, x, axis), shape=x.shape)],
+    samples=Samples("reduce", (REAL,)),
+    doc="Sum over axis.",
+)
+
+
+def _mean(F: Any, g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    count = x.size // y.size if y.size else 1
+    return F.broadcast_to(_keep(F, g, x, axis) / count, shape=x.shape)
+
+
+mean = primitive(
+    "mean",
+    forward=lambda xp, x, /, *, axis=None, keepdims=False, out=None: xp.mean(x, axis=axis, keepdims=keepdims, out=out),
+    vjps=[_mean],
+    samples=Samples("reduce_nonempty", (REAL,)),
+    doc="Mean over axis.",
+)
+
+
+def _extremum(F: Any, g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    chosen = F.equal(x, _keep(F, y, x, axis))
+    # the count is an integer: 70,000 ties overflow float16
+    share = _keep(F, g, x, axis) / F.sum(chosen, axis=axis, keepdims=True)
+    return chosen * share
+
+
+max = primitive(
+    "max",
+    forward=lambda xp, x, /, *, axis=None, keepdims=False, out=None: xp.max(x, axis=axis, keepdims=keepdims, out=out),
+    vjps=[_extremum],
+    saves="yx",
+    samples=Samples("reduce_nonempty", (REAL,), ties=True, analytic=False),
+    doc="Largest value over axis; ties split the gradient evenly.",
+)
+
+min = primitive(
+    "min",
+    forward=lambda xp, x, /, *, axis=None, keepdims=False, out=None: xp.min(x, axis=axis, keepdims=keepdims, out=out),
+    vjps=[_extremum],
+    saves="yx",
+    samples=Samples("reduce_nonempty", (REAL,), ties=True, analytic=False),
+    doc="Smallest value over axis; ties split the gradient evenly.",
+)
+
+
+def _logsumexp(xp: Any, x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    shift = xp.max(x, axis=axis, keepdims=True)
+    shift = xp.where(xp.isfinite(shift), shift, 0.0)  # -inf - -inf would be NaN
+    total = xp.sum(xp.exp(x - shift), axis=axis, keepdims=True)
+    # log 0 = -inf is the right value of an all -inf row, and not worth NumPy's warning
+    value = xp.where(total > 0, xp.log(xp.where(total > 0, total, 1.0)), -xp.inf) + shift
+    return value if keepdims else value.reshape(xp.sum(x, axis=axis).shape)
+
+
+def _softmax(F: Any, g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    y = _keep(F, y, x, axis)
+    return _keep(F, g, x, axis) * F.exp(x - F.where(F.isfinite(y), y, 0.0))
+
+
+logsumexp = primitive(
+    "logsumexp",
+    forward=_logsumexp,
+    vjps=[_softmax],
+    saves="yx",
+    samples=Samples("reduce_nonempty", (REAL,), analytic=False),
+    doc="log(sum(exp(x))) over axis, without overflow. A row of -inf gives -inf, with gradient 0.",
+)
+
+
+def _sum_to(xp: Any, x: Any, /, *, shape: tuple[int, ...]) -> Any:
+    extra = x.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
+    total = xp.sum(x, axis=axes, keepdims=True) if axes else x
+    return total.reshape(shape)
+
+
+sum_to = primitive(
+    "sum_to",
+    forward=_sum_to,
+    vjps=[lambda F, g, y, x, shape: F.broadcast_to(g, shape=x.shape)],
+    view=True,
+    samples=Samples("sum_to", (REAL,)),
+    doc="Sum over the axes that broadcasting added or stretched: the transpose of broadcast_to.",
+)

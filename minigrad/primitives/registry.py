@@ -1,0 +1,119 @@
+"""The table of primitives: what one row holds, and what a row must have to be accepted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .. import tape
+from ..errors import MinigradError
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Values that one array input is drawn from when a primitive is tested."""
+
+    low: float
+    high: float
+    kind: str = "real"  # "real", "bool" or "int"
+    avoid: tuple[float, ...] = ()  # kinks, kept at a distance when derivatives are compared
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A plain description of valid inputs; `minigrad.testing` turns it into hypothesis strategies."""
+
+    shapes: str
+    domains: tuple[Domain, ...]
+    ties: bool = False  # kinks where inputs are equal to each other
+    analytic: bool = True  # the forward is a complex-analytic function, so complex step is valid
+
+
+class Primitive:
+    """One operation: its forward, and one derivative rule per array input. Calling it applies it to tensors."""
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable,
+        vjps: Sequence[Callable | None] | Callable | None,
+        samples: Samples,
+        saves: str = "",
+        elementwise: bool = False,
+        keeps_dtype: bool = True,
+        view: bool = False,
+        doc: str = "",
+    ) -> None:
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+        metadata = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
+        self.metadata = [p.name for p in metadata]
+        self.defaults = {p.name: p.default for p in metadata if p.default is not p.empty}
+        self.name = name
+        self.forward = forward
+        self.arity = len(inputs)
+        self.variadic = bool(rest)
+        self.vjps = vjps
+        self.saves = saves
+        self.saves_result = "y" in saves
+        self.saved_inputs = tuple(n in saves for n in inputs)
+        self.saves_rest = bool(rest) and rest[0] in saves
+        self.elementwise = elementwise
+        self.keeps_dtype = keeps_dtype
+        self.view = view
+        self.samples = samples
+        self.__doc__ = doc
+        unknown = set(saves) - {"y", *inputs, *rest}
+        if unknown:
+            raise MinigradError(f"primitive {name!r} saves {sorted(unknown)}, which its forward does not take")
+        if not isinstance(samples, Samples):
+            raise MinigradError(f"primitive {name!r} has no samples: without them its derivatives cannot be tested")
+        if isinstance(vjps, Sequence) and len(vjps) != self.arity:
+            raise MinigradError(f"primitive {name!r} has {len(vjps)} derivative rules for {self.arity} array inputs")
+
+    def rule(self, position: int) -> Callable | None:
+        """Return the derivative rule of the input at `position`, or None where no gradient flows."""
+        if self.vjps is None:
+            return None
+        if callable(self.vjps):
+            return partial(self.vjps, position)
+        return self.vjps[position] if position < len(self.vjps) else None
+
+    def saves_input(self, position: int) -> bool:
+        """Return whether the rules read the value of the input at `position`."""
+        return self.saved_inputs[position] if position < self.arity else self.saves_rest
+
+    def __call__(self, *args: Any, **metadata: Any) -> Any:
+        if self.variadic and self.arity == 0:
+            arrays, given = tuple(args[0]), args[1:]
+        elif self.variadic:
+            arrays, given = args, ()
+        else:
+            arrays, given = args[: self.arity], args[self.arity :]
+        if len(given) > len(self.metadata) or (not self.variadic and len(arrays) < self.arity) or not arrays:
+            takes = f"{self.arity or 'a sequence of'} array{'s' * (self.arity != 1)}"
+            raise TypeError(f"{self.name} takes {takes} and {self.metadata or 'nothing else'}, got {len(args)} arguments")
+        if given:
+            metadata = {**dict(zip(self.metadata, given, strict=False)), **metadata}
+        return tape.apply(self, *arrays, **metadata)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+primitives: dict[str, Primitive] = {}
+
+
+def primitive(name: str, **row: Any) -> Primitive:
+    """Add one row to the table: see `Primitive` for its fields."""
+    if name in primitives:
+        raise MinigradError(f"there is already a primitive called {name!r}")
+    primitives[name] = Primitive(name, **row)
+    return primitives[name]

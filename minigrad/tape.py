@@ -1,0 +1,390 @@
+"""The tape: `apply`, where every operation passes, and `sweep`, the one backward pass.
+
+Forward: `apply` computes a result and, where a gradient may be wanted, leaves a `Node` that remembers how. Backward:
+`sweep` walks the nodes from the newest to the oldest (their ids grow, so an id order is a topological order) and lets
+each one hand its cotangent on to its parents by the rules in the table of primitives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .devices import Device
+from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .primitives import primitives
+from .primitives.registry import Primitive
+from .tensor import Tensor, tensor
+
+SCALARS = (float, int, bool, complex)
+
+
+class Node:
+    """How a tensor was made: its primitive, the parents' nodes, and the values that the derivative rules need.
+
+    A node knows the shape and dtype of its tensor but never holds the tensor itself, so graphs have no cycles. It is
+    also what a rule gets for an input that it did not declare as saved: shape and dtype, no values.
+    A leaf has no primitive; it keeps the gradient.
+    """
+
+    __slots__ = (
+        "__weakref__", "device", "dtype", "grad", "hooks", "id", "inputs", "metadata", "parents", "primitive", "result",
+        "shape", "version",
+    )  # fmt: skip
+    __array_ufunc__ = None  # an array times a node is an error, not an array of objects
+
+    def __init__(self, array: Any, device: Device) -> None:
+        self.id = next(_ids)
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.device = device
+        self.primitive: Primitive | None = None
+        self.parents: tuple = ()
+        self.hooks: dict[int, Callable] | None = None
+        self.grad: Tensor | None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    def __repr__(self) -> str:
+        return f"<node {self.primitive.name if self.primitive else 'leaf'} {self.dtype}{list(self.shape)}>"
+
+
+_ids = itertools.count()
+
+
+class _State(threading.local):
+    grad_enabled = True
+    observer: Callable | None = None
+
+
+_state = _State()
+
+
+class _grad_mode(contextlib.ContextDecorator):
+    enabled: bool
+
+    def __enter__(self) -> None:
+        self._before = [*getattr(self, "_before", []), _state.grad_enabled]
+        _state.grad_enabled = self.enabled
+
+    def __exit__(self, *exception: object) -> None:
+        _state.grad_enabled = self._before.pop()
+
+
+class no_grad(_grad_mode):
+    """Context manager or decorator: operations in it leave no nodes, so their results require no gradient.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0], requires_grad=True)
+    >>> with mg.no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+
+    enabled = False
+
+
+class enable_grad(_grad_mode):
+    """Context manager or decorator: switch recording of gradients on again inside `no_grad`.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0], requires_grad=True)
+    >>> with mg.no_grad(), mg.enable_grad():
+    ...     (x * 2).requires_grad
+    True
+    """
+
+    enabled = True
+
+
+@contextlib.contextmanager
+def observing(callback: Callable[[Primitive, tuple, Tensor], None]) -> Iterator[None]:
+    """Call `callback(primitive, inputs, result)` for every operation that this thread applies inside the block."""
+    before, _state.observer = _state.observer, callback
+    try:
+        yield
+    finally:
+        _state.observer = before
+
+
+# Forward
+
+
+def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
+    """Apply `primitive` to tensors and Python scalars (positional) with static metadata (keyword)."""
+    arrays = []
+    device = dtype = None
+    mixed = tracked = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            array = x._array
+            arrays.append(array)
+            if device is None:
+                device = x.device
+                dtype = array.dtype
+            else:
+                if x.device is not device:
+                    raise _device_mismatch(primitive, inputs)
+                if array.dtype is not dtype:
+                    mixed = True
+            if x._node is not None:
+                tracked = True
+        elif x.__class__ in SCALARS:  # weak: it takes the tensors' dtype
+            arrays.append(x)
+        else:
+            return apply(primitive, *_as_inputs(primitive, inputs), **metadata)
+    if device is None:
+        return apply(primitive, tensor(inputs[0]), *inputs[1:], **metadata)
+    try:
+        array = primitive.forward(device.xp, *arrays, **metadata)
+    except (ValueError, TypeError, IndexError) as error:
+        raise _refused(primitive, inputs, metadata, error) from error
+    if array.__class__ is not device.array_type:
+        array = device.xp.asarray(array)
+    if mixed or array.dtype is not dtype:
+        array = _settle_dtype(primitive, arrays, array)
+    result = Tensor.__new__(Tensor)
+    result._array = array
+    result.device = device
+    result._version = inputs[0]._version if primitive.view else None
+    if tracked and _state.grad_enabled and primitive.vjps is not None and array.dtype.kind in "fc":
+        result._node = _record(primitive, inputs, metadata, array, device)
+    else:
+        result._node = None
+    if _state.observer is not None:
+        _state.observer(primitive, inputs, result)
+    return result
+
+
+def _record(primitive: Primitive, inputs: tuple, metadata: dict, array: Any, device: Device) -> Node:
+    node = Node(array, device)
+    node.primitive = primitive
+    node.metadata = {**primitive.defaults, **metadata} if primitive.defaults else metadata
+    node.result = array if primitive.saves_result else None
+    parents: list[Node | None] = []
+    saved: list[Any] = []
+    version = 0
+    for position, x in enumerate(inputs):
+        if x.__class__ in SCALARS:
+            parents.append(None)
+            saved.append(x)
+            continue
+        parents.append(x._node)
+        if primitive.saves and primitive.saves_input(position):
+            saved.append(x)
+            if x._version is not None:
+                version += x._version.count
+        else:
+            saved.append(x._node or Node(x._array, device))
+    node.parents = tuple(parents)
+    node.inputs = tuple(saved)
+    node.version = version
+    return node
+
+
+def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
+    """Turn ndarrays and NumPy scalars among the inputs into tensors and weak scalars."""
+    device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
+    result: list[Any] = []
+    for x in inputs:
+        if isinstance(x, Tensor) or x.__class__ in SCALARS:
+            result.append(x)
+        elif isinstance(x, np.generic):
+            result.append(x.item())
+        elif isinstance(x, np.ndarray) or (device is not None and isinstance(x, device.array_type)):
+            result.append(tensor(x, device=device))
+        else:
+            raise TypeError(
+                f"{primitive.name} takes tensors, arrays and numbers, got {type(x).__name__}; wrap it in mg.tensor(...)"
+            )
+    return result
+
+
+def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
+    """Give a floating result the floating dtype of its inputs: nothing promotes silently."""
+    floating = {a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind in "fc"}
+    if len(floating) > 1 and not any(d.kind == "c" for d in floating):
+        names = " and ".join(sorted(d.name for d in floating))
+        raise DTypeError(f"{primitive.name} got {names}, which do not mix; convert one of them with t.to('float32')")
+    if not primitive.keeps_dtype or result.dtype.kind != "f":
+        return result
+    return result.astype(floating.pop() if floating else np.dtype("float32"), copy=False)
+
+
+def _device_mismatch(primitive: Primitive, inputs: tuple) -> DeviceError:
+    places = ", ".join(f"input {i} on {x.device.name}" for i, x in enumerate(inputs) if isinstance(x, Tensor))
+    return DeviceError(f"{primitive.name} needs all inputs on one device, got {places}; move one with t.to(device)")
+
+
+def _refused(primitive: Primitive, inputs: tuple, metadata: dict, error: Exception) -> Exception:
+    """Say which operation refused which shapes, in an error of the class that NumPy's is of."""
+    shapes = ", ".join(
+        f"{x.dtype.name}{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+        for x in inputs
+    )  # fmt: skip
+    given = "".join(f", {k}={v!r}" for k, v in metadata.items())
+    message = f"{primitive.name}({shapes}{given}): {error}"
+    if isinstance(error, IndexError):
+        return IndexError(message)
+    return ShapeError(message) if isinstance(error, ValueError) else DTypeError(message)
+
+
+# Backward
+
+_namespaces: dict[Any, SimpleNamespace] = {}
+
+
+def _namespace(xp: Any) -> SimpleNamespace:
+    """Return the F of derivative rules: bare forwards on arrays of `xp`, or recorded operations for None."""
+    found = _namespaces.get(xp)
+    if found is None or len(found.__dict__) != len(primitives):
+        bind = (lambda p: partial(apply, p)) if xp is None else (lambda p: partial(p.forward, xp))
+        found = _namespaces[xp] = SimpleNamespace(**{name: bind(p) for name, p in primitives.items()})
+    return found
+
+
+_age = attrgetter("id")
+
+
+def _reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
+    """Return the nodes to sweep, newest first: all that the roots depend on and that lead to a target (None: all)."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    nodes = sorted(seen, key=_age)
+    if targets is not None:
+        needed: set[Node] = set()
+        for node in nodes:  # oldest first, so parents are decided before children
+            if node in targets or any(parent in needed for parent in node.parents):
+                needed.add(node)
+        nodes = [node for node in nodes if node in needed]
+    nodes.reverse()
+    return nodes
+
+
+def leaves(root: Node) -> set[Node]:
+    """Return the leaves that `root` depends on."""
+    return {node for node in _reachable([root], None) if node.primitive is None}
+
+
+def sweep(
+    cotangents: dict[Node, Any],
+    targets: set[Node] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> dict[Node, Any]:
+    """Propagate cotangents from the roots back; return those of the targets (None: of all leaves).
+
+    Cotangents are raw arrays, or tensors with `create_graph`, in which case the pass itself is recorded.
+    """
+    found: dict[Node, Any] = {}
+    nodes = _reachable(cotangents, targets)
+    wanted = None if targets is None else set(nodes)
+    owned: set[Node] = set()  # whose cotangent is a buffer of this sweep, so that a third term may be added in place
+    for node in nodes:
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if node.hooks is not None:
+            g = _run_hooks(node, g, create_graph)
+        primitive = node.primitive
+        if primitive is None or (targets is not None and node in targets):
+            if targets is None or node in targets:
+                found[node] = g
+            if primitive is None:
+                continue
+        F = _namespace(None if create_graph else node.device.xp)
+        y, inputs = _saved_values(node, create_graph)
+        for position, parent in enumerate(node.parents):
+            if parent is None or (wanted is not None and parent not in wanted):
+                continue
+            rule = primitive.rule(position)
+            contribution = None if rule is None else rule(F, g, y, *inputs, **node.metadata)
+            if contribution is None:
+                continue
+            if contribution.shape != parent.shape:
+                contribution = _sum_to(F, contribution, node, parent)
+            if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
+                contribution = F.astype(contribution, dtype=parent.dtype)
+            known = cotangents.get(parent)
+            if known is None:
+                cotangents[parent] = contribution
+            elif create_graph or parent not in owned:
+                cotangents[parent] = known + contribution
+                owned.add(parent)
+            else:
+                known += contribution
+                cotangents[parent] = known
+        if not retain_graph:
+            node.inputs = None
+            node.result = None
+            node.parents = ()
+    return found
+
+
+def _saved_values(node: Node, as_tensors: bool) -> tuple[Any, Any]:
+    """Return the result and the inputs of a node as its rules want them, after checking that they are still valid."""
+    assert node.primitive is not None
+    if node.inputs is None:
+        raise GraphError(
+            f"the graph through {node.primitive.name} was released by an earlier backward pass; "
+            "pass retain_graph=True to that one"
+        )
+    if node.version or node.primitive.saves:
+        saved = [x for x in node.inputs if isinstance(x, Tensor) and x._version is not None]
+        if sum(x._version.count for x in saved) != node.version:  # type: ignore[union-attr]
+            raise GraphError(
+                f"a value that {node.primitive.name} saved for its derivative was changed by assign() "
+                "before backward; call backward first, or assign to another tensor"
+            )
+    y = node if node.result is None else node.result
+    if as_tensors:
+        return (Tensor._wrap(y, node.device, node) if y is not node else y), node.inputs
+    return y, [x._array if isinstance(x, Tensor) else x for x in node.inputs]
+
+
+def _sum_to(F: SimpleNamespace, g: Any, node: Node, parent: Node) -> Any:
+    """Undo broadcasting: bring a gradient to the shape of its input."""
+    try:
+        return F.sum_to(g, shape=parent.shape)
+    except ValueError as error:
+        assert node.primitive is not None
+        raise ShapeError(
+            f"a derivative rule of {node.primitive.name} returned shape {g.shape} for an input of shape {parent.shape}"
+        ) from error
+
+
+def _run_hooks(node: Node, g: Any, as_tensor: bool) -> Any:
+    assert node.hooks is not None
+    for hook in list(node.hooks.values()):
+        new = hook(g if as_tensor else Tensor._wrap(node.device.xp.asarray(g), node.device, None))
+        if new is not None:
+            if not isinstance(new, Tensor) or new.shape != node.shape or new.dtype != node.dtype:
+                raise ShapeError(f"a hook must return None or a tensor of shape {node.shape} and dtype {node.dtype}")
+            g = new if as_tensor else new._array
+    return g

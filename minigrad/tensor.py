@@ -1,0 +1,460 @@
+"""Tensor: an array, where it lives, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import primitives as P
+from . import tape
+from .devices import CPU, Device, default_device, device, to_numpy
+from .errors import DTypeError, GraphError, ShapeError
+from .primitives.indexing import ARRAY
+
+if TYPE_CHECKING:
+    from .tape import Node
+
+
+class Version:
+    """How often a piece of memory was assigned to. Views of one memory share one version."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Tensor:
+    """An n-dimensional array that knows its device and, where a gradient is wanted, the operation that made it.
+
+    Make one with `mg.tensor`. Tensors never change, except leaves through `assign`.
+    """
+
+    __slots__ = ("__weakref__", "_array", "_node", "_version", "device")
+    __array_ufunc__ = None  # ndarray + tensor asks the tensor
+    __hash__ = object.__hash__
+
+    _array: Any
+    _node: Node | None
+    _version: Version | None
+    device: Device
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError("make a tensor with mg.tensor(data)")
+
+    @classmethod
+    def _wrap(cls, array: Any, device: Device, node: Node | None, version: Version | None = None) -> Tensor:
+        """Make a tensor around an array, without copying it."""
+        result = Tensor.__new__(cls)
+        result._array = array
+        result.device = device
+        result._node = node
+        result._version = version
+        return result
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._array.ndim
+
+    @property
+    def size(self) -> int:
+        return self._array.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._array.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this tensor."""
+        return self._node is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return self._node is None or self._node.primitive is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` accumulated here (leaves only), of the same shape, dtype and device."""
+        return None if self._node is None else self._node.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if self._node is None or not self.is_leaf:
+            raise GraphError("only a leaf that requires grad has a gradient to set")
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            raise ShapeError(f"the gradient of a tensor of shape {self.shape} must be None or a tensor of that shape")
+        self._node.grad = value
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a 0-d tensor has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        values = np.array2string(np.asarray(to_numpy(self._array)), separator=", ", prefix=f"{type(self).__name__.lower()}(")
+        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype.name}"
+        extra += "" if self.device is CPU else f", device={self.device.name}"
+        if self._node is not None:
+            made_by = self._node.primitive
+            extra += f", made by {made_by.name}" if made_by is not None else ", requires_grad=True"
+        return f"{type(self).__name__.lower()}({values}{extra})"
+
+    # Its values
+
+    def numpy(self) -> np.ndarray:
+        """Return the values as a read-only NumPy array: a view of the memory on the CPU, a copy from a GPU."""
+        array = to_numpy(self._array).view()
+        array.flags.writeable = False
+        return array
+
+    def item(self) -> Any:
+        """Return the only value as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs a tensor with one value, got shape {self.shape}")
+        return to_numpy(self._array).item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self._node is not None:
+            raise GraphError("NumPy would lose the gradient of this tensor; use mg's functions, or t.detach().numpy()")
+        return np.array(to_numpy(self._array), dtype=dtype)
+
+    def detach(self) -> Tensor:
+        """Return a tensor of the same memory through which no gradient flows."""
+        return Tensor._wrap(self._array, self.device, None, self._version)
+
+    def to(self, target: Any) -> Tensor:
+        """Return this tensor on another device or with another dtype; itself when nothing changes.
+
+        Moving between devices cuts the graph, so it is refused for a tensor that an operation made with gradients.
+        """
+        if isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda")):
+            place = device(target)
+            if place is self.device:
+                return self
+            if self._node is not None:
+                raise GraphError("moving a tensor that requires grad would cut its graph; move the data or the module")
+            return Tensor._wrap(place.put(self._array), place, None, Version())
+        dtype = np.dtype(target)
+        return self if dtype == self.dtype else tape.apply(P.astype, self, dtype=dtype)
+
+    # Changing a leaf
+
+    def assign(self, value: Any) -> Tensor:
+        """Write `value` (tensor, array or number, broadcast to this shape) into this leaf's memory; return the leaf.
+
+        A graph that saved the old value then refuses to run backward.
+        """
+        if not self.is_leaf or self._version is None:
+            raise GraphError("assign() changes leaves made by mg.tensor or mg.Parameter; this is an operation's result")
+        array = value._array if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor) and value.device is not self.device:
+            raise GraphError(f"assign() got a tensor on {value.device.name} for one on {self.device.name}")
+        array = self.device.xp.asarray(array)
+        if array.shape != self.shape and array.ndim:
+            raise ShapeError(f"assign() got shape {array.shape} for a tensor of shape {self.shape}")
+        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            raise DTypeError(f"assign() got {array.dtype.name} for a tensor of {self.dtype.name}")
+        self._array[...] = array
+        self._version.count += 1
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise GraphError("tensors do not change in place: y = x.at[i].set(v) or .add(v) gives a new one")
+
+    # Gradients
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor with respect to every leaf below it to the leaf's `grad`.
+
+        Parameters
+        ----------
+        gradient : Tensor or array of this shape, optional
+            The cotangent to start from; 1 for a scalar.
+        retain_graph : bool
+            Keep the graph for another backward pass.
+        create_graph : bool
+            Record the backward pass too, so that the gradients can be differentiated.
+
+        Examples
+        --------
+        >>> import minigrad as mg
+        >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([2., 4.])
+        """
+        from .autograd import backward
+
+        backward(self, gradient, retain_graph, create_graph)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` when this tensor's gradient is complete; what it returns replaces the gradient.
+
+        Returns a function that removes the hook.
+        """
+        if self._node is None:
+            raise GraphError("this tensor requires no gradient, so a hook on it would never run")
+        node = self._node
+        if node.hooks is None:
+            node.hooks = {}
+        key = max(node.hooks, default=-1) + 1
+        node.hooks[key] = hook
+
+        def remove() -> None:
+            if node.hooks is not None:
+                node.hooks.pop(key, None)
+
+        return remove
+
+    # Operators
+
+    def __add__(self, other: Any) -> Tensor:
+        return tape.apply(P.add, self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return tape.apply(P.add, other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return tape.apply(P.subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return tape.apply(P.subtract, other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return tape.apply(P.multiply, self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return tape.apply(P.multiply, other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return tape.apply(P.divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return tape.apply(P.divide, other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        if other.__class__ in (int, float) and other == 2:
+            return tape.apply(P.square, self)
+        return tape.apply(P.power, self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return tape.apply(P.power, other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return tape.apply(P.matmul, self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return tape.apply(P.matmul, other, self)
+
+    def __neg__(self) -> Tensor:
+        return tape.apply(P.negative, self)
+
+    def __abs__(self) -> Tensor:
+        return tape.apply(P.abs, self)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return tape.apply(P.equal, self, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return tape.apply(P.not_equal, self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return tape.apply(P.less, self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return tape.apply(P.less_equal, self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return tape.apply(P.greater, self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return tape.apply(P.greater_equal, self, other)
+
+    # Shapes and reductions
+
+    @property
+    def T(self) -> Tensor:
+        """All axes reversed."""
+        return tape.apply(P.permute_dims, self, axes=tuple(range(self.ndim))[::-1])
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged."""
+        return tape.apply(P.matrix_transpose, self)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return this tensor with another shape: reshape(2, 3) or reshape((2, 3))."""
+        lengths = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        return tape.apply(P.reshape, self, shape=tuple(lengths))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Sum over axis."""
+        return tape.apply(P.sum, self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Mean over axis."""
+        return tape.apply(P.mean, self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Largest value over axis."""
+        return tape.apply(P.max, self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Smallest value over axis."""
+        return tape.apply(P.min, self, axis=axis, keepdims=keepdims)
+
+    # Indexing
+
+    def __getitem__(self, index: Any) -> Tensor:
+        static, arrays = split_index(self, index)
+        return tape.apply(P.getitem, self, *arrays, index=static)
+
+    @property
+    def at(self) -> At:
+        """`x.at[i].set(v)` and `x.at[i].add(v)`: new tensors with some values replaced or increased."""
+        return At(self)
+
+
+class At:
+    """The first half of `x.at[index].set(v)`."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def __getitem__(self, index: Any) -> AtIndex:
+        return AtIndex(self._tensor, index)
+
+
+class AtIndex:
+    """A tensor and an index, waiting for `set` or `add`."""
+
+    __slots__ = ("_index", "_tensor")
+
+    def __init__(self, tensor: Tensor, index: Any) -> None:
+        self._tensor = tensor
+        self._index = index
+
+    def set(self, value: Any) -> Tensor:
+        """Return a copy with x[index] = value."""
+        static, arrays = split_index(self._tensor, self._index)
+        return tape.apply(P.index_set, self._tensor, value, *arrays, index=static)
+
+    def add(self, value: Any) -> Tensor:
+        """Return a copy with value added at index; repeated indices accumulate."""
+        x = self._tensor
+        static, arrays = split_index(x, self._index)
+        chosen = tape.apply(P.getitem, x.detach(), *arrays, index=static)
+        value = value if isinstance(value, Tensor) else tensor(value, dtype=x.dtype, device=x.device)
+        spread = tape.apply(P.broadcast_to, value, shape=chosen.shape)
+        return x + tape.apply(P.scatter_add, spread, *arrays, shape=x.shape, index=static)
+
+
+def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
+    """Split an index into its static part and its index arrays, as the indexing primitives take them."""
+    parts = index if isinstance(index, tuple) else (index,)
+    static: list[Any] = []
+    arrays: list[Tensor] = []
+    for part in parts:
+        if isinstance(part, int | np.integer | slice) or part is None or part is Ellipsis:
+            static.append(int(part) if isinstance(part, np.integer) else part)
+            continue
+        array = part if isinstance(part, Tensor) else tensor(np.asarray(part), device=x.device)
+        if array.dtype.kind == "f" and array.size == 0:
+            array = tensor(np.zeros(array.shape, np.int64), device=x.device)
+        if array.dtype.kind == "b":
+            for positions in array._array.nonzero():
+                static.append(ARRAY)
+                arrays.append(Tensor._wrap(positions, x.device, None))
+            continue
+        if array.dtype.kind not in "iu":
+            raise IndexError(f"an index is an integer, a slice or an array of integers or bools, got {array.dtype.name}")
+        static.append(ARRAY)
+        arrays.append(array)
+    return tuple(static), arrays
+
+
+class Parameter(Tensor):
+    """A leaf that requires grad and that modules and optimizers find: `mg.Parameter(data)` copies `data`."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None, device: Any = None) -> None:
+        source = tensor(data, dtype=dtype, device=device, requires_grad=True)
+        self._array = source._array
+        self.device = source.device
+        self._node = source._node
+        self._version = source._version
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a tensor with a copy of `data`.
+
+    Parameters
+    ----------
+    data : number, nested lists, ndarray or Tensor
+        Python floats become float32; arrays and tensors keep their dtype.
+    dtype : optional
+        The dtype to convert to.
+    device : str or Device, optional
+        Where it lives; by default where `data` lives, or the default device.
+    requires_grad : bool
+        Whether gradients are wanted; floating dtypes only.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.tensor([[1.0, 2.0]])
+    tensor([[1., 2.]])
+    """
+    if isinstance(data, Tensor):
+        place = data.device if device is None else _device(device)
+        data = data._array
+    else:
+        place = default_device() if device is None else _device(device)
+    if dtype is None and not isinstance(data, np.ndarray | np.generic) and not hasattr(data, "dtype"):
+        data = np.asarray(_plain(data))
+        dtype = np.float32 if data.dtype == np.float64 else None
+    if dtype is None and isinstance(data, np.ndarray) and not data.dtype.isnative:
+        dtype = data.dtype.newbyteorder("=")
+    array = place.put(data, dtype)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {array.dtype}")
+    if requires_grad and array.dtype.kind not in "fc":
+        raise DTypeError(f"only floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
+    return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())
+
+
+def _device(name: Any) -> Device:
+    return device(name)
+
+
+def _plain(data: Any) -> Any:
+    """Replace 0-d tensors inside nested lists by numbers; a tensor with gradients there would lose them."""
+    if isinstance(data, list | tuple):
+        return [_plain(x) for x in data]
+    if isinstance(data, Tensor):
+        if data.requires_grad:
+            raise GraphError("a list of tensors that require grad would lose their gradients; use mg.stack")
+        return data.numpy()
+    return data
