@@ -8,7 +8,7 @@ from typing import Any
 from . import tape
 from .errors import DTypeError, GraphError, ShapeError
 from .tape import Node
-from .tensor import Tensor, tensor
+from .tensor import Tensor, Version, tensor
 
 
 def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
@@ -33,12 +33,12 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
     return gradient if create_graph else gradient._array
 
 
-def _as_gradient(node: Node, g: Any, create_graph: bool) -> Tensor:
+def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing."""
     if create_graph:
         return g
-    array = node.device.xp.array(g, dtype=node.dtype, copy=True)
-    return Tensor._wrap(array, node.device, None)
+    array = node.device.xp.array(g, dtype=node.dtype, copy=not owned or None)
+    return Tensor._wrap(array, node.device, None, Version())
 
 
 def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
@@ -47,8 +47,8 @@ def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bo
         seed = _seed(output, gradient, create_graph)
         assert output._node is not None
         found = tape.sweep({output._node: seed}, None, retain_graph or create_graph, create_graph)
-        for leaf, g in found.items():
-            new = _as_gradient(leaf, g, create_graph)
+        for leaf, (g, owned) in found.items():
+            new = _as_gradient(leaf, g, owned, create_graph)
             leaf.grad = new if leaf.grad is None else leaf.grad + new
 
 
@@ -107,7 +107,7 @@ def grad(
         for i, x in enumerate(ins):
             assert x._node is not None
             if x._node in found:
-                result.append(_as_gradient(x._node, found[x._node], create_graph))
+                result.append(_as_gradient(x._node, *found[x._node], create_graph))
             elif allow_unused:
                 result.append(None)
             else:

@@ -41,15 +41,24 @@ class Node:
     )  # fmt: skip
     __array_ufunc__ = None  # an array times a node is an error, not an array of objects
 
+    primitive: Primitive | None
+    parents: tuple[Node | None, ...]
+    inputs: tuple | None  # None once a backward pass has released the graph
+    metadata: dict[str, Any]
+    result: Any
+    version: int  # sum of the versions of the saved inputs
+    hooks: dict[int, Callable] | None
+    grad: Tensor | None
+
     def __init__(self, array: Any, device: Device) -> None:
         self.id = next(_ids)
-        self.shape = array.shape
+        self.shape: tuple[int, ...] = array.shape
         self.dtype = array.dtype
         self.device = device
-        self.primitive: Primitive | None = None
-        self.parents: tuple = ()
-        self.hooks: dict[int, Callable] | None = None
-        self.grad: Tensor | None = None
+        self.primitive = None
+        self.parents = ()
+        self.hooks = None
+        self.grad = None
 
     @property
     def ndim(self) -> int:
@@ -297,15 +306,16 @@ def sweep(
     targets: set[Node] | None,
     retain_graph: bool,
     create_graph: bool,
-) -> dict[Node, Any]:
+) -> dict[Node, tuple[Any, bool]]:
     """Propagate cotangents from the roots back; return those of the targets (None: of all leaves).
 
-    Cotangents are raw arrays, or tensors with `create_graph`, in which case the pass itself is recorded.
+    Cotangents are raw arrays, or tensors with `create_graph`, in which case the pass itself is recorded. Each comes
+    with whether its memory belongs to nobody else.
     """
-    found: dict[Node, Any] = {}
+    found: dict[Node, tuple[Any, bool]] = {}
     nodes = _reachable(cotangents, targets)
     wanted = None if targets is None else set(nodes)
-    owned: set[Node] = set()  # whose cotangent is a buffer of this sweep, so that a third term may be added in place
+    owned: set[Node] = set()  # whose cotangent is memory of this sweep alone: a further term may be added in place
     for node in nodes:
         g = cotangents.pop(node, None)
         if g is None:
@@ -315,7 +325,7 @@ def sweep(
         primitive = node.primitive
         if primitive is None or (targets is not None and node in targets):
             if targets is None or node in targets:
-                found[node] = g
+                found[node] = g, primitive is None and node in owned and node.hooks is None
             if primitive is None:
                 continue
         F = _namespace(None if create_graph else node.device.xp)
@@ -334,6 +344,8 @@ def sweep(
             known = cotangents.get(parent)
             if known is None:
                 cotangents[parent] = contribution
+                if not create_graph and contribution is not g and contribution.base is None:
+                    owned.add(parent)
             elif create_graph or parent not in owned:
                 cotangents[parent] = known + contribution
                 owned.add(parent)
@@ -355,9 +367,9 @@ def _saved_values(node: Node, as_tensors: bool) -> tuple[Any, Any]:
             f"the graph through {node.primitive.name} was released by an earlier backward pass; "
             "pass retain_graph=True to that one"
         )
-    if node.version or node.primitive.saves:
-        saved = [x for x in node.inputs if isinstance(x, Tensor) and x._version is not None]
-        if sum(x._version.count for x in saved) != node.version:  # type: ignore[union-attr]
+    if node.primitive.saves:
+        saved: list[Any] = [x for x in node.inputs if isinstance(x, Tensor) and x._version is not None]
+        if sum(x._version.count for x in saved) != node.version:
             raise GraphError(
                 f"a value that {node.primitive.name} saved for its derivative was changed by assign() "
                 "before backward; call backward first, or assign to another tensor"

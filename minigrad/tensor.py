@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import primitives as P
+from . import primitives as P  # type: ignore[no-redef]
 from . import tape
 from .devices import CPU, Device, default_device, device, to_numpy
 from .errors import DTypeError, GraphError, ShapeError
@@ -271,10 +271,10 @@ class Tensor:
     def __abs__(self) -> Tensor:
         return tape.apply(P.abs, self)
 
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         return tape.apply(P.equal, self, other)
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return tape.apply(P.not_equal, self, other)
 
     def __lt__(self, other: Any) -> Tensor:

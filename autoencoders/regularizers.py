@@ -1,0 +1,150 @@
+"""Penalties to add to a reconstruction loss: weight decay and two ways to ask for sparse codes.
+
+None contains its strength: write ``0.5 * lam * l2(model)`` or ``beta * kl_sparsity(h, rho)`` in the objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.errors import DataError, DTypeError, ShapeError
+
+
+def l2(parameters: nn.Module | mg.Tensor | Iterable[mg.Tensor]) -> mg.Tensor:
+    """Return the sum of the squares of all weights.
+
+    Parameters
+    ----------
+    parameters : Module, Tensor, or iterable of Tensor
+        Of a module, its parameters of two or more dimensions: biases are not decayed, and weights that layers share
+        count once. Tensors given by themselves count whatever their shape, and as often as they are given.
+
+    Returns
+    -------
+    Tensor, 0-d
+        There is no factor 1/2: its derivative is 2 W. For the usual lam W in the gradient, add ``0.5 * lam * l2(model)``.
+
+    Raises
+    ------
+    DataError
+        There is no weight.
+
+    Notes
+    -----
+    Source: the lecture (weight decay); A. Krogh and J. Hertz, "A simple weight decay can improve generalization",
+    NIPS 4 (1991).
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> l2([mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0]])]).item()
+    14.0
+    """
+    if isinstance(parameters, nn.Module):
+        weights = [p for p in parameters.parameters() if p.ndim >= 2]
+    else:
+        weights = [parameters] if isinstance(parameters, mg.Tensor) else list(parameters)
+    if not weights:
+        raise DataError("l2: got no weights; expected a module with weight matrices, a tensor or several")
+    total = mg.sum(mg.square(weights[0]))
+    for weight in weights[1:]:
+        total = total + mg.sum(mg.square(weight))
+    return total
+
+
+def l1(h: mg.Tensor) -> mg.Tensor:
+    """Return (1/m) sum_i sum_l |h_il|: the L1 norm of a code, averaged over the samples.
+
+    Parameters
+    ----------
+    h : Tensor, shape (m, k)
+        Codes, one sample per row.
+
+    Returns
+    -------
+    Tensor, 0-d
+        Its derivative is sign(h) / m, and 0 where h = 0.
+
+    Raises
+    ------
+    ShapeError
+        h has no samples.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> l1(mg.tensor([[1.0, -2.0], [0.0, 1.0]])).item()
+    2.0
+    """
+    _check_codes(h, "l1")
+    return mg.sum(mg.abs(h)) / len(h)
+
+
+def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
+    """Return sum_l KL(rho || rho_hat_l), where rho_hat_l is the mean activation of hidden unit l over the batch.
+
+    KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r)), in nats.
+
+    Parameters
+    ----------
+    h : Tensor, shape (m, k)
+        Activations in [0, 1], such as those of a sigmoid layer, one sample per row.
+    rho : float, 0 < rho < 1
+        The mean activation that is wanted.
+
+    Returns
+    -------
+    Tensor, 0-d
+        Zero exactly where every rho_hat_l is rho. With respect to rho_hat its derivative is
+        -rho / rho_hat + (1 - rho) / (1 - rho_hat).
+
+    Raises
+    ------
+    ShapeError
+        h has no samples.
+    DataError
+        rho is not inside (0, 1), or a mean activation is not in [0, 1].
+
+    Notes
+    -----
+    rho_hat is a mean over the batch, so the penalty couples the samples and batches should not be tiny. A unit that is
+    0 (or 1) on the whole batch counts as the smallest normal number (the largest below 1): the penalty stays finite,
+    and no gradient flows to that unit.
+
+    Source: A. Ng, "Sparse autoencoder", CS294A lecture notes (2011); H. Lee, C. Ekanadham and A. Ng, "Sparse deep
+    belief net model for visual area V2", NIPS 20 (2007).
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> round(kl_sparsity(mg.tensor([[0.25], [0.75]]), rho=0.005).item(), 5)
+    0.66166
+    """
+    if not 0 < rho < 1:
+        raise DataError(f"kl_sparsity: got rho={rho!r}; expected a mean activation strictly between 0 and 1")
+    rho = float(rho)
+    _check_codes(h, "kl_sparsity")
+    rho_hat = mg.mean(h, axis=0)
+    means = rho_hat.detach()
+    if means.min().item() < 0 or means.max().item() > 1:
+        raise DataError(
+            f"kl_sparsity: the mean activations reach from {means.min().item():g} to {means.max().item():g}; expected "
+            "them in [0, 1]. Use activation='sigmoid', or l1(h) for codes of another range."
+        )
+    limits = np.finfo(h.dtype)
+    rho_hat = mg.clip(rho_hat, float(limits.tiny), 1.0 - float(limits.epsneg))
+    own_entropy = rho * np.log(rho) + (1 - rho) * np.log1p(-rho)
+    cross = rho * mg.log(rho_hat) + (1 - rho) * mg.log1p(-rho_hat)
+    return mg.sum(float(own_entropy) - cross)
+
+
+def _check_codes(h: mg.Tensor, caller: str) -> None:
+    if not isinstance(h, mg.Tensor) or h.dtype.kind != "f":
+        got = h.dtype.name if isinstance(h, mg.Tensor) else type(h).__name__
+        raise DTypeError(f"{caller}: got {got}; expected a floating tensor of codes")
+    if h.ndim < 2 or h.size == 0:
+        raise ShapeError(f"{caller}: got shape {h.shape}; expected (m, k) with at least one sample and one hidden unit")

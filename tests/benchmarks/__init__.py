@@ -1,0 +1,1 @@
+"""The speed comparison with other libraries: `python -m tests.benchmarks`."""

@@ -1,0 +1,82 @@
+"""autograd.grad and the functional transforms."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import GraphError, ShapeError
+
+
+def test_grad_of_intermediate_results_and_several_outputs():
+    x = mg.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    h = x * x
+    y, z = (h * 3.0).sum(), (h * x).sum()
+    gx, gh = mg.autograd.grad([y, z], [x, h])
+    np.testing.assert_allclose(gx.numpy(), 6 * x.detach().numpy() + 3 * x.detach().numpy() ** 2, rtol=1e-15)
+    np.testing.assert_allclose(gh.numpy(), 3 + x.detach().numpy(), rtol=1e-15)
+    assert x.grad is None
+
+
+def test_grad_outputs_gives_the_direction():
+    x = mg.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    (g,) = mg.autograd.grad(x * x, x, grad_outputs=mg.tensor(np.array([1.0, 10.0])))
+    np.testing.assert_array_equal(g.numpy(), [2.0, 40.0])
+    with pytest.raises(ShapeError, match="must have that shape"):
+        mg.autograd.grad(x * x, x, grad_outputs=mg.tensor(np.ones(3)))
+
+
+def test_unused_inputs():
+    x, unused = mg.tensor(1.0, requires_grad=True), mg.tensor(1.0, requires_grad=True)
+    with pytest.raises(GraphError, match="do not depend on input 1"):
+        mg.autograd.grad(x * x, [x, unused])
+    assert mg.autograd.grad(x * x, [x, unused], allow_unused=True)[1] is None
+    with pytest.raises(GraphError, match="input 0 of grad does not require grad"):
+        mg.autograd.grad(x * x, mg.tensor(1.0))
+
+
+def test_backward_twice_with_create_graph_gives_the_second_derivative():
+    x = mg.tensor(np.array(2.0), requires_grad=True)
+    (x**4).backward(create_graph=True)
+    g, x.grad = x.grad, None
+    g.backward()
+    assert x.grad.item() == pytest.approx(12 * 2.0**2, rel=1e-14)
+
+
+def test_derivatives_of_every_order_of_a_cubic():
+    d = lambda x: x**3  # noqa: E731
+    for expected in (12.0, 12.0, 6.0, 0.0):
+        d = mg.grad(d)
+        assert d(mg.tensor(np.array(2.0))).item() == expected
+
+
+def test_value_and_grad_with_several_arguments():
+    f = mg.value_and_grad(lambda a, b: (a * b).sum(), argnums=(0, 1))
+    value, (ga, gb) = f(mg.tensor([1.0, 2.0]), mg.tensor([3.0, 4.0]))
+    assert value.item() == 11.0
+    assert not value.requires_grad
+    np.testing.assert_array_equal(ga.numpy(), [3.0, 4.0])
+    np.testing.assert_array_equal(gb.numpy(), [1.0, 2.0])
+
+
+def test_an_argument_that_is_not_used_has_gradient_zero():
+    assert mg.grad(lambda a, b: a * a, argnums=1)(mg.tensor(1.0), mg.tensor(2.0)).item() == 0.0
+    assert mg.grad(lambda a: mg.tensor(3.0))(mg.tensor(1.0)).item() == 0.0
+
+
+def test_nested_grad_over_a_closed_over_variable_is_not_confused():
+    # d/dx [x * d/dy (x y^2 at y=x)] = d/dx [x * 2 x^2] = 6 x^2
+    def outer(x):
+        return x * mg.grad(lambda y: x * y * y)(x)
+
+    assert mg.grad(outer)(mg.tensor(np.array(3.0))).item() == pytest.approx(54.0, rel=1e-15)
+
+    # the textbook case: d/dx (x * d/dy (x + y)) = 1
+    confused = mg.grad(lambda x: x * mg.grad(lambda y: x + y)(mg.tensor(np.array(1.0))))
+    assert confused(mg.tensor(np.array(5.0))).item() == 1.0
+
+
+def test_grad_of_a_function_that_is_not_scalar_says_what_it_returned():
+    with pytest.raises(ShapeError, match=r"shape \(2,\)"):
+        mg.grad(lambda x: x * x)(mg.tensor([1.0, 2.0]))
+    with pytest.raises(ShapeError, match="float"):
+        mg.grad(lambda x: 3.0)(mg.tensor(1.0))

@@ -1,0 +1,269 @@
+"""The engine: what apply records, what the sweep computes, and when memory is given back."""
+
+import gc
+import threading
+import weakref
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import devices, tape
+from minigrad.errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from minigrad.primitives.registry import Domain, Primitive, Samples
+
+
+def leaf(*values):
+    return mg.tensor(list(values), dtype="float64", requires_grad=True)
+
+
+@pytest.fixture
+def without_gc():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_chain_of_100000_additions_back_propagates():
+    x = mg.tensor(0.0, requires_grad=True)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.backward()
+    assert x.grad.item() == 1.0
+    assert y.item() == 100_000.0
+
+
+def test_a_finished_graph_is_freed_without_the_garbage_collector(without_gc):
+    x = leaf(1.0, 2.0)
+    y = mg.exp(x) * x
+    z = y.sum()
+    watched = [weakref.ref(thing) for thing in (y, y._node, z._node, y._array)]
+    del y, z
+    assert [ref() for ref in watched] == [None] * 4
+
+
+def test_a_graph_made_with_create_graph_is_freed_too(without_gc):
+    x = leaf(1.0, 2.0)
+    (g,) = mg.autograd.grad((x**3).sum(), x, create_graph=True)
+    watched = weakref.ref(g._node)
+    del g
+    assert watched() is None
+
+
+def test_an_array_that_no_rule_reads_is_not_kept():
+    x = leaf(1.0, 2.0)
+    middle = x * 2.0
+    array = weakref.ref(middle._array)
+    y = middle + 1.0  # the rule of add reads no values
+    del middle
+    assert array() is None
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2.0, 2.0])
+
+
+def test_a_rule_cannot_read_what_it_did_not_save():
+    wrong = Primitive(
+        "wrong",
+        forward=lambda xp, x, /: x * x,
+        vjps=[lambda F, g, y, x: g * x],
+        samples=Samples("any", (Domain(0, 1),)),
+    )
+    y = tape.apply(wrong, leaf(1.0) + 0.0).sum()
+    with pytest.raises(TypeError):
+        y.backward()
+
+
+def count_products(monkeypatch, run):
+    """Count the matrix products that numpy is asked for while `run` runs."""
+    counts = Counter()
+    original = mg.primitives["matmul"].forward
+
+    def counting(xp, a, b, /, *, out=None):
+        counts["matmul"] += 1
+        return original(xp, a, b, out=out)
+
+    monkeypatch.setattr(mg.primitives["matmul"], "forward", counting)
+    tape._namespaces.clear()
+    run()
+    monkeypatch.undo()
+    tape._namespaces.clear()
+    return counts["matmul"]
+
+
+@pytest.mark.parametrize(("data_requires_grad", "products"), [(False, 5), (True, 6)])
+def test_the_first_layer_pays_for_the_gradient_of_the_data_only_when_asked(monkeypatch, data_requires_grad, products):
+    x = mg.tensor(np.ones((4, 3)), requires_grad=data_requires_grad)
+    w1, w2 = mg.Parameter(np.full((3, 2), 0.5)), mg.Parameter(np.full((2, 3), 0.5))
+
+    def step():
+        (mg.sigmoid(x @ w1) @ w2).sum().backward()
+
+    assert count_products(monkeypatch, step) == products
+
+
+def test_grad_computes_only_what_leads_to_its_inputs(monkeypatch):
+    x = mg.tensor(np.ones((4, 3)), requires_grad=True)
+    w1, w2 = mg.Parameter(np.ones((3, 2))), mg.Parameter(np.ones((2, 3)))
+    y = ((x @ w1) @ w2).sum()
+    assert count_products(monkeypatch, lambda: mg.autograd.grad(y, w2)) == 1
+
+
+def test_a_second_backward_says_how_to_keep_the_graph():
+    x = leaf(1.0)
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(GraphError, match="retain_graph=True"):
+        y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2.0])
+
+
+def test_retain_graph_allows_another_pass_and_gradients_add_up():
+    x = leaf(3.0)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [12.0])
+
+
+def test_assign_between_forward_and_backward_is_an_error_that_names_the_operation():
+    w = mg.Parameter([2.0])
+    y = (w * w).sum()
+    w.assign([5.0])
+    with pytest.raises(GraphError, match=r"multiply.*assign\(\)"):
+        y.backward()
+
+
+def test_assign_is_noticed_through_views():
+    w = mg.Parameter([2.0, 3.0])
+    view = w.reshape(2, 1)
+    y = (view * view).sum()
+    w.assign([5.0, 6.0])
+    with pytest.raises(GraphError, match="assign"):
+        y.backward()
+
+
+def test_assign_is_noticed_through_detach():
+    w = mg.Parameter([2.0])
+    constant = w.detach()
+    x = leaf(1.0).to("float32")
+    y = (x * constant).sum()
+    w.assign([5.0])
+    with pytest.raises(GraphError, match="assign"):
+        y.backward()
+
+
+def test_assign_after_an_operation_that_saved_nothing_is_harmless():
+    w = mg.Parameter([2.0])
+    y = (w + 1.0).sum()
+    w.assign([5.0])
+    y.backward()
+    assert w.grad.item() == 1.0
+
+
+def test_assign_refuses_bad_values_before_changing_anything():
+    w = mg.Parameter([1.0, 2.0])
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        w.assign([1.0, 2.0, 3.0])
+    with pytest.raises(DTypeError):
+        w.assign(np.array([1j, 2j]))
+    with pytest.raises(GraphError, match="operation's result"):
+        (w + 1.0).assign(0.0)
+    np.testing.assert_array_equal(w.numpy(), [1.0, 2.0])
+
+
+def test_hooks_see_and_replace_the_finished_gradient_and_can_be_removed():
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    seen = []
+    y.register_hook(lambda g: seen.append(g.numpy().copy()))
+    remove = y.register_hook(lambda g: g * 10.0)
+    (y + y).sum().backward(retain_graph=True)
+    np.testing.assert_array_equal(seen, [[2.0, 2.0]])
+    np.testing.assert_array_equal(x.grad.numpy(), [60.0, 60.0])
+    remove()
+    x.grad = None
+    (y * 1.0).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0])
+
+
+def test_a_hook_that_returns_another_shape_is_refused():
+    x = leaf(1.0, 2.0)
+    x.register_hook(lambda g: g.sum())
+    with pytest.raises(ShapeError, match="hook"):
+        (x * 2.0).sum().backward()
+
+
+def test_no_grad_and_enable_grad_nest_and_decorate():
+    x = leaf(1.0)
+    with mg.no_grad():
+        assert not (x * 2.0).requires_grad
+        with mg.enable_grad():
+            assert (x * 2.0).requires_grad
+        assert not (x * 2.0).requires_grad
+    assert (x * 2.0).requires_grad
+
+    @mg.no_grad()
+    def evaluate(depth):
+        return evaluate(depth - 1) if depth else x * 2.0
+
+    assert not evaluate(3).requires_grad
+    assert (x * 2.0).requires_grad
+
+
+def test_grad_mode_belongs_to_a_thread():
+    seen = []
+    with mg.no_grad():
+        thread = threading.Thread(target=lambda: seen.append((leaf(1.0) * 2.0).requires_grad))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_python_scalars_are_weak_and_dtypes_do_not_mix():
+    x = mg.tensor([1.0])
+    assert (x * 2.0 + 1).dtype == np.float32
+    assert (x * np.float64(2.0)).dtype == np.float32
+    assert (mg.tensor([1, 2]) * 0.5).dtype == np.float32
+    assert (mg.tensor([1, 2]) * x).dtype == np.float32
+    assert (mg.tensor([1, 2]) / 2).dtype == np.float32
+    with pytest.raises(DTypeError, match=r"float32 and float64.*t\.to"):
+        x + mg.tensor(np.array([1.0]))
+    with pytest.raises(DTypeError, match="do not mix"):
+        np.array([1.0]) * x
+
+
+def test_shapes_that_do_not_fit_name_the_operation_and_both_shapes():
+    with pytest.raises(ShapeError, match=r"matmul\(float32\[2, 3\], float32\[4, 5\]\)"):
+        mg.ones((2, 3)) @ mg.ones((4, 5))
+    with pytest.raises(IndexError, match="getitem"):
+        mg.ones((2, 3))[7]
+
+
+def test_two_devices_in_one_operation_are_refused():
+    elsewhere = devices.Device("cuda", 0, np, np.ndarray)
+    other = mg.Tensor._wrap(np.ones(2, "f"), elsewhere, None)
+    with pytest.raises(DeviceError, match=r"add.*input 0 on cpu, input 1 on cuda:0.*t\.to"):
+        mg.ones(2) + other
+
+
+def test_observing_sees_every_operation_in_order():
+    seen = []
+    with tape.observing(lambda primitive, inputs, result: seen.append(primitive.name)):
+        mg.exp(mg.ones(2) + 1.0)
+    mg.ones(2) * 2.0
+    assert seen == ["add", "exp"]
+
+
+def test_a_primitive_without_samples_or_with_a_wrong_number_of_rules_is_refused():
+    forward = lambda xp, x, /: x  # noqa: E731
+    with pytest.raises(MinigradError, match="no samples"):
+        mg.primitive("nameless", forward=forward, vjps=[None], samples=None)
+    with pytest.raises(MinigradError, match="2 derivative rules for 1"):
+        mg.primitive("nameless", forward=forward, vjps=[None, None], samples=Samples("any", (Domain(0, 1),)))
+    with pytest.raises(MinigradError, match="already"):
+        mg.primitive("exp", forward=forward, vjps=[None], samples=Samples("any", (Domain(0, 1),)))
+    with pytest.raises(MinigradError, match="saves"):
+        mg.primitive("nameless", forward=forward, vjps=[None], saves="q", samples=Samples("any", (Domain(0, 1),)))
+    assert "nameless" not in mg.primitives

@@ -1,0 +1,146 @@
+"""Tensors: how they are made, what they show, and what they refuse."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import DeviceError, DTypeError, GraphError, ShapeError
+
+
+def test_python_numbers_become_float32_and_arrays_keep_their_dtype():
+    assert mg.tensor([1.0, 2]).dtype == np.float32
+    assert mg.tensor([1, 2]).dtype == np.int64
+    assert mg.tensor(True).dtype == np.bool_
+    assert mg.tensor(np.ones(2)).dtype == np.float64
+    assert mg.tensor(np.ones(2, ">f8")).dtype == np.dtype("=f8")
+    assert mg.tensor(mg.tensor(np.ones(2)), dtype="float32").dtype == np.float32
+
+
+def test_a_tensor_is_a_copy():
+    source = np.ones(2)
+    t = mg.tensor(source, requires_grad=True)
+    y = (t * t).sum()
+    source[:] = 7.0
+    y.backward()
+    np.testing.assert_array_equal(t.grad.numpy(), [2.0, 2.0])
+
+
+def test_an_ndarray_operand_is_a_copy_too():
+    t = mg.tensor(np.ones(2), requires_grad=True)
+    factor = np.full(2, 3.0)
+    y = (t * factor).sum()
+    factor[:] = 7.0
+    y.backward()
+    np.testing.assert_array_equal(t.grad.numpy(), [3.0, 3.0])
+
+
+def test_numpy_is_a_read_only_view():
+    t = mg.ones(2)
+    with pytest.raises(ValueError, match="read-only"):
+        t.numpy()[0] = 5.0
+    assert np.shares_memory(t.numpy(), t._array)
+
+
+def test_bad_data_is_refused():
+    with pytest.raises(DTypeError, match="numbers and bools"):
+        mg.tensor("text")
+    with pytest.raises(DTypeError, match="only floating"):
+        mg.tensor([1, 2], requires_grad=True)
+    with pytest.raises(DeviceError, match="no device is called"):
+        mg.tensor([1.0], device="tpu")
+    with pytest.raises(GraphError, match=r"mg\.stack"):
+        mg.tensor([mg.tensor(1.0, requires_grad=True)])
+    with pytest.raises(TypeError, match=r"mg\.tensor"):
+        mg.Tensor([1.0])
+
+
+@pytest.mark.skipif(mg.cuda_is_available(), reason="there is a CUDA device")
+def test_asking_for_a_gpu_that_is_not_there_says_what_is_missing():
+    with pytest.raises(DeviceError, match=r"minigrad\[cuda12\]|has 0 CUDA devices"):
+        mg.tensor([1.0], device="cuda")
+
+
+def test_numpy_cannot_take_the_gradient_away():
+    t = mg.tensor([1.0], requires_grad=True)
+    with pytest.raises(GraphError, match="detach"):
+        np.asarray(t)
+    assert np.asarray(t.detach()).tolist() == [1.0]
+    assert isinstance(np.ones(1, "f") * t, mg.Tensor)
+
+
+def test_items_are_not_assigned_and_the_functional_form_is_named():
+    t = mg.zeros(3)
+    with pytest.raises(GraphError, match=r"x\.at\[i\]\.set"):
+        t[0] = 1.0
+    np.testing.assert_array_equal(t.at[1].set(5.0).numpy(), [0.0, 5.0, 0.0])
+    np.testing.assert_array_equal(t.at[[0, 0]].add(1.0).numpy(), [2.0, 0.0, 0.0])
+    np.testing.assert_array_equal(t.numpy(), [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [0, -1, slice(None, None, -2), (0, slice(1, 3)), None, Ellipsis, (Ellipsis, 0), [0, 2, 0], ([0, 1], [1, 1]),
+     (slice(None), [2, 0]), np.array([[0, 1], [2, 0]]), np.array([True, False, True]), []],
+)  # fmt: skip
+def test_indexing_follows_numpy(index):
+    a = np.arange(12.0).reshape(3, 4)
+    t = mg.tensor(a, requires_grad=True)
+    picked = t[index]
+    index = np.array(index, dtype=np.int64) if isinstance(index, list) and not index else index
+    np.testing.assert_array_equal(picked.detach().numpy(), a[index])
+    (picked * picked).sum().backward()
+    expected = np.zeros_like(a)
+    np.add.at(expected, index, 2 * a[index])
+    np.testing.assert_array_equal(t.grad.numpy(), expected)
+
+
+def test_item_and_len():
+    assert mg.tensor([[2.5]]).item() == 2.5
+    assert len(mg.zeros((3, 2))) == 3
+    with pytest.raises(ShapeError, match="one value"):
+        mg.zeros(2).item()
+    with pytest.raises(TypeError, match="0-d"):
+        len(mg.tensor(1.0))
+
+
+def test_repr_shows_values_dtype_and_origin():
+    x = mg.tensor([1.0], requires_grad=True)
+    assert repr(x) == "tensor([1.], requires_grad=True)"
+    assert repr(x * 2.0) == "tensor([2.], made by multiply)"
+    assert repr(mg.tensor(np.ones(1))) == "tensor([1.], dtype=float64)"
+    assert repr(mg.Parameter([1.0])) == "parameter([1.], requires_grad=True)"
+
+
+def test_to_changes_dtype_with_a_gradient_of_the_original_dtype():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    assert x.to("float32") is x
+    assert x.to("cpu") is x
+    (x.to("float64") * np.array([3.0, 4.0])).sum().backward()
+    assert x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad.numpy(), [3.0, 4.0])
+
+
+def test_operators_of_arrays_and_scalars_on_the_left():
+    x = mg.tensor(np.array([2.0, 4.0]))
+    a = np.array([1.0, 3.0])
+    for left in (a, 3.0):
+        for ours, theirs in [
+            (left + x, left + x.numpy()),
+            (left - x, left - x.numpy()),
+            (left * x, left * x.numpy()),
+            (left / x, left / x.numpy()),
+            (left**x, left ** x.numpy()),
+        ]:
+            np.testing.assert_array_equal(ours.numpy(), theirs)
+    np.testing.assert_array_equal((a @ x).numpy(), a @ x.numpy())
+
+
+def test_metadata_may_be_given_by_position_as_in_numpy_and_too_much_is_refused():
+    x = mg.tensor(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(mg.sum(x, 0).numpy(), mg.sum(x, axis=0).numpy())
+    assert mg.reshape(x, (3, 2)).shape == (3, 2)
+    assert mg.concat([x, x], 1).shape == (2, 6)
+    with pytest.raises(TypeError, match="sum takes 1 array"):
+        mg.sum(x, 0, True, 7)
+    with pytest.raises(TypeError, match="add takes 2 arrays"):
+        mg.add(x)
