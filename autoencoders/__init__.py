@@ -1,1 +1,31 @@
-"""Autoencoders, built on minigrad."""
+"""Autoencoders, built on minigrad: models, losses, regularizers, corruption and training, with PCA as the exact answer."""
+
+from autoencoders import datasets, pca
+from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
+from autoencoders.features import max_activation_inputs
+from autoencoders.history import History
+from autoencoders.losses import binary_cross_entropy, binary_cross_entropy_with_logits, squared_error
+from autoencoders.models import Autoencoder, load_model, save_model
+from autoencoders.regularizers import kl_sparsity, l1, l2
+from autoencoders.training import DivergenceError, fit
+
+__all__ = [
+    "Autoencoder",
+    "DivergenceError",
+    "History",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "datasets",
+    "fit",
+    "gaussian_noise",
+    "kl_sparsity",
+    "l1",
+    "l2",
+    "load_model",
+    "masking_noise",
+    "max_activation_inputs",
+    "pca",
+    "salt_and_pepper_noise",
+    "save_model",
+    "squared_error",
+]

@@ -25,7 +25,9 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
         return Tensor._wrap(gradient, output.device, None) if create_graph else gradient
     gradient = gradient if isinstance(gradient, Tensor) else tensor(gradient, output.dtype, output.device)
     if gradient.shape != output.shape:
-        raise ShapeError(f"the gradient of an output of shape {output.shape} must have that shape, got {gradient.shape}")
+        raise ShapeError(
+            f"the gradient of an output of shape {output.shape} must have that shape, got {gradient.shape}"
+        )
     if gradient.dtype != output.dtype:
         raise DTypeError(f"the gradient of a {output.dtype.name} output must be that, got {gradient.dtype.name}")
     if gradient.device is not output.device:

@@ -22,7 +22,7 @@ from .devices import Device
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
 from .primitives import primitives
 from .primitives.registry import Primitive
-from .tensor import Tensor, tensor
+from .tensor import Tensor, Version, tensor
 
 SCALARS = (float, int, bool, complex)
 
@@ -37,7 +37,7 @@ class Node:
 
     __slots__ = (
         "__weakref__", "device", "dtype", "grad", "hooks", "id", "inputs", "metadata", "parents", "primitive", "result",
-        "shape", "version",
+        "shape", "versions",
     )  # fmt: skip
     __array_ufunc__ = None  # an array times a node is an error, not an array of objects
 
@@ -46,7 +46,7 @@ class Node:
     inputs: tuple | None  # None once a backward pass has released the graph
     metadata: dict[str, Any]
     result: Any
-    version: int  # sum of the versions of the saved inputs
+    versions: tuple[tuple[Version, int], ...] | None  # of the saved inputs that assign() could change
     hooks: dict[int, Callable] | None
     grad: Tensor | None
 
@@ -76,6 +76,7 @@ class Node:
 
 
 _ids = itertools.count()
+_new = Tensor.__new__
 
 
 class _State(threading.local):
@@ -142,7 +143,8 @@ def observing(callback: Callable[[Primitive, tuple, Tensor], None]) -> Iterator[
 
 def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
     """Apply `primitive` to tensors and Python scalars (positional) with static metadata (keyword)."""
-    arrays = []
+    arrays: list[Any] = []
+    parents: list[Node | None] = []
     device = dtype = None
     mixed = tracked = False
     for x in inputs:
@@ -157,10 +159,13 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
                     raise _device_mismatch(primitive, inputs)
                 if array.dtype is not dtype:
                     mixed = True
-            if x._node is not None:
+            node = x._node
+            parents.append(node)
+            if node is not None:
                 tracked = True
         elif x.__class__ in SCALARS:  # weak: it takes the tensors' dtype
             arrays.append(x)
+            parents.append(None)
         else:
             return apply(primitive, *_as_inputs(primitive, inputs), **metadata)
     if device is None:
@@ -173,43 +178,47 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         array = device.xp.asarray(array)
     if mixed or array.dtype is not dtype:
         array = _settle_dtype(primitive, arrays, array)
-    result = Tensor.__new__(Tensor)
+        tracked = tracked and array.dtype.kind in "fc"
+    result = _new(Tensor)
     result._array = array
     result.device = device
     result._version = inputs[0]._version if primitive.view else None
-    if tracked and _state.grad_enabled and primitive.vjps is not None and array.dtype.kind in "fc":
-        result._node = _record(primitive, inputs, metadata, array, device)
-    else:
-        result._node = None
+    result._node = None
+    if tracked and _state.grad_enabled and primitive.vjps is not None:
+        node = Node(array, device)
+        node.primitive = primitive
+        node.parents = tuple(parents)
+        node.metadata = {**primitive.defaults, **metadata} if primitive.defaults else metadata
+        node.result = array if primitive.saves_result else None
+        node.inputs = node.versions = None
+        _save_inputs(node, primitive, inputs)
+        result._node = node
     if _state.observer is not None:
         _state.observer(primitive, inputs, result)
     return result
 
 
-def _record(primitive: Primitive, inputs: tuple, metadata: dict, array: Any, device: Device) -> Node:
-    node = Node(array, device)
-    node.primitive = primitive
-    node.metadata = {**primitive.defaults, **metadata} if primitive.defaults else metadata
-    node.result = array if primitive.saves_result else None
-    parents: list[Node | None] = []
-    saved: list[Any] = []
-    version = 0
-    for position, x in enumerate(inputs):
-        if x.__class__ in SCALARS:
-            parents.append(None)
-            saved.append(x)
-            continue
-        parents.append(x._node)
-        if primitive.saves and primitive.saves_input(position):
-            saved.append(x)
-            if x._version is not None:
-                version += x._version.count
-        else:
-            saved.append(x._node or Node(x._array, device))
-    node.parents = tuple(parents)
-    node.inputs = tuple(saved)
-    node.version = version
-    return node
+def _save_inputs(node: Node, primitive: Primitive, inputs: tuple) -> None:
+    """Keep the inputs whose values the rules read, with their versions; of the others only shape and dtype."""
+    if not primitive.saves_inputs:
+        # the parents' nodes tell shapes and dtypes; an input without a node gets one that leads nowhere
+        node.inputs = node.parents
+        if None in node.parents:
+            node.inputs = tuple(
+                p or (Node(x._array, node.device) if isinstance(x, Tensor) else x)
+                for p, x in zip(node.parents, inputs, strict=True)
+            )
+        return
+    if not primitive.saves_all_inputs:
+        inputs = tuple(
+            x if x.__class__ in SCALARS or primitive.saves_input(position) else x._node or Node(x._array, node.device)
+            for position, x in enumerate(inputs)
+        )
+    node.inputs = inputs
+    for x in inputs:
+        if isinstance(x, Tensor) and x._version is not None:
+            changeable = (x._version, x._version.count)
+            node.versions = (changeable,) if node.versions is None else (*node.versions, changeable)
 
 
 def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
@@ -316,6 +325,8 @@ def sweep(
     nodes = _reachable(cotangents, targets)
     wanted = None if targets is None else set(nodes)
     owned: set[Node] = set()  # whose cotangent is memory of this sweep alone: a further term may be added in place
+    F: Any = None
+    device: Device | None = None
     for node in nodes:
         g = cotangents.pop(node, None)
         if g is None:
@@ -328,13 +339,17 @@ def sweep(
                 found[node] = g, primitive is None and node in owned and node.hooks is None
             if primitive is None:
                 continue
-        F = _namespace(None if create_graph else node.device.xp)
-        y, inputs = _saved_values(node, create_graph)
+        if node.device is not device:
+            device = node.device
+            F = _namespace(None if create_graph else device.xp)
+        y, inputs = _saved_values(node, primitive, create_graph)
         for position, parent in enumerate(node.parents):
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            rule = primitive.rule(position)
-            contribution = None if rule is None else rule(F, g, y, *inputs, **node.metadata)
+            rule = primitive.rules[position] if primitive.rules is not None else partial(primitive.vjps, position)
+            if rule is None:
+                continue
+            contribution = rule(F, g, y, *inputs, **node.metadata)
             if contribution is None:
                 continue
             if contribution.shape != parent.shape:
@@ -359,25 +374,26 @@ def sweep(
     return found
 
 
-def _saved_values(node: Node, as_tensors: bool) -> tuple[Any, Any]:
+def _saved_values(node: Node, primitive: Primitive, as_tensors: bool) -> tuple[Any, Any]:
     """Return the result and the inputs of a node as its rules want them, after checking that they are still valid."""
-    assert node.primitive is not None
-    if node.inputs is None:
+    inputs = node.inputs
+    if inputs is None:
         raise GraphError(
-            f"the graph through {node.primitive.name} was released by an earlier backward pass; "
+            f"the graph through {primitive.name} was released by an earlier backward pass; "
             "pass retain_graph=True to that one"
         )
-    if node.primitive.saves:
-        saved: list[Any] = [x for x in node.inputs if isinstance(x, Tensor) and x._version is not None]
-        if sum(x._version.count for x in saved) != node.version:
-            raise GraphError(
-                f"a value that {node.primitive.name} saved for its derivative was changed by assign() "
-                "before backward; call backward first, or assign to another tensor"
-            )
-    y = node if node.result is None else node.result
+    if node.versions is not None:
+        for version, count in node.versions:
+            if version.count != count:
+                raise GraphError(
+                    f"a value that {primitive.name} saved for its derivative was changed by assign() "
+                    "before backward; call backward first, or assign to another tensor"
+                )
     if as_tensors:
-        return (Tensor._wrap(y, node.device, node) if y is not node else y), node.inputs
-    return y, [x._array if isinstance(x, Tensor) else x for x in node.inputs]
+        return (node if node.result is None else Tensor._wrap(node.result, node.device, node)), inputs
+    if primitive.saves_inputs:
+        inputs = [x._array if isinstance(x, Tensor) else x for x in inputs]  # type: ignore[assignment]
+    return (node if node.result is None else node.result), inputs
 
 
 def _sum_to(F: SimpleNamespace, g: Any, node: Node, parent: Node) -> Any:

@@ -101,7 +101,9 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(np.asarray(to_numpy(self._array)), separator=", ", prefix=f"{type(self).__name__.lower()}(")
+        values = np.array2string(
+            np.asarray(to_numpy(self._array)), separator=", ", prefix=f"{type(self).__name__.lower()}("
+        )
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype.name}"
         extra += "" if self.device is CPU else f", device={self.device.name}"
         if self._node is not None:
@@ -388,7 +390,9 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
                 arrays.append(Tensor._wrap(positions, x.device, None))
             continue
         if array.dtype.kind not in "iu":
-            raise IndexError(f"an index is an integer, a slice or an array of integers or bools, got {array.dtype.name}")
+            raise IndexError(
+                f"an index is an integer, a slice or an array of integers or bools, got {array.dtype.name}"
+            )
         static.append(ARRAY)
         arrays.append(array)
     return tuple(static), arrays

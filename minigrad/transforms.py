@@ -54,9 +54,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
         found: tuple[Tensor | None, ...] = (None,) * len(variables)
         if y._node is not None:
             found = autograd.grad(y, variables, create_graph=nested, allow_unused=True)
-        gradients = tuple(
-            zeros_like(v.detach()) if g is None else g for g, v in zip(found, variables, strict=True)
-        )
+        gradients = tuple(zeros_like(v.detach()) if g is None else g for g, v in zip(found, variables, strict=True))
         if not nested:
             y = y.detach()
         return y, gradients[0] if isinstance(argnums, int) else gradients

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from .. import tape
@@ -57,11 +56,14 @@ class Primitive:
         self.forward = forward
         self.arity = len(inputs)
         self.variadic = bool(rest)
-        self.vjps = vjps
+        self.vjps: Any = vjps
+        self.rules = None if callable(vjps) else vjps  # one rule takes any position where there are many inputs
         self.saves = saves
         self.saves_result = "y" in saves
         self.saved_inputs = tuple(n in saves for n in inputs)
         self.saves_rest = bool(rest) and rest[0] in saves
+        self.saves_inputs = self.saves_rest or any(self.saved_inputs)
+        self.saves_all_inputs = all(self.saved_inputs) and (self.saves_rest or not rest)
         self.elementwise = elementwise
         self.keeps_dtype = keeps_dtype
         self.view = view
@@ -74,14 +76,6 @@ class Primitive:
             raise MinigradError(f"primitive {name!r} has no samples: without them its derivatives cannot be tested")
         if isinstance(vjps, Sequence) and len(vjps) != self.arity:
             raise MinigradError(f"primitive {name!r} has {len(vjps)} derivative rules for {self.arity} array inputs")
-
-    def rule(self, position: int) -> Callable | None:
-        """Return the derivative rule of the input at `position`, or None where no gradient flows."""
-        if self.vjps is None:
-            return None
-        if callable(self.vjps):
-            return partial(self.vjps, position)
-        return self.vjps[position] if position < len(self.vjps) else None
 
     def saves_input(self, position: int) -> bool:
         """Return whether the rules read the value of the input at `position`."""
@@ -96,7 +90,9 @@ class Primitive:
             arrays, given = args[: self.arity], args[self.arity :]
         if len(given) > len(self.metadata) or (not self.variadic and len(arrays) < self.arity) or not arrays:
             takes = f"{self.arity or 'a sequence of'} array{'s' * (self.arity != 1)}"
-            raise TypeError(f"{self.name} takes {takes} and {self.metadata or 'nothing else'}, got {len(args)} arguments")
+            raise TypeError(
+                f"{self.name} takes {takes} and {self.metadata or 'nothing else'}, got {len(args)} arguments"
+            )
         if given:
             metadata = {**dict(zip(self.metadata, given, strict=False)), **metadata}
         return tape.apply(self, *arrays, **metadata)

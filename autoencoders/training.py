@@ -1,0 +1,284 @@
+"""fit: minimise an objective over minibatches, reproducibly, and record every term of it."""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import minigrad as mg
+from autoencoders.history import History
+from minigrad import data, nn, optim
+from minigrad.errors import DataError, DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from minigrad.random import Generator
+
+Objective = Callable[[Any, mg.Tensor], mg.Tensor | Mapping[str, mg.Tensor]]
+
+# One seed, three independent streams: how the data are shuffled does not depend on how much noise is drawn.
+SHUFFLE, NOISE, VALIDATION_NOISE = 1, 2, 3
+
+
+class DivergenceError(MinigradError, FloatingPointError):
+    """A loss or a gradient that is NaN or infinite."""
+
+
+def fit(
+    model: nn.Module,
+    X: mg.Tensor | ArrayLike,
+    objective: Objective,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    optimizer: optim.Optimizer | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    validation: mg.Tensor | ArrayLike | None = None,
+    shuffle: bool = True,
+    device: Any = None,
+    callback: Callable[[nn.Module, History], bool | None] | None = None,
+) -> History:
+    """Train a model in place by minibatch gradient descent.
+
+    Parameters
+    ----------
+    model : Module
+        Such as an `Autoencoder`.
+    X : Tensor or array_like, shape (m, ...)
+        The training set, one sample per row; converted to the dtype and device of the model.
+    objective : callable
+        ``objective(model, x)`` for a batch x returns a scalar tensor, or a dict of them whose sum is minimised.
+    epochs : int, at least 1
+        How often the model sees all of X.
+    batch_size : int, at least 1
+        The last batch of an epoch holds what is left.
+    optimizer : Optimizer, optional
+        Over parameters of the model; by default Adam with learning rate 1e-3.
+    seed : int
+        Of the shuffling and of everything that the objective draws from the default generator, corruption above all.
+        Equal seeds give equal results, bit for bit, on the same machine. The default generator comes back as it was.
+    progress : bool
+        Show a progress bar, if tqdm is installed and standard error is a terminal.
+    validation : Tensor or array_like, shape (v, ...), optional
+        The objective is measured on it after every epoch, in evaluation mode and always with the same noise. It has no
+        influence on the training.
+    shuffle : bool
+        Whether to visit the samples in a new random order in each epoch.
+    device : str or Device, optional
+        Where to train: the model is moved there. By default, where it is.
+    callback : callable, optional
+        ``callback(model, history)`` is called after every epoch; training ends when it returns True.
+
+    Returns
+    -------
+    History
+        The means of all terms in each epoch.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError, DeviceError
+        An argument is unusable; nothing has been changed then.
+    DivergenceError
+        A term or a gradient became NaN or infinite. The parameters are as they were before that step.
+
+    Examples
+    --------
+    >>> import autoencoders as ae
+    >>> model = ae.Autoencoder((4, 2), activation="linear")
+    >>> X = np.eye(4)[[0, 1] * 8]
+    >>> history = ae.fit(model, X, lambda model, x: ae.squared_error(model(x), x), epochs=3, batch_size=4)
+    >>> history.epochs, history.loss[-1] < history.loss[0]
+    (3, True)
+    """
+    epochs = _positive(epochs, "epochs")
+    batch_size = _positive(batch_size, "batch_size")
+    shuffler = Generator(seed, SHUFFLE)
+    parameters = list(model.parameters())
+    if not parameters:
+        raise DataError(f"fit: the model {type(model).__name__} has no parameters to train")
+    place = parameters[0].device if device is None else mg.device(device)
+    train_set = _samples(X, "X", model, parameters[0].dtype, place)
+    held_out = None if validation is None else _samples(validation, "validation", model, parameters[0].dtype, place)
+    if place is not parameters[0].device:
+        if optimizer is not None:
+            raise DeviceError(
+                f"fit: the model and its optimizer are on {parameters[0].device.name}, but device={place.name!r}; "
+                "move the model there before you make the optimizer"
+            )
+        model.to(place)
+    if optimizer is None:
+        optimizer = optim.Adam(model.parameters(), lr=1e-3)
+
+    history = History()
+    was_training = model.training
+    steps = epochs * math.ceil(len(train_set) / batch_size)
+    try:
+        with _noise(seed, NOISE), _bar(steps, progress) as bar:
+            for epoch in range(1, epochs + 1):
+                start = time.perf_counter()
+                model.train()
+                means = _Means(len(train_set))
+                batches = data.batches(train_set, batch_size=batch_size, generator=shuffler, shuffle=shuffle)
+                for number, (x,) in enumerate(batches, start=1):
+                    means.add(_step(model, x, objective, optimizer, f"epoch {epoch}, batch {number}"), len(x))
+                    bar.update()
+                _append(history.terms, means.values)
+                if held_out is not None:
+                    model.eval()
+                    _append(history.validation, _measure(model, held_out, objective, batch_size, seed))
+                history.seconds.append(time.perf_counter() - start)
+                bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
+                if callback is not None and callback(model, history):
+                    break
+    finally:
+        model.train(was_training)
+    return history
+
+
+def _step(model: nn.Module, x: mg.Tensor, objective: Objective, optimizer: optim.Optimizer, where: str) -> dict:
+    """One update of the parameters; the value of every term before it."""
+    optimizer.zero_grad()
+    terms = _terms(objective(model, x))
+    values = {name: float(term.item()) for name, term in terms.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"fit: the term {name!r} of the objective is {value} in {where}. The parameters are as they were before "
+                "that step. Try a smaller learning rate, or mg.detect_anomaly() to find the operation."
+            )
+    total = sum(terms.values())
+    if not total.requires_grad:
+        raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
+    total.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not bool(mg.isfinite(parameter.grad).min()):
+            optimizer.zero_grad()
+            raise DivergenceError(
+                f"fit: the gradient of {name!r} is not finite in {where}, though the objective is. The parameters are "
+                "as they were before that step. Look for a sqrt, log or division at 0 in the objective."
+            )
+    optimizer.step()
+    return values
+
+
+def _terms(result: mg.Tensor | Mapping[str, mg.Tensor]) -> Mapping[str, mg.Tensor]:
+    """The terms of an objective by name, each a scalar tensor."""
+    terms = {"loss": result} if isinstance(result, mg.Tensor) else result
+    if not isinstance(terms, Mapping) or not terms:
+        raise DTypeError(f"fit: the objective returned {result!r}; expected a scalar tensor or a dict of them")
+    for name, term in terms.items():
+        if not isinstance(name, str) or not isinstance(term, mg.Tensor):
+            raise DTypeError(
+                f"fit: the objective's term {name!r} is a {type(term).__name__}; expected tensors with names that are str"
+            )
+        if term.shape != ():
+            raise ShapeError(
+                f"fit: the objective's term {name!r} has shape {term.shape}; expected a scalar, such as a sum or a mean"
+            )
+    return terms
+
+
+class _Means:
+    """Means over `samples` samples of the terms that come batch by batch."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.values: dict[str, float] = {}
+
+    def add(self, values: dict[str, float], size: int) -> None:
+        if self.values and values.keys() != self.values.keys():
+            raise DataError(
+                f"fit: the objective returned the terms {sorted(values)}, and {sorted(self.values)} for an earlier "
+                "batch; expected the same names every time"
+            )
+        for name, value in values.items():
+            self.values[name] = self.values.get(name, 0.0) + value * (size / self.samples)
+
+
+def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
+    for name, value in values.items():
+        curves.setdefault(name, []).append(value)
+
+
+def _measure(model: nn.Module, X: mg.Tensor, objective: Objective, batch_size: int, seed: int) -> dict[str, float]:
+    """The means of the terms over X, without a change to anything."""
+    means = _Means(len(X))
+    with mg.no_grad(), _noise(seed, VALIDATION_NOISE):
+        for (x,) in data.batches(X, batch_size=batch_size, shuffle=False):
+            means.add({name: float(term.item()) for name, term in _terms(objective(model, x)).items()}, len(x))
+    return means.values
+
+
+@contextmanager
+def _noise(seed: int, stream: int) -> Iterator[None]:
+    """Let the default generator draw from `seed` and `stream` inside the block, and go on as before after it."""
+    generator = mg.random.default_generator()
+    before = generator.state()
+    generator.set_state({"seed": seed, "stream": stream, "counter": 0})
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
+class _NoBar:
+    """A progress bar that shows nothing."""
+
+    def update(self) -> None:
+        """Do nothing."""
+
+    def set_postfix(self, **values: Any) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def _bar(steps: int, progress: bool) -> Iterator[Any]:
+    """A progress bar on standard error, where there is somebody to see it."""
+    if progress and sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            pass
+        else:
+            with tqdm(total=steps, unit="batch", dynamic_ncols=True) as bar:
+                yield bar
+            return
+    yield _NoBar()
+
+
+def _positive(value: int, name: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise DTypeError(f"fit: got {name}={value!r}; expected an integer of at least 1") from None
+    if number < 1:
+        raise DataError(f"fit: got {name}={value!r}; expected at least 1")
+    return number
+
+
+def _samples(X: mg.Tensor | ArrayLike, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device) -> mg.Tensor:
+    """X as a finite tensor of samples that the model can take."""
+    array = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"fit: {name} has dtype {array.dtype}; expected real numbers")
+    if array.ndim < 2 or array.size == 0:
+        raise ShapeError(f"fit: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature")
+    expected = getattr(model, "input_shape", None)
+    if expected is not None and array.shape[1:] != expected:
+        raise ShapeError(f"fit: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}")
+    with np.errstate(over="ignore"):  # reported below
+        converted = array.astype(dtype, copy=False)
+    finite = np.isfinite(converted)
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise DataError(
+            f"fit: {name}{list(first)} is {array[first]}, one of {finite.size - int(finite.sum())} values that are not "
+            f"finite numbers in {dtype.name}; remove or replace them first"
+        )
+    return mg.tensor(converted, device=place)
