@@ -6,5 +6,5 @@ from .functions import arange, full, ones, zeros
 from .primitives import *  # the operations, by the names of the table
 from .tape import enable_grad, no_grad
 from .tensor import Parameter, Tensor, tensor
-from .transforms import grad, value_and_grad
+from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .version import __version__

@@ -1,4 +1,4 @@
-"""Functions of functions: `grad` and `value_and_grad`."""
+"""Functions of functions: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from . import autograd, tape
 from .errors import ShapeError
-from .primitives import zeros_like
+from .primitives import stack, zeros_like
 from .tensor import Tensor, tensor
 
 
@@ -79,3 +79,116 @@ def grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callab
         return both(*args, **kwargs)[1]
 
     return gradient
+
+
+def vjp(f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
+    """Return `f(*xs)` and the function v -> (v^T J_1, ..., v^T J_n), which may be called any number of times.
+
+    Parameters
+    ----------
+    f : callable
+        Takes tensors, returns one tensor of any shape.
+    *xs : Tensor
+        The point. A cotangent v has the shape of f's result; each product that of its x.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> y, pull_back = mg.vjp(lambda x: x * x, mg.tensor([1.0, 2.0]))
+    >>> pull_back(mg.tensor([1.0, 10.0]))
+    (tensor([ 2., 40.]),)
+    """
+    with tape.enable_grad():
+        variables = [_variable(x) for x in xs]
+        y = f(*variables)
+    nested = y._node is not None and not tape.leaves(y._node) <= {v._node for v in variables}
+
+    def pull_back(v: Any) -> tuple[Tensor, ...]:
+        found: tuple[Tensor | None, ...] = (None,) * len(variables)
+        if y._node is not None:
+            # a cotangent that requires grad is differentiated through as well
+            create = nested or (isinstance(v, Tensor) and v.requires_grad)
+            found = autograd.grad(y, variables, v, retain_graph=True, create_graph=create, allow_unused=True)
+        return tuple(zeros_like(x.detach()) if g is None else g for g, x in zip(found, variables, strict=True))
+
+    return (y if nested else y.detach()), pull_back
+
+
+def jvp(f: Callable[..., Tensor], xs: tuple[Any, ...], ts: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    """Return `f(*xs)` and its derivative along the tangents `ts`: sum_i J_i t_i, of the shape of f's result.
+
+    Exact: v -> v^T J is linear in v, and the transpose of that map, which is one more vjp, is t -> J t.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.jvp(lambda x: x * x, (mg.tensor([1.0, 2.0]),), (mg.tensor([1.0, 10.0]),))
+    (tensor([1., 4.]), tensor([ 2., 40.]))
+    """
+    if len(xs) != len(ts):
+        raise ShapeError(f"jvp got {len(xs)} points and {len(ts)} tangents")
+    tangents = [t if isinstance(t, Tensor) else tensor(t) for t in ts]
+    for x, t in zip(xs, tangents, strict=True):
+        if t.shape != (x if isinstance(x, Tensor) else tensor(x)).shape:
+            raise ShapeError(f"a tangent must have the shape of its point, got {t.shape}")
+    y, pull_back = vjp(f, *xs)
+    with tape.enable_grad():
+        v = tensor(zeros_like(y.detach()), requires_grad=True)
+        products = [p for p in zip(pull_back(v), tangents, strict=True) if p[0].requires_grad]
+    if not products:
+        return y, zeros_like(y.detach())
+    outer = any(t.requires_grad for t in tangents) or y.requires_grad
+    found = autograd.grad([p for p, _ in products], v, [t for _, t in products], create_graph=outer, allow_unused=True)[
+        0
+    ]
+    return y, zeros_like(y.detach()) if found is None else found
+
+
+def jacobian(f: Callable[[Tensor], Tensor]) -> Callable[[Any], Tensor]:
+    """Return the function x -> J, of shape (*f(x).shape, *x.shape): one vjp for each element of the result.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.jacobian(lambda x: x * x)(mg.tensor([1.0, 2.0]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
+
+    @wraps(f)
+    def jacobian_at(x: Any) -> Tensor:
+        y, pull_back = vjp(f, x)
+        place, dtype = y.device, y.dtype
+        basis = place.xp.eye(y.size, dtype=dtype).reshape(y.size, *y.shape)
+        rows = [pull_back(Tensor._wrap(basis[i], place, None))[0] for i in range(y.size)]
+        shape = x.shape if isinstance(x, Tensor) else tensor(x).shape
+        if not rows:
+            return Tensor._wrap(place.xp.zeros((*y.shape, *shape), dtype), place, None)
+        return stack(rows).reshape(*y.shape, *shape)
+
+    return jacobian_at
+
+
+def hessian(f: Callable[[Tensor], Tensor]) -> Callable[[Any], Tensor]:
+    """Return the function x -> H of a scalar function f, of shape (*x.shape, *x.shape).
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.hessian(lambda x: x[0] * x[0] * x[1])(mg.tensor([1.0, 3.0]))
+    tensor([[6., 2.],
+            [2., 0.]])
+    """
+    return jacobian(grad(f))
+
+
+def hvp(f: Callable[[Tensor], Tensor], x: Any, v: Any) -> Tensor:
+    """Return H v of a scalar function f at x, without forming H.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.hvp(lambda x: x[0] * x[0] * x[1], mg.tensor([1.0, 3.0]), mg.tensor([1.0, 0.0]))
+    tensor([6., 2.])
+    """
+    return jvp(grad(f), (x,), (v,))[1]

@@ -38,5 +38,5 @@ matmul = primitive(
     vjps=[_matmul_a, _matmul_b],
     saves="ab",
     samples=Samples("matmul", (Domain(-2.0, 2.0), Domain(-2.0, 2.0))),
-    doc="Matrix product of the last two axes; the others broadcast; a vector is a row on the left, a column on the right.",
+    doc="Matrix product of the last two axes; others broadcast; a vector is a row on the left, a column on the right.",
 )

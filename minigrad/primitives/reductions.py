@@ -1,4 +1,4 @@
-"""Reductions over `axis` (None: all, an int or a tuple), as in NumPy; the result is an array, also with no axis left."""
+"""Reductions over `axis` (None: all, an int or a tuple), as in NumPy; the result is always an array."""
 
 from __future__ import annotations
 

@@ -80,3 +80,64 @@ def test_grad_of_a_function_that_is_not_scalar_says_what_it_returned():
         mg.grad(lambda x: x * x)(mg.tensor([1.0, 2.0]))
     with pytest.raises(ShapeError, match="float"):
         mg.grad(lambda x: 3.0)(mg.tensor(1.0))
+
+
+A = np.array([[1.0, 2.0, 0.5], [0.3, -1.0, 2.0]])
+
+
+def curved(x):
+    return mg.tanh(mg.tensor(A) @ x) * x[0]
+
+
+def curved_jacobian(x):
+    t = np.tanh(A @ x)
+    return (1 - t**2)[:, None] * A * x[0] + t[:, None] * np.eye(3)[0]
+
+
+def test_jacobian_vjp_and_jvp_agree_with_the_formula():
+    x = np.array([0.3, -0.2, 0.9])
+    J = curved_jacobian(x)
+    v, t = np.array([0.7, -1.1]), np.array([1.0, 2.0, -3.0])
+    np.testing.assert_allclose(mg.jacobian(curved)(mg.tensor(x)).numpy(), J, rtol=1e-13)
+    y, pull_back = mg.vjp(curved, mg.tensor(x))
+    for _ in range(2):
+        np.testing.assert_allclose(pull_back(mg.tensor(v))[0].numpy(), v @ J, rtol=1e-13)
+    value, tangent = mg.jvp(curved, (mg.tensor(x),), (mg.tensor(t),))
+    np.testing.assert_array_equal(value.numpy(), y.numpy())
+    np.testing.assert_allclose(tangent.numpy(), J @ t, rtol=1e-13)
+    assert not tangent.requires_grad
+
+
+def test_jvp_of_several_inputs_and_of_a_constant():
+    a, b = mg.tensor(np.array([2.0, 3.0])), mg.tensor(np.array([5.0, 7.0]))
+    ones = mg.tensor(np.ones(2))
+    np.testing.assert_array_equal(mg.jvp(lambda a, b: a * b, (a, b), (ones, ones))[1].numpy(), [7.0, 10.0])
+    np.testing.assert_array_equal(mg.jvp(lambda a: b, (a,), (ones,))[1].numpy(), [0.0, 0.0])
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        mg.jvp(lambda a: a, (a,), (mg.tensor(np.ones(3)),))
+
+
+def test_hessian_and_hvp_of_a_quartic():
+    x, v = np.array([1.0, -2.0]), np.array([0.5, 3.0])
+    f = lambda x: (x[0] ** 2 * x[1] ** 2).sum()  # noqa: E731
+    H = np.array([[2 * x[1] ** 2, 4 * x[0] * x[1]], [4 * x[0] * x[1], 2 * x[0] ** 2]])
+    np.testing.assert_allclose(mg.hessian(f)(mg.tensor(x)).numpy(), H, rtol=1e-13)
+    np.testing.assert_allclose(mg.hvp(f, mg.tensor(x), mg.tensor(v)).numpy(), H @ v, rtol=1e-13)
+
+
+def test_transforms_differentiate_through_each_other():
+    x = mg.tensor(np.array([0.3, -0.2, 0.9]))
+    norm = lambda x: (mg.jacobian(curved)(x) ** 2).sum()  # noqa: E731
+    steps = np.eye(3) * 1e-6
+    expected = [
+        (np.sum(curved_jacobian(x.numpy() + e) ** 2) - np.sum(curved_jacobian(x.numpy() - e) ** 2)) / 2e-6
+        for e in steps
+    ]
+    np.testing.assert_allclose(mg.grad(norm)(x).numpy(), expected, rtol=1e-7)
+    along = lambda x: (mg.jvp(curved, (x,), (x,))[1]).sum()  # noqa: E731
+    expected = [
+        ((curved_jacobian(x.numpy() + e) @ (x.numpy() + e)).sum()
+         - (curved_jacobian(x.numpy() - e) @ (x.numpy() - e)).sum()) / 2e-6
+        for e in steps
+    ]  # fmt: skip
+    np.testing.assert_allclose(mg.grad(along)(x).numpy(), expected, rtol=1e-7)
