@@ -51,7 +51,7 @@ def test_forward_is_the_formula(sizes, activation, output, tied, seed):
     rng = scramble(model, seed)
     x = rng.normal(size=(3, sizes[0]))
     act, out = ACTIVATIONS[activation], ACTIVATIONS[output]
-    state = {name: p.numpy() for name, p in model.state_dict().items()}
+    state = model.state_dict()
     h = x
     for i in range(len(sizes) - 1):
         h = act(h @ state[f"encoder_layers.{i}.weight"] + state[f"encoder_layers.{i}.bias"])
@@ -120,7 +120,7 @@ def test_tied_weights_are_one_array():
         assert np.shares_memory(encoder.detach().numpy(), decoder.detach().numpy())
         encoder.assign(np.arange(encoder.size, dtype=np.float32).reshape(encoder.shape))
     for encoder, decoder in zip(model.encoder_weights, reversed(model.decoder_weights), strict=True):
-        assert (encoder.detach().numpy().T == decoder.detach().numpy()).all()
+        assert (decoder.detach().numpy() == encoder.detach().numpy().T).all()
 
 
 def test_initial_weights_have_the_range_and_spread_of_glorot():
@@ -129,7 +129,7 @@ def test_initial_weights_have_the_range_and_spread_of_glorot():
         limit = np.sqrt(6 / 100)
         assert 0.99 * limit < np.abs(weight).max() <= limit  # 2400 draws: the largest is within 1 % but for 1 in 10^10
         assert abs(weight.std() - limit / np.sqrt(3)) < 0.05 * limit
-    assert all((p.numpy() == 0).all() for p in model.state_dict().values() if p.ndim == 1)
+    assert all((p == 0).all() for p in model.state_dict().values() if p.ndim == 1)
 
 
 def test_the_seed_decides_the_initial_weights():
@@ -183,7 +183,7 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path_factory, sizes, activatio
     assert repr(again) == repr(model)
     before, after = model.state_dict(), again.state_dict()
     assert before.keys() == after.keys()
-    assert all(after[k].dtype == v.dtype and (after[k].numpy() == v.numpy()).all() for k, v in before.items())
+    assert all(after[k].dtype == v.dtype and (after[k] == v).all() for k, v in before.items())
     x = np.random.default_rng(0).normal(size=(3, sizes[0])).astype(dtype)
     assert (again(x).detach().numpy() == model(x).detach().numpy()).all()
 
@@ -195,8 +195,7 @@ def test_a_folder_holds_a_model(tmp_path):
 
 
 def resave(file, change_state=lambda state: None, **metadata):
-    state, old = files.load(file)
-    state = dict(state)
+    state, old = files.load_with_metadata(file)
     change_state(state)
     files.save(file, state, metadata={**old, **metadata})
 
@@ -214,13 +213,13 @@ def resave(file, change_state=lambda state: None, **metadata):
                     {"sizes": [4, 3], "activation": "tanh", "output": "linear", "tied": False, "dtype": "float32"}
                 ),
             ),
-            r"float32\[.*2.*expected float32\[.*3",
+            r"'encoder_layers.0.weight' has shape \(4, 2\), expected \(4, 3\)",
         ),
-        (lambda f: resave(f, lambda s: s.pop("encoder_layers.0.bias")), "'encoder_layers.0.bias' is absent"),
-        (lambda f: resave(f, lambda s: s.update(extra=mg.zeros((1,)))), "'extra' is float32.*expected absent"),
+        (lambda f: resave(f, lambda s: s.pop("encoder_layers.0.bias")), "'encoder_layers.0.bias' missing"),
+        (lambda f: resave(f, lambda s: s.update(extra=mg.zeros((1,)))), "'extra' not expected"),
         (
             lambda f: resave(f, lambda s: s.update({"encoder_layers.0.bias": mg.zeros((2,), dtype="float64")})),
-            "is float64.*expected float32",
+            "is float64, expected float32",
         ),
         (lambda f: f.write_bytes(f.read_bytes()[:-3]), "model.safetensors"),
         (lambda f: f.write_bytes(b"not a model"), "model.safetensors"),

@@ -213,7 +213,9 @@ def test_a_bad_loss_names_term_epoch_and_batch_and_changes_nothing(bad):
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 def test_a_bad_gradient_of_a_good_loss_is_caught_too():
     model, before = make(), values(make())
-    with pytest.raises(DivergenceError, match=r"gradient of 'encoder_layers.0.weight' is not finite in epoch 1, batch 1"):
+    with pytest.raises(
+        DivergenceError, match=r"gradient of 'encoder_layers.0.weight' is not finite in epoch 1, batch 1"
+    ):
         ae.fit(model, X, lambda model, x: mg.sum(mg.sqrt(model.encoder_weights[0] * 0.0)), epochs=1)
     assert (values(model) == before).all()
     assert all(p.grad is None for p in model.parameters())
@@ -234,7 +236,7 @@ def test_a_learning_rate_that_is_far_too_large_diverges_with_finite_parameters()
         ({"X": X[0]}, ShapeError, r"X has shape \(6,\)"),
         ({"X": X[:0]}, ShapeError, "at least one sample"),
         ({"X": X[:, :5]}, ShapeError, r"X has shape \(50, 5\); expected \(m, 6\)"),
-        ({"X": np.where(X == X[3, 2], np.nan, X)}, DataError, r"X\[3, 2\] is nan, one of 1 values"),
+        ({"X": np.where(X[3, 2] == X, np.nan, X)}, DataError, r"X\[3, 2\] is nan, one of 1 values"),
         ({"X": X + 1j}, DTypeError, "complex128"),
         ({"X": [["a"]]}, DTypeError, "real numbers"),
         ({"validation": X[:, :5]}, ShapeError, r"validation has shape \(50, 5\)"),
@@ -308,7 +310,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("stream", "progress", "shown"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)])
+@pytest.mark.parametrize(
+    ("stream", "progress", "shown"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)]
+)
 def test_the_bar_shows_only_where_somebody_looks(monkeypatch, stream, progress, shown):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", stream())
