@@ -1,0 +1,6 @@
+"""The command line: `python -m autoencoders lecture | train | encode | reconstruct | info`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

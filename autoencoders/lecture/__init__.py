@@ -1,0 +1,6 @@
+"""The lecture on real digits, in one command: `python -m autoencoders lecture`."""
+
+from .experiments import SETTINGS, Settings, run
+from .report import table, write
+
+__all__ = ["SETTINGS", "Settings", "run", "table", "write"]
