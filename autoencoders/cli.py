@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _lecture(options: argparse.Namespace) -> None:
+    if options.out.exists() and not options.out.is_dir():
+        raise MinigradError(f"--out {options.out}: there is a file of that name; name a folder")
     results = lecture.run(options.data, options.seed)
     report = lecture.write(results, options.out)
     for row in (("squared error per image", "train", "test", "corrupted"), *lecture.table(results.numbers)):
@@ -93,11 +95,11 @@ def _lecture(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     if options.loss == "cross-entropy" and options.output != "sigmoid":
-        raise argparse_error("--loss cross-entropy needs --output sigmoid; use --loss squared with another output")
+        raise MinigradError("--loss cross-entropy needs --output sigmoid; use --loss squared with another output")
     x = _data(options.data, "x_train")
     sizes = options.sizes or (x.shape[1], max(1, x.shape[1] // 2))
     if sizes[0] != x.shape[1]:
-        raise argparse_error(f"--sizes begins with {sizes[0]}, but the data have {x.shape[1]} features")
+        raise MinigradError(f"--sizes begins with {sizes[0]}, but the data have {x.shape[1]} features")
     _check_writable(options.out)
     model = models.Autoencoder(sizes, options.activation, options.output, options.tied, seed=options.seed)
 
@@ -141,24 +143,19 @@ def _info(options: argparse.Namespace) -> None:
         print(f"{name:28} {array.dtype}{list(array.shape)}")
 
 
-def argparse_error(message: str) -> MinigradError:
-    """Return an error that `main` reports as argparse reports its own."""
-    return MinigradError(message)
-
-
 def _data(name: str, part: str) -> np.ndarray:
     if name == "digits":
         return getattr(datasets.digits(), part)
     if name == "mnist":
         return getattr(datasets.mnist(), part)
     if not name.endswith(".npy"):
-        raise argparse_error(f"--data takes digits, mnist or a .npy file, got {name!r}")
+        raise MinigradError(f"--data takes digits, mnist or a .npy file, got {name!r}")
     try:
         x = np.load(name, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise argparse_error(f"--data {name}: not a readable .npy file ({error})") from error
+        raise MinigradError(f"--data {name}: not a readable .npy file ({error})") from error
     if x.ndim != 2 or x.dtype.kind not in "biuf":
-        raise argparse_error(
+        raise MinigradError(
             f"--data {name}: expected real numbers of shape (samples, features), got {x.dtype}{list(x.shape)}"
         )
     return x.astype(np.float32)
@@ -166,7 +163,7 @@ def _data(name: str, part: str) -> np.ndarray:
 
 def _check_writable(path: Path) -> None:
     if not path.absolute().parent.is_dir():
-        raise argparse_error(f"--out {path}: there is no folder {path.absolute().parent}")
+        raise MinigradError(f"--out {path}: there is no folder {path.absolute().parent}")
 
 
 def _whole(low: int) -> Callable[[str], int]:

@@ -120,6 +120,7 @@ def bars(values: Mapping[str, float], ylabel: str) -> Any:
     axes = figure.subplots()
     drawn = axes.bar(range(len(values)), list(values.values()), tick_label=list(values))
     axes.bar_label(drawn, fmt="%.3g")
+    axes.margins(y=0.12)  # room for the label of the highest bar
     axes.tick_params(axis="x", labelrotation=20)
     axes.set_ylabel(ylabel)
     return figure

@@ -29,7 +29,7 @@ class Settings:
 
 
 SETTINGS = {
-    "digits": Settings(100, 16, 0.25, 64, 60, 120, (80, 40), (3e-3, 3e-4)),
+    "digits": Settings(100, 10, 0.25, 64, 100, 100, (150, 100), (3e-3, 3e-4)),
     "mnist": Settings(500, 32, 0.25, 128, 10, 15, (6, 3), (1e-3, 1e-4)),
 }
 
