@@ -40,6 +40,7 @@ from .linalg import matmul
 from .reductions import logsumexp, max, mean, min, sum, sum_to
 from .registry import primitive, primitives
 from .shaping import (
+    assign,
     broadcast_to,
     concat,
     expand_dims,
@@ -48,6 +49,8 @@ from .shaping import (
     reshape,
     squeeze,
     stack,
+    stop_gradient,
 )
 
-__all__ = [*primitives, "primitive", "primitives"]
+# a row with an effect is applied by the method that checks its arguments, not called by itself
+__all__ = [*(name for name, row in primitives.items() if not row.effect), "primitive", "primitives"]
