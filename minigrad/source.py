@@ -18,10 +18,14 @@ def frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def in_package(frame: FrameType) -> bool:
+    """Return whether a frame runs code of this package."""
+    return frame.f_code.co_filename.startswith(_PACKAGE)
+
+
 def user_line() -> str:
     """Return "file.py:12", the innermost line that is not in this package."""
     for frame in frames():
-        path = frame.f_code.co_filename
-        if not path.startswith(_PACKAGE):
-            return f"{os.path.basename(path)}:{frame.f_lineno}"
+        if not in_package(frame):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
     return "?"
