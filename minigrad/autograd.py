@@ -52,6 +52,8 @@ def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bo
         found = tape.sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
         for leaf, (g, owned) in found.items():
             new = _as_gradient(leaf, g, owned, as_tensors)
+            if leaf.grad is not None:
+                tape.refuse_from_before(leaf.grad)
             leaf.grad = new if leaf.grad is None else leaf.grad + new
 
 

@@ -165,6 +165,15 @@ def sweeping() -> Node | None:
     return _state.sweeping
 
 
+def refuse_from_before(gradient: Tensor) -> None:
+    """Raise where a program would freeze a gradient that was there before the recording."""
+    if _state.recording and not _state.observer.knows(gradient):  # type: ignore[union-attr]
+        raise GraphError(
+            f"a gradient from before the recording is used at {user_line()}: it would be frozen into the program; set "
+            "t.grad = None first, and call backward inside the recorded function"
+        )
+
+
 def refuse_while_recording(what: str, instead: str) -> None:
     """Raise where a program would freeze what differs from run to run."""
     if _state.recording:
@@ -318,7 +327,7 @@ def _namespace(xp: Any) -> SimpleNamespace:
 _age = attrgetter("id")
 
 
-def _reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
+def reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
     """Return the nodes to sweep, newest first: all that the roots depend on and that lead to a target (None: all)."""
     seen = set(roots)
     stack = list(seen)
@@ -340,7 +349,7 @@ def _reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
 
 def leaves(root: Node) -> set[Node]:
     """Return the leaves that `root` depends on."""
-    return {node for node in _reachable([root], None) if node.primitive is None}
+    return {node for node in reachable([root], None) if node.primitive is None}
 
 
 def sweep(
@@ -365,7 +374,7 @@ def _sweep(
     cotangents: dict[Node, Any], targets: set[Node] | None, retain_graph: bool, as_tensors: bool
 ) -> dict[Node, tuple[Any, bool]]:
     found: dict[Node, tuple[Any, bool]] = {}
-    nodes = _reachable(cotangents, targets)
+    nodes = reachable(cotangents, targets)
     wanted = None if targets is None else set(nodes)
     owned: set[Node] = set()  # whose cotangent is memory of this sweep alone: a further term may be added in place
     F: Any = None

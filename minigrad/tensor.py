@@ -85,7 +85,10 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` accumulated here (leaves only), of the same shape, dtype and device."""
-        return None if self._node is None else self._node.grad
+        if self._node is None or self._node.grad is None:
+            return None
+        tape.refuse_from_before(self._node.grad)
+        return self._node.grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
 
+from .. import tape
+from ..errors import GraphError
 from ..tensor import Tensor
 from .program import Equation, Program, Variable, is_literal
 
@@ -48,6 +50,7 @@ def phases(program: Program) -> dict[Variable, str]:
 
     An update is what leads to nothing but assignments, other than through the backward pass.
     """
+    differentiated = {e.of for e in program.equations}
     users: dict[Variable, list[Equation]] = defaultdict(list)
     for e in program.equations:
         for v in e.variables:
@@ -57,10 +60,10 @@ def phases(program: Program) -> dict[Variable, str]:
         later = [found[user.output] for user in users[e.output]]
         if e.of is not None:
             found[e.output] = "backward"
-        elif e.primitive.effect or (later and set(later) == {"update"} and e.output not in program.outputs):
-            found[e.output] = "update"
+        elif e.output in differentiated or e.output in program.outputs or set(later) != {"update"}:
+            found[e.output] = "update" if e.primitive.effect else "forward"
         else:
-            found[e.output] = "forward"
+            found[e.output] = "update"
     return found
 
 
@@ -120,9 +123,6 @@ def dot(program: Program) -> str:
 
 def of_tensor(x: Tensor) -> Program:
     """Return the operations that made a tensor, as far as its graph remembers them, as a program without values."""
-    from ..errors import GraphError
-    from ..tape import Node, _reachable
-
     if x._node is None:
         raise GraphError("this tensor requires no gradient, so it does not remember what made it")
     variables: dict[int, Variable] = {}
@@ -137,7 +137,7 @@ def of_tensor(x: Tensor) -> Program:
                 arguments.append(variables[id(node)])
         return variables[id(node)]
 
-    for node in reversed(_reachable([x._node], None)):
+    for node in reversed(tape.reachable([x._node], None)):
         if node.primitive is None:
             variable(node, leaf=True)
             continue
@@ -146,7 +146,7 @@ def of_tensor(x: Tensor) -> Program:
             variable(parent, leaf=False)
             if parent is not None
             else variable(value, leaf=True)
-            if isinstance(value, Tensor | Node)
+            if isinstance(value, Tensor | tape.Node)
             else value
             for parent, value in zip(node.parents, saved, strict=True)
         )
@@ -278,7 +278,7 @@ def _svg(boxes: list[Box], width: float, height: float) -> str:
         f'<text x="{x:.0f}" y="{MARGIN + 8}" font-size="15" font-weight="bold" fill="{INK}">{name}</text>'
         for name, x in shown.items()
     ]
-    edges = [_edge(source, box) for box in boxes for source in box.sources]
+    edges = [_edge(source, box, boxes) for box in boxes for source in box.sources]
     lines += sorted(edges, key=lambda edge: SAVED not in edge)  # the pale ones below
     for box in boxes:
         radius = 18 if box.kind in ("argument", "captured") else 4
@@ -298,13 +298,14 @@ def _cut(text: str, width: float) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _edge(a: Box, b: Box) -> str:
+def _edge(a: Box, b: Box, boxes: list[Box]) -> str:
     """Return the arrow from a to b: straight between neighbours, a bow past other boxes in one column."""
     color, extra = EDGE, ""
     if a.x == b.x:
         down = b.y > a.y
         start, end = (a.y + HEIGHT, b.y) if down else (a.y, b.y + HEIGHT)
-        if abs(end - start) <= GAP + 1:
+        top, bottom = min(start, end), max(start, end)
+        if not any(c.x == a.x and top < c.y < bottom for c in boxes):
             x = a.x + a.width / 2
             d = f"M{x:.0f} {start:.0f}L{x:.0f} {end:.0f}"
         else:

@@ -83,7 +83,7 @@ def _short(value: Any) -> str:
         bounds = ["" if b is None else str(b) for b in (value.start, value.stop, value.step)]
         return ":".join(bounds[:2] if value.step is None else bounds)
     if isinstance(value, tuple):
-        return f"({','.join(map(_short, value))})"
+        return f"({','.join(map(_short, value))}{',' * (len(value) == 1)})"
     if value is Ellipsis:
         return "..."
     return value.name if isinstance(value, np.dtype) else str(value)
@@ -207,14 +207,19 @@ class Program:
             The arguments differ from those of the recording; nothing has been changed then.
         """
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        last_use = {v: e for e in self.equations for v in e.variables}
+        kept = set(self.outputs)
         with tape.no_grad() if self.has_effects else nullcontext():
             for e in self.equations:
                 inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
                 if e.primitive.effect:
                     values[e.output] = inputs[0].assign(inputs[1])  # type: ignore[union-attr]
-                    continue
-                with nullcontext() if e.differentiable else tape.no_grad():
-                    values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
+                else:
+                    with nullcontext() if e.differentiable else tape.no_grad():
+                        values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
+                for v in set(e.variables):  # free memory as early as the function did
+                    if last_use[v] is e and v not in kept:
+                        del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
 
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:

@@ -111,6 +111,10 @@ class _Recorder:
 
         return trees.transform(variable, arg)
 
+    def knows(self, x: Tensor) -> bool:
+        """Return whether a tensor is an argument or a result of this recording."""
+        return id(x._array) in self._variables
+
     def variable(self, x: Tensor) -> Variable:
         """Return the variable that stands for a tensor: a known one, or a new captured one."""
         found = self._variables.get(id(x._array))
@@ -194,7 +198,8 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if name == "self" and hasattr(value, "__dict__"):
         for attribute, held in vars(value).items():
             yield f"{type(value).__name__.lower()}.{attribute}", held
-    elif isinstance(value, list | tuple | dict) and not name.startswith("_"):
-        yield from trees.leaves(value, name)
+    elif isinstance(value, list | tuple | dict) and len(value) <= 100 and not name.startswith("_"):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        yield from ((f"{name}[{key!r}]", held) for key, held in items)
     else:
         yield name, value

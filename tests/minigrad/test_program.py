@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad.errors import DTypeError, GraphError, ShapeError
 from minigrad.program import Equation, Variable
+from minigrad.program.draw import phases
 
 RNG = np.random.default_rng(0)
 BATCHES = [mg.tensor(RNG.uniform(size=(4, 6)).astype("f4")) for _ in range(4)]
@@ -88,10 +89,10 @@ def test_the_printed_program_word_for_word() -> None:
         "f { x:f32[3] .\n"
         "  captured:\n"
         "    w:f32[2]\n"
-        f"  a:f32[2] = getitem[index=(1:)] x  # test_program.py:{line}\n"
-        f"  b:f32[2] = multiply w a           # test_program.py:{line}\n"
-        f"  c:f32[] = sum[axis=0] b           # test_program.py:{line}\n"
-        f"  d:f32[] = divide c 2              # test_program.py:{line}\n"
+        f"  a:f32[2] = getitem[index=(1:,)] x  # test_program.py:{line}\n"
+        f"  b:f32[2] = multiply w a            # test_program.py:{line}\n"
+        f"  c:f32[] = sum[axis=0] b            # test_program.py:{line}\n"
+        f"  d:f32[] = divide c 2               # test_program.py:{line}\n"
         "  in d }"
     )
 
@@ -221,6 +222,29 @@ def test_backward_through_a_graph_from_before_the_recording_is_refused() -> None
         mg.record(lambda x: (x * y).sum().backward())(mg.tensor([1.0]))
 
 
+def test_a_gradient_from_before_the_recording_is_refused() -> None:
+    p = mg.Parameter([1.0, 2.0])
+    (p * 2).sum().backward()
+    with pytest.raises(GraphError, match="gradient from before the recording"):
+        mg.record(lambda x: p.assign(p - 0.1 * p.grad))(mg.zeros(2))
+    with pytest.raises(GraphError, match="gradient from before the recording"):
+        mg.record(lambda x: (p * x).sum().backward())(mg.zeros(2))
+    assert p.grad is not None and p.grad.numpy().tolist() == [2.0, 2.0]
+
+
+def test_two_backward_passes_in_one_recording_accumulate() -> None:
+    p = mg.Parameter([1.0, 2.0])
+
+    def f(x: mg.Tensor) -> mg.Tensor:
+        p.grad = None
+        (p * x).sum().backward()
+        (p * p).sum().backward()
+        assert p.grad is not None
+        return p.grad
+
+    assert mg.record(f)(mg.zeros(2))(mg.tensor([10.0, 20.0])).numpy().tolist() == [12.0, 24.0]
+
+
 def test_check_finds_what_is_wrong_with_a_program() -> None:
     def program() -> mg.Program:
         return mg.record(lambda x: mg.exp(x).sum(axis=0))(mg.zeros((2, 3)))
@@ -287,6 +311,23 @@ def test_the_drawing_has_a_box_for_every_equation_side_by_side_and_none_overlap(
     backward = placed[f"{repr(gradient).partition(' = ')[2]} {gradient.output!r}"]
     assert forward[1] == backward[1] and forward[0] < backward[0]  # in one band
     assert any("W1' = update of W1" in title for title in placed)
+
+
+def test_the_forward_pass_of_a_loss_that_only_a_running_mean_uses_is_drawn_as_forward() -> None:
+    p, running = mg.Parameter([1.0, 2.0]), mg.tensor(0.0)
+
+    def step(x: mg.Tensor) -> None:
+        loss = mg.square(p - x).sum()
+        (g,) = mg.autograd.grad(loss, p)
+        running.assign(0.9 * running + 0.1 * loss)
+        p.assign(p - 0.1 * g)
+
+    program = mg.record(step)(mg.zeros(2))
+    phase = phases(program)
+    assert [phase[e.output] for e in program.equations[:3]] == ["forward"] * 3
+    assert len(ElementTree.fromstring(program.draw(fold_updates=False)).findall("{*}g")) == (
+        len(program.equations) + len(program.arguments) + len(program.captured) - 1
+    )
 
 
 def test_dot_text_has_every_variable_and_edge() -> None:
