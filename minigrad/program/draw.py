@@ -206,8 +206,10 @@ def _layout(program: Program, fold_updates: bool) -> tuple[list[Box], float, flo
             title = f"{e.output.name} = update of {e.variables[0].name}"
             box = Box("update", title, f"{len(reached)} operations", "\n".join(map(repr, reached)), x_update, y_update)
             box.detail = f"{len(reached)} operation{'s' * (len(reached) != 1)}, {e.line}"
+            beside_gradient = [boxes[v].y for one in reached for v in one.variables if phase.get(v) == "backward"]
+            box.y = max([y_update, *beside_gradient])
             boxes[e.output] = box
-            y_update += step
+            y_update = box.y + step
     else:
         for e in updates:
             boxes[e.output] = _equation_box(e, "update", x_update, y_update)

@@ -130,7 +130,7 @@ class Program:
         equations: list[Equation],
         result: Any,
     ) -> None:
-        self.name = name
+        self.name = self.__name__ = name
         self.inputs = inputs  # the arguments, and
         self.result = result  # what was returned: trees with a Variable for each tensor
         self.arguments = [v for _, v in trees.leaves(inputs) if isinstance(v, Variable)]
