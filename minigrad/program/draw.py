@@ -20,7 +20,9 @@ from ..tensor import Tensor
 from .program import Equation, Program, Variable, is_literal
 
 WIDTH, HEIGHT, GAP = 250, 40, 22  # of a box, and between boxes one above the other
+STEP = HEIGHT + GAP
 INPUT_WIDTH, COLUMN_GAP, MARGIN = 150, 90, 30
+TOP = MARGIN + 30  # below the headings
 FILL = {
     "argument": "#e8eef7",
     "captured": "#fdf1d7",
@@ -87,7 +89,8 @@ def draw(what: Program | Tensor, path: str | os.PathLike | None = None, fold_upd
     '<svg'
     """
     program = what if isinstance(what, Program) else of_tensor(what)
-    text = _svg(*_layout(program, fold_updates))
+    layout = _Layout(program, fold_updates)
+    text = _svg(list(layout.boxes.values()), layout.width, layout.height)
     if path is not None:
         folder = os.path.dirname(os.path.abspath(path))
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, suffix=".svg", delete=False) as file:
@@ -161,82 +164,96 @@ def _quoted(text: str) -> str:
 # Layout
 
 
-def _layout(program: Program, fold_updates: bool) -> tuple[list[Box], float, float]:
-    """Place a box for everything; return them with the width and height of the picture."""
-    phase = phases(program)
-    boxes: dict[Variable, Box] = {}
-    forward = [e for e in program.equations if phase[e.output] == "forward"]
-    beside: dict[Variable, list[Equation]] = defaultdict(list)
-    origin = {e.output: e.of for e in program.equations}
-    for e in program.equations:
-        if phase[e.output] != "backward":
-            continue
-        of = e.of
-        while of is not None and phase[of] == "backward":  # a derivative of a derivative: beside the first
-            of = origin[of]
-        assert of is not None
-        beside[of].append(e)
+class _Layout:
+    """Where everything stands: `boxes`, and the `width` and `height` of the picture."""
 
-    x_input, x_forward = MARGIN, MARGIN + INPUT_WIDTH + COLUMN_GAP / 2
-    x_backward = x_forward + WIDTH + COLUMN_GAP
-    x_update = x_backward + (WIDTH + COLUMN_GAP if beside else 0)
-    y = float(MARGIN + 30)
-    step = HEIGHT + GAP
-    shown = [*program.arguments, *(v for v in program.captured if not is_literal(v))]
-    inputs = {v: _input_box(v, program) for v in shown}
-    lowest_input = y
-    for e in forward:
-        rows = beside[e.output]
-        for v in e.variables:  # an input stands beside its first use
-            if v in inputs and v not in boxes:
-                box = boxes[v] = inputs[v]
-                box.x, box.y = x_input, max(y, lowest_input)
-                lowest_input = box.y + step
-        boxes[e.output] = _equation_box(e, "forward", x_forward, y)
-        for i, b in enumerate(reversed(rows)):
-            boxes[b.output] = _equation_box(b, "backward", x_backward, y + i * step)
-        y = max(y + step * max(1, len(rows)), lowest_input)
-    updates = [e for e in program.equations if phase[e.output] == "update"]
-    y_update = float(MARGIN + 30)
-    hidden: dict[Variable, Equation] = {}
-    if fold_updates:
-        hidden = {e.output: e for e in updates if not e.primitive.effect}
-        for e in (e for e in updates if e.primitive.effect):
-            reached = _behind(e, hidden)
-            title = f"{e.output.name} = update of {e.variables[0].name}"
-            box = Box("update", title, f"{len(reached)} operations", "\n".join(map(repr, reached)), x_update, y_update)
-            box.detail = f"{len(reached)} operation{'s' * (len(reached) != 1)}, {e.line}"
-            beside_gradient = [boxes[v].y for one in reached for v in one.variables if phase.get(v) == "backward"]
-            box.y = max([y_update, *beside_gradient])
-            boxes[e.output] = box
-            y_update = box.y + step
-    else:
+    def __init__(self, program: Program, fold_updates: bool) -> None:
+        self.program = program
+        self.phase = phases(program)
+        self.folded = fold_updates
+        self.boxes: dict[Variable, Box] = {}
+        self.hidden: dict[Variable, Equation] = {}  # the equations that a folded update stands for
+        shown = [*program.arguments, *(v for v in program.captured if not is_literal(v))]
+        self.inputs = {v: _input_box(v, program) for v in shown}
+        self.next_input = self.height = float(TOP)
+        self.width = 0.0
+        beside = self._derivatives()
+        x = MARGIN + INPUT_WIDTH + COLUMN_GAP / 2
+        self._place_operations(beside, x, x + WIDTH + COLUMN_GAP)
+        self._place_updates(x + (WIDTH + COLUMN_GAP) * (2 if beside else 1))
+        for v in self.inputs:  # those that only backward or unfolded updates use, or nothing
+            if v not in self.boxes and not self._is_folded_away(v):
+                self._place_input(v, self.next_input)
+        self._connect()
+        self.width = max(box.x + box.width for box in self.boxes.values()) + COLUMN_GAP if self.boxes else MARGIN
+        self.height = max((box.y for box in self.boxes.values()), default=0.0) + HEIGHT + MARGIN
+
+    def _derivatives(self) -> dict[Variable, list[Equation]]:
+        """Return the backward equations that stand beside each forward one: its derivative, and theirs."""
+        beside: dict[Variable, list[Equation]] = {}
+        origin = {e.output: e.of for e in self.program.equations}
+        for e in self.program.equations:
+            of = e.of
+            while of is not None and origin[of] is not None:
+                of = origin[of]
+            if of is not None:
+                beside.setdefault(of, []).append(e)
+        return beside
+
+    def _place_operations(self, beside: dict[Variable, list[Equation]], x_forward: float, x_backward: float) -> None:
+        y = float(TOP)
+        for e in self.program.equations:
+            if self.phase[e.output] != "forward":
+                continue
+            for v in e.variables:  # an input stands beside its first use
+                if v in self.inputs and v not in self.boxes:
+                    self._place_input(v, max(y, self.next_input))
+            self.boxes[e.output] = _equation_box(e, "forward", x_forward, y)
+            derivative = beside.get(e.output, [])
+            for i, b in enumerate(reversed(derivative)):
+                self.boxes[b.output] = _equation_box(b, "backward", x_backward, y + i * STEP)
+            y = max(y + STEP * max(1, len(derivative)), self.next_input)
+
+    def _place_input(self, v: Variable, y: float) -> None:
+        box = self.boxes[v] = self.inputs[v]
+        box.x, box.y = MARGIN, y
+        self.next_input = y + STEP
+
+    def _place_updates(self, x: float) -> None:
+        y = float(TOP)
+        updates = [e for e in self.program.equations if self.phase[e.output] == "update"]
+        if self.folded:
+            self.hidden = {e.output: e for e in updates if not e.primitive.effect}
         for e in updates:
-            boxes[e.output] = _equation_box(e, "update", x_update, y_update)
-            y_update += step
-    for v, box in inputs.items():  # used by backward or updates only
-        used = any(v in e.variables for e in program.equations)
-        folded_away = fold_updates and all(
-            e.output in hidden or e.primitive.effect for e in program.equations if v in e.variables
-        )
-        if v in boxes or (used and folded_away and v in program.captured):
-            continue
-        boxes[v] = box
-        box.x, box.y = x_input, lowest_input
-        lowest_input += step
-    for e in program.equations:
-        if e.output not in boxes:
-            continue
-        needed = e.variables
-        if e.output in boxes and fold_updates and e.primitive.effect:
-            own = e.variables[0]  # its title says what it updates
-            needed = [v for one in _behind(e, hidden) for v in one.variables if v is not own]
-        boxes[e.output].sources = [boxes[v] for v in dict.fromkeys(needed) if v in boxes]
-    for v in program.outputs:
-        if v in boxes:
-            boxes[v].detail += "  → result"
-    width = x_update + (WIDTH if updates or not beside else -COLUMN_GAP) + MARGIN
-    return list(boxes.values()), width + 60, max(y, y_update, lowest_input) + MARGIN
+            if e.output in self.hidden:
+                continue
+            box = self.boxes[e.output] = _equation_box(e, "update", x, y)
+            if self.folded:
+                parts = _behind(e, self.hidden)
+                box.title = f"{e.output.name} = update of {e.variables[0].name}"
+                box.detail = f"{len(parts)} operation{'s' * (len(parts) != 1)}, {e.line}"
+                box.tooltip = "\n".join(map(repr, parts))
+                used = [v for part in parts for v in part.variables]
+                box.y = max([y, *(self.boxes[v].y for v in used if self.phase.get(v) == "backward")])
+            y = box.y + STEP
+
+    def _is_folded_away(self, v: Variable) -> bool:
+        """Return whether only folded updates use an input: then their titles name what there is to say."""
+        users = [e for e in self.program.equations if v in e.variables]
+        return self.folded and bool(users) and all(self.phase[e.output] == "update" for e in users)
+
+    def _connect(self) -> None:
+        for e in self.program.equations:
+            if e.output not in self.boxes:
+                continue
+            needed = e.variables
+            if self.phase[e.output] == "update" and self.folded:
+                own = e.variables[0]  # its title says what it updates
+                needed = [v for part in _behind(e, self.hidden) for v in part.variables if v is not own]
+            self.boxes[e.output].sources = [self.boxes[v] for v in dict.fromkeys(needed) if v in self.boxes]
+        for v in self.program.outputs:
+            if v in self.boxes:
+                self.boxes[v].detail += "  → result"
 
 
 def _behind(e: Equation, hidden: dict[Variable, Equation]) -> list[Equation]:

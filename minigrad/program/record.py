@@ -122,13 +122,19 @@ class _Recorder:
             return found
         key = id(x._array), x.requires_grad
         if key not in self._captured:
-            name = _name_in_code(x)
-            if name is None:  # made on the spot: a number is its own name
-                name = repr(x._array.item()) if x.ndim == 0 else "const"
-            v = _typed(self._unused(name), x)
-            self._captured[key] = v
-            self.captured[v] = x
+            v = self._captured[key] = self._capture(x)
+            self.captured.setdefault(v, x)
         return self._captured[key]
+
+    def _capture(self, x: Tensor) -> Variable:
+        name = _name_in_code(x)
+        if name is None and x.ndim == 0 and x._version is None:  # a number that never changes is its own name
+            name = repr(x._array.item())
+            for v, known in self.captured.items():
+                if v.name == name and known.dtype == x.dtype and known.device is x.device:
+                    self._alive.append(x._array)
+                    return v
+        return _typed(self._unused(name or "const"), x)
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
         arguments = tuple(self.variable(x) if isinstance(x, Tensor) else x for x in inputs)
