@@ -5,6 +5,7 @@ from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save
 from .functions import arange, full, ones, zeros
 from .primitives import *  # the operations, by the names of the table
+from .program import Program, draw, record
 from .tape import enable_grad, no_grad
 from .tensor import Parameter, Tensor, tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

@@ -11,8 +11,8 @@ from .tape import Node
 from .tensor import Tensor, Version, tensor
 
 
-def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
-    """Return the cotangent to start from: a tensor with create_graph, else a raw array."""
+def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
+    """Return the cotangent to start from, as the sweep wants it: a tensor or a raw array."""
     if output._node is None:
         raise GraphError("this tensor does not require grad: nothing that made it does, or it was made under no_grad")
     if gradient is None:
@@ -22,7 +22,7 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
                 "reduce it, or pass a gradient of that shape"
             )
         gradient = output.device.xp.ones(output.shape, output.dtype)
-        return Tensor._wrap(gradient, output.device, None) if create_graph else gradient
+        return Tensor._wrap(gradient, output.device, None) if as_tensors else gradient
     gradient = gradient if isinstance(gradient, Tensor) else tensor(gradient, output.dtype, output.device)
     if gradient.shape != output.shape:
         raise ShapeError(
@@ -32,12 +32,12 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
         raise DTypeError(f"the gradient of a {output.dtype.name} output must be that, got {gradient.dtype.name}")
     if gradient.device is not output.device:
         raise GraphError(f"the gradient is on {gradient.device.name}, the output on {output.device.name}")
-    return gradient if create_graph else gradient._array
+    return gradient if as_tensors else gradient._array
 
 
-def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
+def _as_gradient(node: Node, g: Any, owned: bool, as_tensors: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing."""
-    if create_graph:
+    if as_tensors:
         return g
     array = node.device.xp.array(g, dtype=node.dtype, copy=not owned or None)
     return Tensor._wrap(array, node.device, None, Version())
@@ -45,12 +45,15 @@ def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
 
 def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
     """Accumulate gradients in the leaves below `output`: see `Tensor.backward`."""
+    as_tensors = create_graph or tape.observed()
     with tape.enable_grad() if create_graph else tape.no_grad():
-        seed = _seed(output, gradient, create_graph)
+        seed = _seed(output, gradient, as_tensors)
         assert output._node is not None
-        found = tape.sweep({output._node: seed}, None, retain_graph or create_graph, create_graph)
+        found = tape.sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
         for leaf, (g, owned) in found.items():
-            new = _as_gradient(leaf, g, owned, create_graph)
+            new = _as_gradient(leaf, g, owned, as_tensors)
+            if leaf.grad is not None:
+                tape.refuse_from_before(leaf.grad)
             leaf.grad = new if leaf.grad is None else leaf.grad + new
 
 
@@ -96,20 +99,21 @@ def grad(
         if x._node is None:
             raise GraphError(f"input {i} of grad does not require grad")
     retain = create_graph if retain_graph is None else retain_graph
+    as_tensors = create_graph or tape.observed()
     with tape.enable_grad() if create_graph else tape.no_grad():
         cotangents: dict[Node, Any] = {}
         for output, gradient in zip(outs, given, strict=True):
-            seed = _seed(output, gradient, create_graph)
+            seed = _seed(output, gradient, as_tensors)
             assert output._node is not None
             known = cotangents.get(output._node)
             cotangents[output._node] = seed if known is None else known + seed
         targets = {x._node for x in ins if x._node is not None}
-        found = tape.sweep(cotangents, targets, retain, create_graph)
+        found = tape.sweep(cotangents, targets, retain, as_tensors)
         result: list[Tensor | None] = []
         for i, x in enumerate(ins):
             assert x._node is not None
             if x._node in found:
-                result.append(_as_gradient(x._node, *found[x._node], create_graph))
+                result.append(_as_gradient(x._node, *found[x._node], as_tensors))
             elif allow_unused:
                 result.append(None)
             else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import philox
+from . import philox, tape
 from .devices import default_device, device
 from .errors import DataError
 from .tensor import Tensor, Version
@@ -58,6 +58,7 @@ class Generator:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if any(n < 0 for n in shape):
             raise DataError(f"a shape has no negative lengths, got {shape}")
+        _refuse_while_recording()
         where = default_device() if place is None else device(place)
         draw = getattr(philox, kind)
         options = () if kind == "integers" else (dtype,)
@@ -81,10 +82,15 @@ class Generator:
         """Return the integers 0 to n - 1 in random order."""
         if n < 0:
             raise DataError(f"permutation needs a length of at least 0, got {n}")
+        _refuse_while_recording()
         where = default_device() if device is None else _device(device)
         array = philox.permutation(where.xp, self.seed, self.stream, self.counter, n)
         self.counter += philox.blocks("permutation", n, np.dtype(np.int64))
         return Tensor._wrap(array, where, None, Version())
+
+
+def _refuse_while_recording() -> None:
+    tape.refuse_while_recording("a random draw", "draw before the step and pass the numbers as an argument")
 
 
 def _device(name: Any) -> Any:

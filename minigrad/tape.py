@@ -22,6 +22,7 @@ from .devices import Device
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
 from .primitives import primitives
 from .primitives.registry import Primitive
+from .source import user_line
 from .tensor import Tensor, Version, tensor
 
 SCALARS = (float, int, bool, complex)
@@ -82,6 +83,8 @@ _new = Tensor.__new__
 class _State(threading.local):
     grad_enabled = True
     observer: Callable | None = None
+    recording = False
+    sweeping: Node | None = None  # whose derivative rules are running, while they run on tensors
 
 
 _state = _State()
@@ -129,13 +132,52 @@ class enable_grad(_grad_mode):
 
 
 @contextlib.contextmanager
-def observing(callback: Callable[[Primitive, tuple, Tensor], None]) -> Iterator[None]:
-    """Call `callback(primitive, inputs, result)` for every operation that this thread applies inside the block."""
-    before, _state.observer = _state.observer, callback
+def observing(callback: Callable[..., None] | None, recording: bool = False) -> Iterator[None]:
+    """Call `callback(primitive, inputs, result, metadata)` for every operation that this thread applies in the block.
+
+    With `recording` the operations are to be repeated with other values, so values may not be read into Python.
+    """
+    before = _state.observer, _state.recording
+    _state.observer, _state.recording = callback, recording
     try:
         yield
     finally:
-        _state.observer = before
+        _state.observer, _state.recording = before
+
+
+def observed() -> bool:
+    """Return whether this thread's operations are observed: backward then consists of such operations."""
+    return _state.observer is not None
+
+
+def recording() -> bool:
+    """Return whether this thread records a program."""
+    return _state.recording
+
+
+def grad_enabled() -> bool:
+    """Return whether operations of this thread leave nodes."""
+    return _state.grad_enabled
+
+
+def sweeping() -> Node | None:
+    """Return the node whose derivative rules are running (on tensors), if any."""
+    return _state.sweeping
+
+
+def refuse_from_before(gradient: Tensor) -> None:
+    """Raise where a program would freeze a gradient that was there before the recording."""
+    if _state.recording and not _state.observer.knows(gradient):  # type: ignore[union-attr]
+        raise GraphError(
+            f"a gradient from before the recording is used at {user_line()}: it would be frozen into the program; set "
+            "t.grad = None first, and call backward inside the recorded function"
+        )
+
+
+def refuse_while_recording(what: str, instead: str) -> None:
+    """Raise where a program would freeze what differs from run to run."""
+    if _state.recording:
+        raise GraphError(f"{what} at {user_line()} while a program is recorded: it would be frozen into it; {instead}")
 
 
 # Forward
@@ -194,7 +236,7 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         _save_inputs(node, primitive, inputs)
         result._node = node
     if _state.observer is not None:
-        _state.observer(primitive, inputs, result)
+        _state.observer(primitive, inputs, result, metadata)
     return result
 
 
@@ -285,7 +327,7 @@ def _namespace(xp: Any) -> SimpleNamespace:
 _age = attrgetter("id")
 
 
-def _reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
+def reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
     """Return the nodes to sweep, newest first: all that the roots depend on and that lead to a target (None: all)."""
     seen = set(roots)
     stack = list(seen)
@@ -307,22 +349,32 @@ def _reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
 
 def leaves(root: Node) -> set[Node]:
     """Return the leaves that `root` depends on."""
-    return {node for node in _reachable([root], None) if node.primitive is None}
+    return {node for node in reachable([root], None) if node.primitive is None}
 
 
 def sweep(
     cotangents: dict[Node, Any],
     targets: set[Node] | None,
     retain_graph: bool,
-    create_graph: bool,
+    as_tensors: bool,
 ) -> dict[Node, tuple[Any, bool]]:
     """Propagate cotangents from the roots back; return those of the targets (None: of all leaves).
 
-    Cotangents are raw arrays, or tensors with `create_graph`, in which case the pass itself is recorded. Each comes
-    with whether its memory belongs to nobody else.
+    Cotangents are raw arrays, or tensors with `as_tensors`: the rules are then operations like any other, which can
+    be differentiated and recorded. Each comes with whether its memory belongs to nobody else.
     """
+    before = _state.sweeping
+    try:
+        return _sweep(cotangents, targets, retain_graph, as_tensors)
+    finally:
+        _state.sweeping = before
+
+
+def _sweep(
+    cotangents: dict[Node, Any], targets: set[Node] | None, retain_graph: bool, as_tensors: bool
+) -> dict[Node, tuple[Any, bool]]:
     found: dict[Node, tuple[Any, bool]] = {}
-    nodes = _reachable(cotangents, targets)
+    nodes = reachable(cotangents, targets)
     wanted = None if targets is None else set(nodes)
     owned: set[Node] = set()  # whose cotangent is memory of this sweep alone: a further term may be added in place
     F: Any = None
@@ -332,7 +384,7 @@ def sweep(
         if g is None:
             continue
         if node.hooks is not None:
-            g = _run_hooks(node, g, create_graph)
+            g = _run_hooks(node, g, as_tensors)
         primitive = node.primitive
         if primitive is None or (targets is not None and node in targets):
             if targets is None or node in targets:
@@ -341,8 +393,10 @@ def sweep(
                 continue
         if node.device is not device:
             device = node.device
-            F = _namespace(None if create_graph else device.xp)
-        y, inputs = _saved_values(node, primitive, create_graph)
+            F = _namespace(None if as_tensors else device.xp)
+        if as_tensors:
+            _state.sweeping = node
+        y, inputs = _saved_values(node, primitive, as_tensors)
         for position, parent in enumerate(node.parents):
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
@@ -359,9 +413,9 @@ def sweep(
             known = cotangents.get(parent)
             if known is None:
                 cotangents[parent] = contribution
-                if not create_graph and contribution is not g and contribution.base is None:
+                if not as_tensors and contribution is not g and contribution.base is None:
                     owned.add(parent)
-            elif create_graph or parent not in owned:
+            elif as_tensors or parent not in owned:
                 cotangents[parent] = known + contribution
                 owned.add(parent)
             else:

@@ -85,7 +85,10 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` accumulated here (leaves only), of the same shape, dtype and device."""
-        return None if self._node is None else self._node.grad
+        if self._node is None or self._node.grad is None:
+            return None
+        tape.refuse_from_before(self._node.grad)
+        return self._node.grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -115,12 +118,16 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """Return the values as a read-only NumPy array: a view of the memory on the CPU, a copy from a GPU."""
+        tape.refuse_while_recording("numpy() reads a value", "return the tensor, or compute with it")
         array = to_numpy(self._array).view()
         array.flags.writeable = False
         return array
 
     def item(self) -> Any:
         """Return the only value as a Python number."""
+        tape.refuse_while_recording(
+            "item(), float() or a condition reads a value", "use mg.where for a choice, or return the tensor"
+        )
         if self.size != 1:
             raise ShapeError(f"item() needs a tensor with one value, got shape {self.shape}")
         return to_numpy(self._array).item()
@@ -137,10 +144,13 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self._node is not None:
             raise GraphError("NumPy would lose the gradient of this tensor; use mg's functions, or t.detach().numpy()")
+        tape.refuse_while_recording("NumPy reads a value", "use mg's functions")
         return np.array(to_numpy(self._array), dtype=dtype)
 
     def detach(self) -> Tensor:
         """Return a tensor of the same memory through which no gradient flows."""
+        if tape.recording():  # whoever differentiates the program must know
+            return tape.apply(P.stop_gradient, self)
         return Tensor._wrap(self._array, self.device, None, self._version)
 
     def to(self, target: Any) -> Tensor:
@@ -175,7 +185,10 @@ class Tensor:
             raise ShapeError(f"assign() got shape {array.shape} for a tensor of shape {self.shape}")
         if not np.can_cast(array.dtype, self.dtype, "same_kind"):
             raise DTypeError(f"assign() got {array.dtype.name} for a tensor of {self.dtype.name}")
-        self._array[...] = array
+        source = value if isinstance(value, Tensor) else Tensor._wrap(array, self.device, None)
+        if source.dtype != self.dtype:
+            source = tape.apply(P.astype, source, dtype=self.dtype)
+        tape.apply(P.assign, self, source)
         self._version.count += 1
         return self
 
@@ -385,6 +398,7 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
         if array.dtype.kind == "f" and array.size == 0:
             array = tensor(np.zeros(array.shape, np.int64), device=x.device)
         if array.dtype.kind == "b":
+            tape.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
             for positions in array._array.nonzero():
                 static.append(ARRAY)
                 arrays.append(Tensor._wrap(positions, x.device, None))
@@ -432,6 +446,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     tensor([[1., 2.]])
     """
     if isinstance(data, Tensor):
+        tape.refuse_while_recording("mg.tensor(t) copies a value", "use t itself, or t.detach()")
         place = data.device if device is None else _device(device)
         data = data._array
     else:

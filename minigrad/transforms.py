@@ -16,8 +16,13 @@ def _variable(x: Any) -> Tensor:
     """Return a tensor to differentiate with respect to: one that stays connected to an outer differentiation."""
     x = x if isinstance(x, Tensor) else tensor(x)
     if x._node is None:
-        return tensor(x, requires_grad=True)
+        return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
     return x + 0.0  # a node of its own: nested transforms of one variable do not get into each other's way
+
+
+def _nested(root: tape.Node, variables: list[Tensor]) -> bool:
+    """Return whether there may be an outer differentiation, be it a later one of the program being recorded."""
+    return tape.recording() or not tape.leaves(root) <= {v._node for v in variables}
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Tensor, Any]]:
@@ -50,7 +55,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
             raise ShapeError(f"grad needs a function that returns a scalar tensor, got {got}")
         variables = [values[i] for i in wanted]
         # f may reach variables of an outer differentiation, as arguments or through its closure
-        nested = y._node is not None and not tape.leaves(y._node) <= {v._node for v in variables}
+        nested = y._node is not None and _nested(y._node, variables)
         found: tuple[Tensor | None, ...] = (None,) * len(variables)
         if y._node is not None:
             found = autograd.grad(y, variables, create_graph=nested, allow_unused=True)
@@ -101,7 +106,7 @@ def vjp(f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[[Any], tup
     with tape.enable_grad():
         variables = [_variable(x) for x in xs]
         y = f(*variables)
-    nested = y._node is not None and not tape.leaves(y._node) <= {v._node for v in variables}
+    nested = y._node is not None and _nested(y._node, variables)
 
     def pull_back(v: Any) -> tuple[Tensor, ...]:
         found: tuple[Tensor | None, ...] = (None,) * len(variables)
@@ -133,11 +138,11 @@ def jvp(f: Callable[..., Tensor], xs: tuple[Any, ...], ts: tuple[Any, ...]) -> t
             raise ShapeError(f"a tangent must have the shape of its point, got {t.shape}")
     y, pull_back = vjp(f, *xs)
     with tape.enable_grad():
-        v = tensor(zeros_like(y.detach()), requires_grad=True)
+        v = _variable(zeros_like(y.detach()))
         products = [p for p in zip(pull_back(v), tangents, strict=True) if p[0].requires_grad]
     if not products:
         return y, zeros_like(y.detach())
-    outer = any(t.requires_grad for t in tangents) or y.requires_grad
+    outer = tape.recording() or any(t.requires_grad for t in tangents) or y.requires_grad
     found = autograd.grad([p for p, _ in products], v, [t for _, t in products], create_graph=outer, allow_unused=True)[
         0
     ]

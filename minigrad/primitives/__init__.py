@@ -35,11 +35,28 @@ from .elementwise import (
     where,
     zeros_like,
 )
-from .indexing import getitem, index_set, scatter_add
-from .linalg import matmul
-from .reductions import logsumexp, max, mean, min, sum, sum_to
-from .registry import primitive, primitives
+from .indexing import (
+    getitem,
+    index_set,
+    scatter_add,
+)
+from .linalg import (
+    matmul,
+)
+from .reductions import (
+    logsumexp,
+    max,
+    mean,
+    min,
+    sum,
+    sum_to,
+)
+from .registry import (
+    primitive,
+    primitives,
+)
 from .shaping import (
+    assign,
     broadcast_to,
     concat,
     expand_dims,
@@ -48,11 +65,13 @@ from .shaping import (
     reshape,
     squeeze,
     stack,
+    stop_gradient,
 )
 
 __all__ = [
     "abs",
     "add",
+    "assign",
     "astype",
     "broadcast_to",
     "clip",
@@ -98,6 +117,7 @@ __all__ = [
     "square",
     "squeeze",
     "stack",
+    "stop_gradient",
     "subtract",
     "sum",
     "sum_to",

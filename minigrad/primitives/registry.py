@@ -44,6 +44,7 @@ class Primitive:
         elementwise: bool = False,
         keeps_dtype: bool = True,
         view: bool = False,
+        effect: bool = False,
         doc: str = "",
     ) -> None:
         parameters = list(inspect.signature(forward).parameters.values())[1:]
@@ -67,6 +68,7 @@ class Primitive:
         self.elementwise = elementwise
         self.keeps_dtype = keeps_dtype
         self.view = view
+        self.effect = effect  # writes into its first input and returns it
         self.samples = samples
         self.__doc__ = doc
         unknown = set(saves) - {"y", *inputs, *rest}

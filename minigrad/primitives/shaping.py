@@ -1,4 +1,4 @@
-"""Primitives that move values without changing them: shapes, axes, joining."""
+"""Primitives that move values without changing them: shapes, axes, joining, writing to memory."""
 
 from __future__ import annotations
 
@@ -94,4 +94,28 @@ stack = primitive(
     vjps=_stack_rule,
     samples=Samples("stack", (REAL,)),
     doc="The arrays of a sequence joined along a new axis.",
+)
+
+stop_gradient = primitive(
+    "stop_gradient",
+    forward=lambda xp, x, /: x[...],
+    vjps=None,
+    view=True,
+    samples=Samples("any", (REAL,)),
+    doc="x, through which no gradient flows: what `detach` is in a recorded program.",
+)
+
+
+def _assign(xp: Any, x: Any, v: Any, /) -> Any:
+    x[...] = v
+    return x
+
+
+assign = primitive(
+    "assign",
+    forward=_assign,
+    vjps=None,
+    effect=True,
+    samples=Samples("broadcast", (REAL, REAL)),
+    doc="Write v into the memory of x, and return x: see `Tensor.assign`, which checks and calls it.",
 )

@@ -250,7 +250,7 @@ def test_two_devices_in_one_operation_are_refused():
 
 def test_observing_sees_every_operation_in_order():
     seen = []
-    with tape.observing(lambda primitive, inputs, result: seen.append(primitive.name)):
+    with tape.observing(lambda primitive, inputs, result, metadata: seen.append(primitive.name)):
         mg.exp(mg.ones(2) + 1.0)
     mg.ones(2) * 2.0
     assert seen == ["add", "exp"]

@@ -1,0 +1,308 @@
+"""Program: the operations that a function applied, in order, each result a variable that is assigned once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from .. import tape
+from ..devices import Device
+from ..errors import DeviceError, DTypeError, GraphError, ShapeError
+from ..primitives.registry import Primitive
+from ..tensor import Tensor, Version, tensor
+from . import trees
+
+
+class Variable:
+    """A value of a program: its name, shape, dtype and device, but no numbers."""
+
+    __slots__ = ("device", "dtype", "name", "shape")
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, device: Device) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+
+    def __repr__(self) -> str:
+        """Return name:type, as in "x:f32[32,784]"."""
+        kind = "bool" if self.dtype.kind == "b" else f"{self.dtype.kind}{8 * self.dtype.itemsize}"
+        return f"{self.name}:{kind}[{','.join(map(str, self.shape))}]"
+
+
+class Equation:
+    """One operation: `output = primitive inputs`, with static metadata and the line of the user's code it is from.
+
+    `of` is the variable whose derivative rule made the equation (None outside a backward pass); `differentiable` tells
+    whether gradients were enabled, so that a program that is differentiated stops where the function did.
+    """
+
+    __slots__ = ("differentiable", "inputs", "line", "metadata", "of", "output", "primitive")
+
+    def __init__(
+        self,
+        output: Variable,
+        primitive: Primitive,
+        inputs: tuple[Variable | complex, ...],
+        metadata: dict[str, Any],
+        line: str,
+        of: Variable | None = None,
+        differentiable: bool = True,
+    ) -> None:
+        self.output = output
+        self.primitive = primitive
+        self.inputs = inputs
+        self.metadata = metadata
+        self.line = line
+        self.of = of
+        self.differentiable = differentiable
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The inputs that are variables, not numbers."""
+        return [v for v in self.inputs if isinstance(v, Variable)]
+
+    def __repr__(self) -> str:
+        """Return the equation as the program prints it, without the line: "c:f32[2] = add a b"."""
+        inputs = " ".join(v.name if isinstance(v, Variable) else repr(v) for v in self.inputs)
+        given = {k: v for k, v in self.metadata.items() if k not in self.primitive.defaults or v != _default(self, k)}
+        metadata = ", ".join(f"{name}={_short(value)}" for name, value in given.items())
+        return f"{self.output!r} = {self.primitive.name}{f'[{metadata}]' if metadata else ''} {inputs}"
+
+
+def _default(equation: Equation, name: str) -> Any:
+    return equation.primitive.defaults[name]
+
+
+def _short(value: Any) -> str:
+    """Write static metadata as a person would: slices as in x[1:3], dtypes by name."""
+    if isinstance(value, slice):
+        bounds = ["" if b is None else str(b) for b in (value.start, value.stop, value.step)]
+        return ":".join(bounds[:2] if value.step is None else bounds)
+    if isinstance(value, tuple):
+        return f"({','.join(map(_short, value))}{',' * (len(value) == 1)})"
+    if value is Ellipsis:
+        return "..."
+    return value.name if isinstance(value, np.dtype) else str(value)
+
+
+class Program:
+    """What a function did with its arguments: equations in single-assignment form. Made by `mg.record`.
+
+    Call it with arguments of the same structure, shapes, dtypes and devices to do the same to other values, bit for
+    bit. An `assign` in it changes the very tensor that the recorded function changed.
+
+    A program without `assign` can be differentiated like any function, with respect to its arguments and to the
+    captured tensors that require grad. One with `assign` runs without gradients.
+
+    Attributes
+    ----------
+    name : str
+        The name of the recorded function.
+    arguments : list of Variable
+        The tensors among the arguments, in order.
+    captured : dict from Variable to Tensor
+        Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
+    equations : list of Equation
+    outputs : list of Variable
+        The tensors in what the function returned, in order.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(lambda x: (x * x).sum())(mg.tensor([1.0, 2.0]))
+    >>> [equation.primitive.name for equation in program.equations]
+    ['multiply', 'sum']
+    >>> program(mg.tensor([3.0, 4.0]))
+    tensor(25.)
+    >>> mg.grad(program)(mg.tensor([3.0, 4.0]))
+    tensor([6., 8.])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: tuple,
+        captured: dict[Variable, Tensor],
+        equations: list[Equation],
+        result: Any,
+    ) -> None:
+        self.name = self.__name__ = name
+        self.inputs = inputs  # the arguments, and
+        self.result = result  # what was returned: trees with a Variable for each tensor
+        self.arguments = [v for _, v in trees.leaves(inputs) if isinstance(v, Variable)]
+        self.captured = captured
+        self.equations = equations
+        self.outputs = [v for _, v in trees.leaves(result) if isinstance(v, Variable)]
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether running it changes tensors (by `assign`)."""
+        return any(e.primitive.effect for e in self.equations)
+
+    # Printing
+
+    def __repr__(self) -> str:
+        equations = [f"  {e!r}" for e in self.equations]
+        width = min(max(map(len, equations), default=0), 72)
+        lines = [f"{self.name} {{ {' '.join(map(repr, self.arguments))} ."]
+        if self.captured:
+            lines.append("  captured:")
+            changing = {e.variables[0] for e in self.equations if e.primitive.effect}
+            for v, t in self.captured.items():
+                lines.append(f"    {v!r}{'' if v in changing or is_literal(v) else _value(t)}")
+        for text, e in zip(equations, self.equations, strict=True):
+            origin = f", derivative of {e.of.name}" if e.of is not None else ""
+            lines.append(f"{text:{width}}  # {e.line}{origin}")
+        lines.append(f"  in {_result(self.result)} }}")
+        return "\n".join(lines)
+
+    # Checking
+
+    def check(self) -> None:
+        """Verify that every variable is assigned once and before it is used, with the shape and dtype it claims.
+
+        No value of the program is needed: every operation is applied to zeros of its inputs' shapes.
+
+        Raises
+        ------
+        GraphError
+            A variable is used before it is assigned, or assigned twice.
+        ShapeError, DTypeError
+            An operation gives something else than its variable claims.
+
+        Examples
+        --------
+        >>> import minigrad as mg
+        >>> mg.record(lambda x: x + 1)(mg.tensor([1.0, 2.0])).check()
+        """
+        known: set[Variable] = set()
+        for v in [*self.arguments, *self.captured]:
+            _define(v, known, "an input")
+        for e in self.equations:
+            for v in e.variables:
+                if v not in known:
+                    raise GraphError(f"{e!r} ({e.line}) uses {v.name} before it is assigned")
+            _define(e.output, known, f"{e!r} ({e.line})")
+            _check_type(e)
+        for v in self.outputs:
+            if v not in known:
+                raise GraphError(f"the program returns {v.name}, which nothing assigns")
+        names = [v.name for v in known]
+        if len(set(names)) < len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise GraphError(f"different variables have the same name: {', '.join(twice)}")
+
+    # Running
+
+    def __call__(self, *args: Any) -> Any:
+        """Do to `args` what the function did; return what it returned.
+
+        Raises
+        ------
+        ShapeError, DTypeError, DeviceError, GraphError
+            The arguments differ from those of the recording; nothing has been changed then.
+        """
+        values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        last_use = {v: e for e in self.equations for v in e.variables}
+        kept = set(self.outputs)
+        with tape.no_grad() if self.has_effects else nullcontext():
+            for e in self.equations:
+                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
+                if e.primitive.effect:
+                    values[e.output] = inputs[0].assign(inputs[1])  # type: ignore[union-attr]
+                else:
+                    with nullcontext() if e.differentiable else tape.no_grad():
+                        values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
+                for v in set(e.variables):  # free memory as early as the function did
+                    if last_use[v] is e and v not in kept:
+                        del values[v]
+        return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
+
+    def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
+        """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
+        given, expected = list(trees.leaves(args)), list(trees.leaves(self.inputs))
+        if [path for path, _ in given] != [path for path, _ in expected]:
+            raise GraphError(
+                f"{self.name} was recorded with {len(expected)} arguments (counting inside lists and dicts), got "
+                f"{len(given)} or other keys; record it again for another structure"
+            )
+        for (_, x), (path, v) in zip(given, expected, strict=True):
+            if not isinstance(v, Variable):
+                if x is not v and (type(x) is not type(v) or x != v):
+                    raise GraphError(
+                        f"argument {path} was {v!r} when {self.name} was recorded and is part of the program; "
+                        f"got {x!r}: record it again"
+                    )
+                continue
+            x = x if isinstance(x, Tensor) else tensor(x, device=v.device)
+            if x.shape != v.shape:
+                raise ShapeError(f"{self.name} was recorded with {v!r}, got shape {x.shape}; record it again")
+            if x.dtype != v.dtype:
+                raise DTypeError(f"{self.name} was recorded with {v!r}, got {x.dtype.name}; convert or record it again")
+            if x.device is not v.device:
+                raise DeviceError(f"{self.name} was recorded with {v.name} on {v.device.name}, got {x.device.name}")
+            yield v, x
+
+    def draw(self, path: str | None = None, fold_updates: bool = True) -> str:
+        """Return the graph as SVG, and write it to `path` if given: see `mg.draw`."""
+        from .draw import draw
+
+        return draw(self, path, fold_updates)
+
+    def dot(self) -> str:
+        """Return the graph as text for Graphviz."""
+        from .draw import dot
+
+        return dot(self)
+
+
+def _define(v: Variable, known: set[Variable], where: str) -> None:
+    if v in known:
+        raise GraphError(f"{v.name} is assigned a second time by {where}")
+    known.add(v)
+
+
+def _check_type(e: Equation) -> None:
+    """Apply the operation to zeros (without memory, and without the effect) and compare the result's type."""
+    xp = e.output.device.xp
+    zeros = [
+        Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None, Version())
+        if isinstance(v, Variable)
+        else v
+        for v in e.inputs
+    ]
+    if e.primitive.effect:
+        shape, dtype = zeros[0].shape, zeros[0].dtype  # type: ignore[union-attr]
+        xp.broadcast_to(zeros[1]._array, shape)  # type: ignore[union-attr]
+    else:
+        with tape.observing(None), tape.no_grad(), np.errstate(all="ignore"):
+            found = tape.apply(e.primitive, *zeros, **e.metadata)
+        shape, dtype = found.shape, found.dtype
+    if shape != e.output.shape:
+        raise ShapeError(f"{e!r} ({e.line}) gives shape {shape}")
+    if dtype != e.output.dtype:
+        raise DTypeError(f"{e!r} ({e.line}) gives dtype {dtype.name}")
+
+
+def _value(t: Tensor) -> str:
+    """Show a captured constant that is one number."""
+    return f" = {t._array.item()!r}" if t.ndim == 0 and not t.requires_grad else ""
+
+
+def is_literal(v: Variable) -> bool:
+    """Return whether a captured variable is a number that the code made on the spot, and is called after it."""
+    return v.name[0] in "-0123456789"
+
+
+def _result(tree: Any) -> str:
+    return str(trees.transform(lambda v: _Plain(v.name) if isinstance(v, Variable) else v, tree))
+
+
+class _Plain(str):
+    """A name that is shown without quotes inside lists and dicts."""
+
+    __repr__ = str.__str__

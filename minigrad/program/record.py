@@ -1,0 +1,211 @@
+"""The recorder: it watches every operation that `tape.apply` applies and writes it down as an equation.
+
+Variables are found again by the identity of their arrays, not of their tensors: a derivative rule gets tensors that
+were built anew around saved arrays. The recorder keeps all of them alive, so that no identity is used twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from .. import source, tape
+from ..errors import GraphError
+from ..primitives.registry import Primitive
+from ..tensor import Tensor, tensor
+from . import trees
+from .program import Equation, Program, Variable
+
+
+def record(f: Callable[..., Any]) -> Callable[..., Program]:
+    """Return a function that runs `f(*args)` once and returns what it did, a `Program`.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns tensors, also inside lists, tuples and dicts. It may call `backward`, `mg.grad` and `assign`:
+        a whole training step is one program. Other arguments are static: they become part of the program.
+
+    Raises
+    ------
+    GraphError
+        `f` reads a value into Python (`float(t)`, `if t:`, `t.numpy()`) or draws random numbers: the program would
+        repeat what it read this time. The message names the line.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> W = mg.Parameter([[1.0], [2.0]])
+    >>> def step(x):
+    ...     loss = mg.mean((x @ W) ** 2)
+    ...     (g,) = mg.autograd.grad(loss, W)
+    ...     W.assign(W - 0.1 * g)
+    ...     return loss
+    >>> program = mg.record(step)(mg.tensor([[1.0, 1.0]]))  # a first step
+    >>> program(mg.tensor([[1.0, 1.0]]))  # a second one, of the same W
+    tensor(3.2399998)
+    """
+
+    @wraps(f)
+    def recorded(*args: Any) -> Program:
+        recorder = _Recorder()
+        names = dict(zip(_parameter_names(f), args, strict=False))
+        rest = args[len(names) :]
+        labels = [*names, *(f"arg{i}" for i in range(len(names), len(names) + len(rest)))]
+        called, inputs = [], []
+        for name, arg in zip(labels, args, strict=True):
+            fresh = trees.transform(_own_identity, arg)
+            called.append(fresh)
+            inputs.append(recorder.argument(name, fresh))
+        with tape.observing(recorder, recording=True):
+            result = f(*called)
+        outputs = trees.transform(lambda x: recorder.variable(x) if isinstance(x, Tensor) else x, result)
+        recorder.name_results()
+        name = getattr(f, "__name__", "program").strip("<>")
+        return Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs)
+
+    return recorded
+
+
+def _parameter_names(f: Callable) -> list[str]:
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _own_identity(x: Any) -> Any:
+    """Return a tensor argument around a new view of its memory, so that f(a, a) has two variables."""
+    if isinstance(x, np.ndarray):
+        return tensor(x)
+    if isinstance(x, Tensor):
+        return type(x)._wrap(x._array.view(), x.device, x._node, x._version)
+    return x
+
+
+class _Recorder:
+    """The observer that writes equations."""
+
+    def __init__(self) -> None:
+        self.captured: dict[Variable, Tensor] = {}
+        self.equations: list[Equation] = []
+        self._variables: dict[int, Variable] = {}  # by the identity of the array
+        self._captured: dict[tuple[int, bool], Variable] = {}  # and of whether gradients flow to it
+        self._made_by: dict[int, Variable] = {}  # by the id of the node
+        self._alive: list[Any] = []
+        self._names: set[str] = set()
+
+    def argument(self, name: str, arg: Any) -> Any:
+        """Return an argument with variables for its tensors; what else is in it is static and stays what it is."""
+        paths = (path for path, _ in trees.leaves(arg, name))
+
+        def variable(x: Any) -> Any:
+            path = next(paths)
+            return self._new(x, self._unused(path)) if isinstance(x, Tensor) else x
+
+        return trees.transform(variable, arg)
+
+    def knows(self, x: Tensor) -> bool:
+        """Return whether a tensor is an argument or a result of this recording."""
+        return id(x._array) in self._variables
+
+    def variable(self, x: Tensor) -> Variable:
+        """Return the variable that stands for a tensor: a known one, or a new captured one."""
+        found = self._variables.get(id(x._array))
+        if found is not None:
+            return found
+        key = id(x._array), x.requires_grad
+        if key not in self._captured:
+            v = self._captured[key] = self._capture(x)
+            self.captured.setdefault(v, x)
+        return self._captured[key]
+
+    def _capture(self, x: Tensor) -> Variable:
+        name = _name_in_code(x)
+        if name is None and x.ndim == 0 and x._version is None:  # a number that never changes is its own name
+            name = repr(x._array.item())
+            for v, known in self.captured.items():
+                if v.name == name and known.dtype == x.dtype and known.device is x.device:
+                    self._alive.append(x._array)
+                    return v
+        return _typed(self._unused(name or "const"), x)
+
+    def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
+        arguments = tuple(self.variable(x) if isinstance(x, Tensor) else x for x in inputs)
+        node = tape.sweeping()
+        of = None if node is None else self._made_by.get(node.id)
+        line = source.user_line()
+        if node is not None and of is None:
+            raise GraphError(
+                f"backward at {line} runs through an operation from before the recording ({node!r}); "
+                "apply it in the recorded function"
+            )
+        # an assigned tensor keeps its array: from now on the array stands for the new value
+        output = self._new(result, "")
+        self.equations.append(Equation(output, primitive, arguments, metadata, line, of, tape.grad_enabled()))
+        if result._node is not None:
+            self._made_by[result._node.id] = output
+
+    def name_results(self) -> None:
+        """Give letters to the results, now that it is known which names the inputs have; W' to what W is assigned."""
+        letters = (letter for letter in _letters() if letter not in self._names)
+        for e in self.equations:
+            e.output.name = f"{e.variables[0].name}'" if e.primitive.effect else next(letters)
+
+    def _new(self, x: Tensor, name: str) -> Variable:
+        v = self._variables[id(x._array)] = _typed(name, x)
+        self._alive.append(x._array)
+        return v
+
+    def _unused(self, name: str) -> str:
+        """Return `name`, or the first of name_2, name_3, ... that is not taken."""
+        chosen, i = name, 1
+        while chosen in self._names:
+            i += 1
+            chosen = f"{name}_{i}"
+        self._names.add(chosen)
+        return chosen
+
+
+def _typed(name: str, x: Tensor) -> Variable:
+    return Variable(name, x.shape, x.dtype, x.device)
+
+
+def _letters() -> Iterator[str]:
+    """Yield a, b, ..., z, a1, b1, ..."""
+    for i in count():
+        for letter in "abcdefghijklmnopqrstuvwxyz":
+            yield f"{letter}{i or ''}"
+
+
+def _name_in_code(x: Tensor) -> str | None:
+    """Return what the code that is running calls a captured tensor: "W1", "weights[0]", or "linear.weight"."""
+    for frame in source.frames():
+        if source.in_package(frame):  # of the library's own names only those of modules tell the reader something
+            variables = {"self": frame.f_locals.get("self")}
+        else:
+            variables = {**frame.f_globals, **frame.f_locals}
+        names = [path for name, value in variables.items() for path, held in _parts(name, value) if held is x]
+        # one letter is mostly the variable of a loop, and then a name of the container's says more
+        names = sorted((n for n in names if n != "self"), key=lambda n: (len(n) == 1, "[" in n))
+        if names:
+            return names[0]
+    return None
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a variable, the items of a list or dict, and the attributes of `self`, with their names."""
+    if name == "self" and hasattr(value, "__dict__"):
+        for attribute, held in vars(value).items():
+            yield f"{type(value).__name__.lower()}.{attribute}", held
+    elif isinstance(value, list | tuple | dict) and len(value) <= 100 and not name.startswith("_"):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        yield from ((f"{name}[{key!r}]", held) for key, held in items)
+    else:
+        yield name, value

@@ -1,0 +1,29 @@
+"""Nested lists, tuples and dicts of tensors, as functions take and return them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is not a list, tuple or dict, each with its name: "params[0]" or "batch['x']"."""
+    if isinstance(tree, dict):
+        for key, item in tree.items():
+            yield from leaves(item, f"{name}[{key!r}]")
+    elif isinstance(tree, list | tuple):
+        for i, item in enumerate(tree):
+            yield from leaves(item, f"{name}[{i}]")
+    else:
+        yield name, tree
+
+
+def transform(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a tree of the same structure with f(leaf) for every leaf."""
+    if isinstance(tree, dict):
+        return {key: transform(f, item) for key, item in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(transform(f, item) for item in tree))
+    if isinstance(tree, list | tuple):
+        return type(tree)(transform(f, item) for item in tree)
+    return f(tree)

@@ -1,0 +1,351 @@
+"""Recorded programs: what they print, that they check, run, differentiate and draw as the function would."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import DTypeError, GraphError, ShapeError
+from minigrad.program import Equation, Variable
+from minigrad.program.draw import phases
+
+RNG = np.random.default_rng(0)
+BATCHES = [mg.tensor(RNG.uniform(size=(4, 6)).astype("f4")) for _ in range(4)]
+
+
+def same(a: mg.Tensor, b: mg.Tensor) -> bool:
+    """Bit for bit: NaN would be equal to NaN, 0.0 is not -0.0."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+
+
+class Adam:
+    """A two-layer autoencoder and an Adam step on it, in mg's operations; all state in tensors."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(1)
+        shapes = [(6, 3), (3,), (3, 6), (6,)]
+        self.parameters = [mg.Parameter(rng.normal(0, 0.3, s).astype("f4")) for s in shapes]
+        self.m = [mg.zeros(s) for s in shapes]
+        self.v = [mg.zeros(s) for s in shapes]
+        self.t = mg.tensor(0.0)
+
+    def loss(self, x: mg.Tensor) -> mg.Tensor:
+        W1, b1, W2, b2 = self.parameters
+        h = mg.sigmoid(x @ W1 + b1)
+        return mg.square(h @ W2 + b2 - x).sum(axis=1).mean()
+
+    def step(self, x: mg.Tensor) -> mg.Tensor:
+        for p in self.parameters:
+            p.grad = None
+        loss = self.loss(x)
+        loss.backward()
+        with mg.no_grad():
+            self.t.assign(self.t + 1)
+            for p, m, v in zip(self.parameters, self.m, self.v, strict=True):
+                m.assign(0.9 * m + 0.1 * p.grad)
+                v.assign(0.999 * v + 0.001 * mg.square(p.grad))
+                p.assign(p - 0.01 * (m / (1 - 0.9**self.t)) / (mg.sqrt(v / (1 - 0.999**self.t)) + 1e-8))
+        return loss
+
+    def state(self) -> list[mg.Tensor]:
+        return [*self.parameters, *self.m, *self.v, self.t]
+
+
+def test_a_whole_adam_step_replays_bit_for_bit_on_the_parameters_it_captured() -> None:
+    eager, recorded = Adam(), Adam()
+    program = mg.record(recorded.step)(BATCHES[0])
+    eager.step(BATCHES[0])
+    program.check()
+    assert program.has_effects
+    for x in BATCHES[1:]:
+        assert same(program(x), eager.step(x))
+    for a, b in zip(eager.state(), recorded.state(), strict=True):
+        assert same(a, b)
+    assert recorded.t.item() == len(BATCHES)
+
+
+def test_an_adam_step_prints_with_shapes_names_and_lines() -> None:
+    text = str(mg.record(Adam().step)(BATCHES[0]))
+    line = Adam.loss.__code__.co_firstlineno + 2
+    assert text.startswith("step { x:f32[4,6] .\n  captured:\n    W1:f32[6,3]\n    b1:f32[3]\n")
+    assert "a:f32[4,3] = matmul x W1" in text and f"# test_program.py:{line}\n" in text
+    assert "W1':f32[6,3] = assign W1 " in text
+    assert ", derivative of a\n" in text
+    assert text.endswith("in i }")
+
+
+def test_the_printed_program_word_for_word() -> None:
+    w = mg.tensor([2.0, 3.0])
+
+    def f(x: mg.Tensor) -> mg.Tensor:
+        return (w * x[1:]).sum(axis=0) / 2
+
+    line = f.__code__.co_firstlineno + 1
+    assert str(mg.record(f)(mg.tensor([1.0, 2.0, 3.0]))) == (
+        "f { x:f32[3] .\n"
+        "  captured:\n"
+        "    w:f32[2]\n"
+        f"  a:f32[2] = getitem[index=(1:,)] x  # test_program.py:{line}\n"
+        f"  b:f32[2] = multiply w a            # test_program.py:{line}\n"
+        f"  c:f32[] = sum[axis=0] b            # test_program.py:{line}\n"
+        f"  d:f32[] = divide c 2               # test_program.py:{line}\n"
+        "  in d }"
+    )
+
+
+A = mg.tensor(RNG.uniform(0.5, 2, (3, 4)).astype("f4"))
+B = mg.tensor(RNG.uniform(0.5, 2, (4, 2)).astype("f4"))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a, b: mg.logsumexp(a @ b, axis=1).sum(),
+        lambda a, b: (mg.max(a, axis=0) * mg.min(b, axis=1)).mean(),
+        lambda a, b: mg.concat([a.T, b], axis=1)[[0, 0, 2]].at[0, 1:].set(7.0).sum(),
+        lambda a, b: mg.softplus(a).reshape(2, 6).sum() + mg.where(b > 1.0, b**3, 1 / b).sum(),
+        lambda a, b: (a.detach() * a).sum() * b.sum(),
+        lambda a, b: ((a * a + a * 3.0 + mg.exp(a)) @ b).sum(),
+    ],
+)
+def test_value_and_gradient_of_a_program_equal_the_functions(f: Callable) -> None:
+    other = A * 0.75 + 0.1
+    program = mg.record(f)(A, B)
+    program.check()
+    assert same(program(other, B), f(other, B))
+    eager = mg.grad(f, (0, 1))(other, B)
+    replayed = mg.grad(program, (0, 1))(other, B)
+    gradient_program = mg.record(mg.grad(f, (0, 1)))(A, B)
+    twice_recorded = mg.record(mg.grad(program, (0, 1)))(A, B)
+    for found in (replayed, gradient_program(other, B), twice_recorded(other, B)):
+        assert all(same(g, e) for g, e in zip(found, eager, strict=True))
+    gradient_program.check()
+    twice_recorded.check()
+
+
+def test_the_gradient_of_a_gradient_program() -> None:
+    def f(x: mg.Tensor) -> mg.Tensor:
+        return (mg.sigmoid(x) * x**3).sum()
+
+    x, v = mg.tensor([0.5, -1.5, 2.0]), mg.tensor([1.0, 2.0, -1.0])
+    program = mg.record(mg.grad(f))(mg.tensor([0.0, 0.0, 0.0]))
+    dotted = mg.grad(lambda x: (program(x) * v).sum())(x)
+    assert same(dotted, mg.grad(lambda x: (mg.grad(f)(x) * v).sum())(x))
+    np.testing.assert_allclose(dotted.numpy(), mg.hvp(f, x, v).numpy(), rtol=1e-5)  # another order of sums
+    assert same(mg.record(lambda x: mg.hvp(f, x, v))(mg.zeros(3))(x), mg.hvp(f, x, v))
+    assert same(mg.record(mg.hessian(f))(mg.zeros(3))(x), mg.hessian(f)(x))
+
+
+def test_a_program_stops_gradients_where_the_function_did() -> None:
+    def f(x: mg.Tensor) -> mg.Tensor:
+        with mg.no_grad():
+            factor = x * 2
+        return (factor * x + x.detach() * x).sum()
+
+    program = mg.record(f)(mg.tensor([1.0]))  # an argument without gradients: detach leaves no other trace
+    assert mg.grad(program)(mg.tensor([5.0])).numpy() == mg.grad(f)(mg.tensor([5.0])).numpy() == 15.0
+
+
+def test_gradients_reach_captured_parameters() -> None:
+    W = mg.Parameter([2.0, 3.0])
+    mg.record(lambda x: (W * x).sum())(mg.zeros(2))(mg.tensor([5.0, 7.0])).backward()
+    assert W.grad is not None and W.grad.numpy().tolist() == [5.0, 7.0]
+
+
+def test_equal_arguments_are_different_variables() -> None:
+    x = mg.tensor([1.0, 2.0])
+    program = mg.record(lambda a, b: a - 2 * b)(x, x)
+    assert program(mg.tensor([10.0, 10.0]), x).numpy().tolist() == [8.0, 6.0]
+
+
+def test_arguments_and_results_inside_lists_and_dicts() -> None:
+    def f(batch: dict, weights: list, power: int) -> dict:
+        return {"y": [batch["x"] ** power * w for w in weights], "n": power}
+
+    program = mg.record(f)({"x": mg.tensor(2.0)}, [mg.tensor(1.0), mg.tensor(2.0)], 3)
+    assert [v.name for v in program.arguments] == ["batch['x']", "weights[0]", "weights[1]"]
+    out = program({"x": mg.tensor(3.0)}, [mg.tensor(1.0), mg.tensor(10.0)], 3)
+    assert out["n"] == 3 and [y.item() for y in out["y"]] == [27.0, 270.0]
+    with pytest.raises(GraphError, match=r"was 3 when f was recorded .* got 2"):
+        program({"x": mg.tensor(3.0)}, [mg.tensor(1.0), mg.tensor(10.0)], 2)
+    with pytest.raises(GraphError, match="recorded with 4 arguments"):
+        program({"x": mg.tensor(3.0)}, [mg.tensor(1.0)], 3)
+
+
+def test_arguments_of_another_kind_are_refused_before_anything_changes() -> None:
+    p = mg.Parameter([1.0, 1.0])
+    program = mg.record(lambda x: p.assign(p + x))(mg.zeros(2))
+    with pytest.raises(ShapeError, match=r"recorded with x:f32\[2\], got shape \(3,\)"):
+        program(mg.zeros(3))
+    with pytest.raises(DTypeError, match=r"recorded with x:f32\[2\], got float64"):
+        program(mg.zeros(2, dtype="float64"))
+    assert p.detach().numpy().tolist() == [1.0, 1.0]
+
+
+def _reads_float(x: mg.Tensor) -> float:
+    return float(x.sum())
+
+
+def _reads_condition(x: mg.Tensor) -> mg.Tensor:
+    return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("f", "what"),
+    [
+        (_reads_float, "float"),
+        (_reads_condition, "condition"),
+        (lambda x: x.numpy(), "numpy"),
+        (lambda x: np.asarray(x), "NumPy"),
+        (lambda x: mg.tensor(x), "copies a value"),
+        (lambda x: x[x > 0], "mask"),
+        (lambda x: x + mg.random.uniform((2,)), "random draw"),
+        (lambda x: x + mg.random.permutation(2), "random draw"),
+    ],
+)
+def test_what_a_program_would_freeze_is_refused_with_the_line(f: Callable, what: str) -> None:
+    before = mg.random.default_generator().counter
+    line = f.__code__.co_firstlineno + (1 if f.__name__ != "<lambda>" else 0)
+    with pytest.raises(GraphError, match=rf"{what}.* at test_program\.py:{line} while a program is recorded"):
+        mg.record(f)(mg.tensor([1.0, 2.0]))
+    assert mg.random.default_generator().counter == before
+    assert mg.tensor([3.0]).item() == 3.0  # the recording is over
+
+
+def test_backward_through_a_graph_from_before_the_recording_is_refused() -> None:
+    y = mg.Parameter([1.0]) * 2
+    with pytest.raises(GraphError, match="an operation from before the recording"):
+        mg.record(lambda x: (x * y).sum().backward())(mg.tensor([1.0]))
+
+
+def test_a_gradient_from_before_the_recording_is_refused() -> None:
+    p = mg.Parameter([1.0, 2.0])
+    (p * 2).sum().backward()
+    with pytest.raises(GraphError, match="gradient from before the recording"):
+        mg.record(lambda x: p.assign(p - 0.1 * p.grad))(mg.zeros(2))
+    with pytest.raises(GraphError, match="gradient from before the recording"):
+        mg.record(lambda x: (p * x).sum().backward())(mg.zeros(2))
+    assert p.grad is not None and p.grad.numpy().tolist() == [2.0, 2.0]
+
+
+def test_two_backward_passes_in_one_recording_accumulate() -> None:
+    p = mg.Parameter([1.0, 2.0])
+
+    def f(x: mg.Tensor) -> mg.Tensor:
+        p.grad = None
+        (p * x).sum().backward()
+        (p * p).sum().backward()
+        assert p.grad is not None
+        return p.grad
+
+    assert mg.record(f)(mg.zeros(2))(mg.tensor([10.0, 20.0])).numpy().tolist() == [12.0, 24.0]
+
+
+def test_check_finds_what_is_wrong_with_a_program() -> None:
+    def program() -> mg.Program:
+        return mg.record(lambda x: mg.exp(x).sum(axis=0))(mg.zeros((2, 3)))
+
+    broken = program()
+    broken.equations.reverse()
+    with pytest.raises(GraphError, match="uses a before it is assigned"):
+        broken.check()
+    broken = program()
+    broken.equations.append(broken.equations[0])
+    with pytest.raises(GraphError, match="a is assigned a second time"):
+        broken.check()
+    broken = program()
+    broken.equations[1].metadata["axis"] = 1
+    with pytest.raises(ShapeError, match=r"gives shape \(2,\)"):
+        broken.check()
+    broken = program()
+    broken.equations[1].output.dtype = np.dtype("f8")
+    with pytest.raises(DTypeError, match="gives dtype float32"):
+        broken.check()
+    broken = program()
+    broken.outputs.append(Variable("z", (), np.dtype("f4"), mg.device("cpu")))
+    with pytest.raises(GraphError, match="returns z, which nothing assigns"):
+        broken.check()
+    broken = program()
+    broken.equations[1].output.name = "a"
+    with pytest.raises(GraphError, match="different variables have the same name: a"):
+        broken.check()
+
+
+def test_a_backward_equation_names_what_it_is_the_derivative_of() -> None:
+    program = mg.record(mg.grad(lambda x: mg.exp(x).sum()))(mg.zeros(2))
+    found = [(e.primitive.name, None if e.of is None else e.of.name) for e in program.equations]
+    assert found[:2] == [("exp", None), ("sum", None)]
+    assert {of for _, of in found[2:]} == {"a", "b"}
+    assert found[-1] == ("multiply", "a")
+
+
+def test_the_drawing_has_a_box_for_every_equation_side_by_side_and_none_overlap() -> None:
+    program = mg.record(Adam().step)(BATCHES[0])
+    path_of = "{http://www.w3.org/2000/svg}"
+
+    def boxes(svg: str) -> dict[str, tuple[float, ...]]:
+        found = {}
+        for group in ElementTree.fromstring(svg).iter(f"{path_of}g"):
+            rect, texts = group.find(f"{path_of}rect"), group.findall(f"{path_of}text")
+            assert rect is not None
+            found[f"{texts[0].text} {texts[1].text}"] = tuple(
+                float(rect.get(key) or 0) for key in ("x", "y", "width", "height")
+            )
+        return found
+
+    # one input is x, and one captured constant, the cotangent 1.0, stands in its equation
+    for folded, count in ((False, len(program.equations) + len(program.captured)), (True, None)):
+        placed = boxes(program.draw(fold_updates=folded))
+        if count is not None:
+            assert len(placed) == count
+        areas = list(placed.values())
+        for i, (x, y, w, h) in enumerate(areas):
+            for x2, y2, w2, h2 in areas[:i]:
+                assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+    gradient = [e for e in program.equations if e.of is not None][-1]  # of W1
+    forward = placed["matmul x W1 a:f32[4,3]"]
+    backward = placed[f"{repr(gradient).partition(' = ')[2]} {gradient.output!r}"]
+    assert forward[1] == backward[1] and forward[0] < backward[0]  # in one band
+    assert any("W1' = update of W1" in title for title in placed)
+
+
+def test_the_forward_pass_of_a_loss_that_only_a_running_mean_uses_is_drawn_as_forward() -> None:
+    p, running = mg.Parameter([1.0, 2.0]), mg.tensor(0.0)
+
+    def step(x: mg.Tensor) -> None:
+        loss = mg.square(p - x).sum()
+        (g,) = mg.autograd.grad(loss, p)
+        running.assign(0.9 * running + 0.1 * loss)
+        p.assign(p - 0.1 * g)
+
+    program = mg.record(step)(mg.zeros(2))
+    phase = phases(program)
+    assert [phase[e.output] for e in program.equations[:3]] == ["forward"] * 3
+    assert len(ElementTree.fromstring(program.draw(fold_updates=False)).findall("{*}g")) == (
+        len(program.equations) + len(program.arguments) + len(program.captured) - 1
+    )
+
+
+def test_dot_text_has_every_variable_and_edge() -> None:
+    text = mg.record(lambda x: x * x + 1)(mg.tensor([1.0])).dot()
+    assert text.count('"x" -> "a"') == 1 and '"a" -> "b"' in text
+    assert text.count("[label=") == 3
+
+
+def test_drawing_a_tensor_shows_the_graph_behind_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    svg = mg.draw(mg.exp(x * 3.0).sum(), tmp_path / "graph.svg")
+    assert (tmp_path / "graph.svg").read_text(encoding="utf-8") == svg
+    assert [p.name for p in tmp_path.iterdir()] == ["graph.svg"]
+    assert all(name in svg for name in ("multiply", "exp", "sum"))
+    with pytest.raises(GraphError, match="does not remember what made it"):
+        mg.draw(mg.tensor([1.0]))
+
+
+def test_equations_are_readable_on_their_own() -> None:
+    (e,) = mg.record(lambda x: x.sum(axis=(0, 1), keepdims=True))(mg.zeros((2, 2))).equations
+    assert isinstance(e, Equation) and repr(e) == "a:f32[1,1] = sum[axis=(0,1), keepdims=True] x"
