@@ -1,8 +1,8 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
 from . import autograd, errors, random, tape
+from .creation import arange, full, ones, zeros
 from .devices import Device, cuda_is_available, device, use_device
-from .functions import arange, full, ones, zeros
 from .primitives import *  # the operations, by the names of the table
 from .tape import enable_grad, no_grad
 from .tensor import Parameter, Tensor, tensor

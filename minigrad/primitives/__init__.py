@@ -37,6 +37,7 @@ from .elementwise import (
 )
 from .indexing import getitem, index_set, scatter_add
 from .linalg import matmul
+from .ordering import all, any, argmax, argmin, argsort, cumsum
 from .reductions import logsumexp, max, mean, min, sum, sum_to
 from .registry import primitive, primitives
 from .shaping import (
@@ -48,6 +49,22 @@ from .shaping import (
     reshape,
     squeeze,
     stack,
+)
+from .special import ceil, erf, exp2, floor, isinf, isnan, log2, log10, logaddexp, logical_or, round
+from .trigonometry import (
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
+    cos,
+    cosh,
+    hypot,
+    sin,
+    sinh,
+    tan,
 )
 
 __all__ = [*primitives, "primitive", "primitives"]
