@@ -38,7 +38,7 @@ from .elementwise import (
 from .indexing import getitem, index_set, scatter_add
 from .linalg import matmul
 from .ordering import all, any, argmax, argmin, argsort, cumsum
-from .reductions import logsumexp, max, mean, min, sum, sum_to
+from .reductions import log_softmax, logsumexp, max, mean, min, softmax, sum, sum_to
 from .registry import primitive, primitives
 from .shaping import (
     broadcast_to,
