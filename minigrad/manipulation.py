@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from . import primitives as P
+from .creation import full
 from .errors import ShapeError
 from .selection import as_tensor, axis_of, positions, take
-from .tensor import Tensor, tensor
+from .tensor import Tensor
 
 
 def _axes_of(x: Tensor, axis: int | Sequence[int] | None, name: str) -> tuple[int, ...]:
@@ -191,7 +192,7 @@ def pad(x: Any, width: int | Sequence[Any], mode: str = "constant", value: float
         inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths, strict=True))
         if value == 0.0:
             return P.scatter_add(x, shape=shape, index=inside)
-        return tensor(x.device.xp.full(shape, value, x.dtype), device=x.device).at[inside].set(x)
+        return full(shape, value, x.dtype, x.device).at[inside].set(x)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise ShapeError(f"pad knows the modes constant, edge, reflect, symmetric and wrap, got {mode!r}")
     for axis, pair in enumerate(widths):
