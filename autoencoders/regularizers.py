@@ -26,7 +26,7 @@ def l2(parameters: nn.Module | mg.Tensor | Iterable[mg.Tensor]) -> mg.Tensor:
     Returns
     -------
     Tensor, 0-d
-        There is no factor 1/2: its derivative is 2 W. For the usual lam W in the gradient, add ``0.5 * lam * l2(model)``.
+        There is no factor 1/2: its derivative is 2 W. For lam W in the gradient, add ``0.5 * lam * l2(model)``.
 
     Raises
     ------
@@ -44,6 +44,7 @@ def l2(parameters: nn.Module | mg.Tensor | Iterable[mg.Tensor]) -> mg.Tensor:
     >>> l2([mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0]])]).item()
     14.0
     """
+    weights: list[mg.Tensor]
     if isinstance(parameters, nn.Module):
         weights = [p for p in parameters.parameters() if p.ndim >= 2]
     else:
@@ -122,7 +123,7 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
     --------
     >>> import minigrad as mg
     >>> round(kl_sparsity(mg.tensor([[0.25], [0.75]]), rho=0.005).item(), 5)
-    0.66166
+    0.66167
     """
     if not 0 < rho < 1:
         raise DataError(f"kl_sparsity: got rho={rho!r}; expected a mean activation strictly between 0 and 1")

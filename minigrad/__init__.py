@@ -1,8 +1,9 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
-from . import autograd, errors, random, tape
+from . import autograd, data, errors, nn, optim, random, tape
 from .creation import arange, full, ones, zeros
 from .devices import Device, cuda_is_available, device, use_device
+from .files import load, save
 from .functions import (
     cross_entropy,
     cumprod,
