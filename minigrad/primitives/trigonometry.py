@@ -15,6 +15,11 @@ def _one(domain: Domain) -> Samples:
     return Samples("any", (domain,))
 
 
+def _over_square(x: Any, h: Any) -> Any:
+    """Return x / h^2, where h^2 itself might overflow or underflow."""
+    return (x / h) / h
+
+
 sin = primitive(
     "sin",
     forward=lambda xp, x, /, *, out=None: xp.sin(x, out=out),
@@ -68,7 +73,7 @@ arccos = primitive(
 arctan = primitive(
     "arctan",
     forward=lambda xp, x, /, *, out=None: xp.arctan(x, out=out),
-    vjps=[lambda F, g, y, x: g / (x * x + 1.0)],
+    vjps=[lambda F, g, y, x: _over_square(g, F.hypot(x, 1.0))],
     saves="x",
     elementwise=True,
     samples=_one(REAL),
@@ -98,7 +103,7 @@ cosh = primitive(
 arcsinh = primitive(
     "arcsinh",
     forward=lambda xp, x, /, *, out=None: xp.arcsinh(x, out=out),
-    vjps=[lambda F, g, y, x: g / F.sqrt(x * x + 1.0)],
+    vjps=[lambda F, g, y, x: g / F.hypot(x, 1.0)],
     saves="x",
     elementwise=True,
     samples=_one(REAL),
@@ -137,8 +142,8 @@ arctan2 = primitive(
     "arctan2",
     forward=lambda xp, a, b, /, *, out=None: xp.arctan2(a, b, out=out),
     vjps=[
-        lambda F, g, y, a, b: g * (b / _nonzero(F, a * a + b * b)),
-        lambda F, g, y, a, b: -g * (a / _nonzero(F, a * a + b * b)),
+        lambda F, g, y, a, b: g * _over_square(b, _nonzero(F, F.hypot(a, b))),
+        lambda F, g, y, a, b: -g * _over_square(a, _nonzero(F, F.hypot(a, b))),
     ],
     saves="ab",
     elementwise=True,

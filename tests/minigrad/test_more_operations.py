@@ -151,6 +151,17 @@ def test_derivative_at_the_origin_is_0(name):
     assert (a.grad.item(), b.grad.item()) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_derivatives_of_angles_where_squares_leave_float32(size):
+    a, b = (mg.tensor(size, requires_grad=True) for _ in range(2))
+    (mg.arctan2(a, b) * size).backward()
+    assert (a.grad.item(), b.grad.item()) == pytest.approx((0.5, -0.5), rel=1e-6)
+    for f, expected in ((mg.arctan, size / (1 + size**2)), (mg.arcsinh, size / math.sqrt(1 + size**2))):
+        x = mg.tensor(size, requires_grad=True)
+        (f(x) * size).backward()
+        assert x.grad.item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_logaddexp_at_ties_and_infinities():
     a = mg.tensor([1.0, np.inf, -np.inf, np.inf, -np.inf, 1000.0], requires_grad=True)
     b = mg.tensor([1.0, np.inf, -np.inf, 0.0, 0.0, -1000.0], requires_grad=True)
