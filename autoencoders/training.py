@@ -150,7 +150,7 @@ def _step(model: nn.Module, x: mg.Tensor, objective: Objective, optimizer: optim
         if not math.isfinite(value):
             raise DivergenceError(
                 f"fit: the term {name!r} of the objective is {value} in {where}. The parameters are as they were "
-                "before that step. Try a smaller learning rate, or mg.detect_anomaly() to find the operation."
+                "before that step. Try a smaller learning rate; look for a log or division at 0 too."
             )
     first, *others = terms.values()
     total = sum(others, start=first)

@@ -1,6 +1,6 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
-from . import autograd, data, errors, nn, optim, random, tape
+from . import autograd, data, errors, nn, optim, random, tape, testing
 from .creation import arange, full, ones, zeros
 from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save

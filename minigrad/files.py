@@ -134,11 +134,11 @@ def _flat(prefix: str, state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _storable(name: str, value: Any) -> np.ndarray:
-    """Return a value as an array of a dtype that the format has; safetensors sees to byte order and strides."""
+    """Return a value as an array in C order: safetensors copies the memory as it lies, whatever the strides."""
     try:
         array = to_array(value)
     except ValueError as error:
         raise DTypeError(f"save: {name!r} is no array: {error}") from error
     if array.dtype.name not in _DTYPES:
         raise DTypeError(f"save: {name!r} has dtype {array.dtype}; safetensors files hold {', '.join(sorted(_DTYPES))}")
-    return array
+    return np.asarray(array, order="C")

@@ -152,7 +152,7 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_idx(f"{folder}/a", np.array([7, 8], dtype=np.uint8))
-    ...     open(f"{folder}/a", "rb").read().hex(" ")
+    ...     Path(f"{folder}/a").read_bytes().hex(" ")
     '00 00 08 01 00 00 00 02 07 08'
     """
     path = Path(path)

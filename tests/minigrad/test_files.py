@@ -29,6 +29,16 @@ def test_arrays_come_back_bit_for_bit(tmp_path_factory, data):
     assert loaded.flags.writeable
 
 
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "u1"])
+def test_any_layout_in_memory_is_saved_by_its_values(tmp_path, dtype):
+    base = np.arange(24).reshape(4, 6).astype(dtype)
+    layouts = {"plain": base, "fortran": base.T, "backward": base[::-1], "gaps": base[::2, 1::3]}
+    layouts["repeated"] = np.broadcast_to(base[0], (3, 6))
+    files.save(tmp_path / "a", layouts)
+    for name, array in files.load(tmp_path / "a").items():
+        np.testing.assert_array_equal(array, layouts[name])
+
+
 def test_nested_dicts_tensors_and_numbers_get_flat_names(tmp_path):
     model = mg.nn.Linear(2, 1)
     state = {"model": {"w": model.weight, "more": {"y": mg.tensor([2.0])}}, "epoch": 7, "lr": 0.5}
