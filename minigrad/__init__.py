@@ -1,11 +1,27 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
 from . import autograd, data, errors, nn, optim, random, tape, testing
+from .creation import arange, full, ones, zeros
 from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save
-from .functions import arange, full, ones, zeros
+from .functions import (
+    cross_entropy,
+    cumprod,
+    elu,
+    gelu,
+    huber,
+    nan_to_num,
+    norm,
+    prod,
+    reciprocal,
+    silu,
+    std,
+    var,
+)
+from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace, tril, triu
 from .primitives import *  # the operations, by the names of the table
 from .program import Program, draw, record
+from .selection import one_hot, sort, take, take_along_axis, topk
 from .tape import enable_grad, no_grad
 from .tensor import Parameter, Tensor, tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

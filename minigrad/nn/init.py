@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import functions, random
+from .. import creation, random
 from ..errors import ShapeError
 from ..tensor import Tensor
 
@@ -68,7 +68,7 @@ def uniform_fan_in(
 
 def zeros(shape: int | tuple[int, ...], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
     """Return zeros of any shape, for biases; a layer of zero weights has zero gradients below it. Draws nothing."""
-    return functions.zeros(shape, dtype)
+    return creation.zeros(shape, dtype)
 
 
 def _fans(shape: tuple[int, ...], name: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import functions, tape
+from .. import creation, tape
 from ..errors import DataError, DeviceError, DTypeError
 from ..state import check
 from ..tensor import Parameter, Tensor, tensor
@@ -48,7 +48,7 @@ class Optimizer:
         self.lr = lr
         self.step_counts = [0] * len(self.parameters)
         self._kept = {
-            name: [functions.zeros(p.shape, p.dtype, p.device) for p in self.parameters] for name in self.slots
+            name: [creation.zeros(p.shape, p.dtype, p.device) for p in self.parameters] for name in self.slots
         }
 
     @property

@@ -258,6 +258,31 @@ def _reduce(draw: st.DrawFn, min_side: int = 0) -> _Call:
     return _Call([shape], {"axis": draw(axes(len(shape))), "keepdims": draw(st.booleans())})
 
 
+def _one_axis(draw: st.DrawFn, ndim: int) -> int | None:
+    return draw(st.sampled_from((None, *range(-ndim, ndim))))
+
+
+def _cumulative(draw: st.DrawFn) -> _Call:
+    shape = draw(shapes())
+    return _Call([shape], {"axis": _one_axis(draw, len(shape))})
+
+
+def _argreduce(draw: st.DrawFn) -> _Call:
+    shape = draw(shapes(min_side=1))
+    return _Call([shape], {"axis": _one_axis(draw, len(shape)), "keepdims": draw(st.booleans())})
+
+
+def _argsort(draw: st.DrawFn) -> _Call:
+    shape = draw(shapes(min_ndim=1))
+    axis = draw(st.integers(-len(shape), len(shape) - 1))
+    return _Call([shape], {"axis": axis, "descending": draw(st.booleans())})
+
+
+def _axis_nonempty(draw: st.DrawFn) -> _Call:
+    shape = draw(shapes(min_side=1))
+    return _Call([shape], {"axis": draw(axes(len(shape)))})
+
+
 def _reshape(draw: st.DrawFn) -> _Call:
     shape = draw(shapes())
     return _Call([shape], {"shape": draw(reshapes(shape))})
@@ -336,6 +361,10 @@ _BOUNDS: list[dict[str, Any]] = [{"low": -1.0, "high": 1.0}, {"low": -1.0}, {"hi
 _FAMILIES: dict[str, Callable[[st.DrawFn], _Call]] = {
     "reduce": _reduce,
     "reduce_nonempty": lambda draw: _reduce(draw, min_side=1),
+    "cumulative": _cumulative,
+    "argreduce": _argreduce,
+    "argsort": _argsort,
+    "axis_nonempty": _axis_nonempty,
     "matmul": lambda draw: _Call(draw(matmul_shapes())),
     "matrices": lambda draw: _Call([draw(shapes(min_ndim=2))]),
     "reshape": _reshape,

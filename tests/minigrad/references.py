@@ -1,11 +1,15 @@
 """What each primitive should compute, written independently of it: plain float64 NumPy."""
 
+import math
+
 import numpy as np
 
 
 def rebuilt(index, arrays):
     remaining = iter(arrays)
-    return tuple(part if isinstance(part, int | slice) or part is None or part is Ellipsis else next(remaining) for part in index)
+    return tuple(
+        part if isinstance(part, int | slice) or part is None or part is Ellipsis else next(remaining) for part in index
+    )
 
 
 def scattered(v, *i, shape, index):
@@ -38,6 +42,10 @@ REFERENCES = {
     "relu": lambda x: np.where(x > 0, x, 0.0),
     "clip": lambda x, low=-np.inf, high=np.inf: np.where(x < low, low, np.where(x > high, high, x)),
     "logsumexp": lambda x, axis, keepdims: np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims)),
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "softmax": lambda x, axis: np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True),
+    "log_softmax": lambda x, axis: x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True)),
+    "argsort": lambda x, axis, descending: np.argsort(-x if descending else x, axis=axis, kind="stable"),
     "sum_to": summed_to,
     "matrix_transpose": lambda x: np.einsum("...ij->...ji", x),
     "getitem": lambda x, *i, index: x[rebuilt(index, i)],
