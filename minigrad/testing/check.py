@@ -214,7 +214,7 @@ def _check_cotangents(problem: _Problem, u: np.ndarray, gradients: list[np.ndarr
     constant = np.broadcast_to(np.float64(1.5), u.shape)
     for layout, cotangent, expected in (
         ("Fortran-ordered", np.asarray(u, order="F"), gradients),
-        ("negative-stride", np.flip(np.flip(u).copy()), gradients),
+        ("negative-stride", np.asarray(np.flip(np.flip(u).copy())), gradients),
         ("broadcast (stride 0)", constant, problem.gradients(constant.copy())),
     ):
         for i, g, e in zip(problem.wanted, problem.gradients(cotangent), expected, strict=True):

@@ -50,11 +50,13 @@ def in_layout(array: np.ndarray, layout: str, axis: int = 0) -> np.ndarray:
 
     The values stay the same, but for "broadcast", which repeats the first along `axis` with stride 0.
     """
+    if not array.ndim:
+        return array
     if layout == "F":
-        return np.asfortranarray(array) if array.ndim else array
+        return np.asfortranarray(array)
     if layout == "negative":
         return np.flip(np.flip(array).copy())
-    if layout == "broadcast" and array.ndim and array.shape[axis]:
+    if layout == "broadcast" and array.shape[axis]:
         return np.broadcast_to(array.take([0], axis), array.shape)
     return array
 
@@ -74,7 +76,6 @@ def arrays(
     shape : tuple of int, or a strategy of them
     dtype : optional
         Of real values; a domain of kind "bool" or "int" gives bools or int64.
-    domain : Domain
     layouts : sequence of str
         See `in_layout`.
 
@@ -169,9 +170,7 @@ def axes(draw: st.DrawFn, ndim: int) -> int | Shape | None:
     ...     np.sum(np.ones((2, 3)), axis=axis)
     >>> test()
     """
-    if not ndim:
-        return draw(st.sampled_from((None, ())))
-    chosen = tuple(draw(st.lists(st.integers(0, ndim - 1), unique=True, max_size=ndim)))
+    chosen = draw(st.lists(st.integers(0, ndim - 1), unique=True)) if ndim else []
     signed = tuple(a - ndim if draw(st.booleans()) else a for a in chosen)
     return draw(st.sampled_from((None, signed, signed[0] if signed else ())))
 

@@ -1,6 +1,7 @@
 """Every primitive, through its row in the table: values, derivatives of two orders, dtypes, memory."""
 
 import importlib.util
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import tape
+from minigrad.errors import MinigradError
+from minigrad.primitives.registry import Samples
 from minigrad.testing import check_grad
-from minigrad.testing.strategies import primitive_inputs
+from minigrad.testing.strategies import in_layout, primitive_inputs
 
 _spec = importlib.util.spec_from_file_location("references", Path(__file__).with_name("references.py"))
 references = importlib.util.module_from_spec(_spec)
@@ -19,83 +22,114 @@ _spec.loader.exec_module(references)
 
 ALL = list(mg.primitives.values())
 DIFFERENTIABLE = [p for p in ALL if p.vjps is not None]
+WITH_OUT = [p for p in ALL if "out" in inspect.signature(p.forward).parameters]
 by_name = pytest.mark.parametrize("primitive", ALL, ids=lambda p: p.name)
 differentiable = pytest.mark.parametrize("primitive", DIFFERENTIABLE, ids=lambda p: p.name)
 
 
+def as_tensor(array):
+    """Wrap an array without copying it, because a copy has another memory layout."""
+    return mg.Tensor._wrap(array, mg.device("cpu"), None)
+
+
 def applied(primitive, inputs, metadata):
-    return tape.apply(primitive, *[mg.tensor(x) for x in inputs], **metadata)
+    return tape.apply(primitive, *[as_tensor(x) for x in inputs], **metadata)
 
 
 @by_name
 @given(data=st.data())
-def test_the_value_is_numpys(primitive, data):
+def test_the_value_is_that_of_another_formula(primitive, data):
     inputs, metadata = data.draw(primitive_inputs(primitive))
+    before = [x.copy() for x in inputs]
     result = applied(primitive, inputs, metadata)
-    expected = np.asarray(references.reference(primitive.name)(*inputs, **metadata))
+    expected = np.asarray(references.REFERENCES[primitive.name](*inputs, **metadata))
     assert result.shape == expected.shape
-    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-12, atol=1e-13)
+    assert result.dtype == expected.dtype
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-12, atol=1e-13)  # sums of up to 64 terms near 3
+    for x, old in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(x, old)
 
 
 @differentiable
-@settings(max_examples=30)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_both_derivatives_are_right(primitive, data):
     inputs, metadata = data.draw(primitive_inputs(primitive))
-    floating = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"]
-
-    def f(*xs):
-        whole = list(inputs)
-        for i, x in zip(floating, xs, strict=True):
-            whole[i] = x
-        return tape.apply(primitive, *whole, **metadata)
-
-    check_grad(f, *[inputs[i] for i in floating], rtol=1e-6)
+    if "dtype" in metadata:  # float32 results are too coarse for differences
+        metadata["dtype"] = np.dtype("float64")
+    check_grad(lambda *xs: tape.apply(primitive, *xs, **metadata), *inputs)
 
 
-@by_name
+@differentiable
+@settings(max_examples=20)
 @given(data=st.data())
 def test_float32_stays_float32_forward_and_backward(primitive, data):
     inputs, metadata = data.draw(primitive_inputs(primitive, np.float32))
     if "dtype" in metadata:
-        metadata = {"dtype": np.dtype("float32")}
-    leaves = [mg.tensor(x, requires_grad=x.dtype.kind == "f" and primitive.vjps is not None) for x in inputs]
+        metadata["dtype"] = np.dtype("float32")
+    assert applied(primitive, inputs, metadata).dtype == np.float32
+    leaves = [mg.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     result = tape.apply(primitive, *leaves, **metadata)
-    if primitive.keeps_dtype:
-        assert result.dtype == np.float32
-    if result.requires_grad:
-        result.backward(mg.ones(result.shape))
-        for leaf in leaves:
-            if leaf.requires_grad:
-                assert leaf.grad.dtype == np.float32
-                assert leaf.grad.shape == leaf.shape
+    direction = np.random.default_rng(0).normal(size=result.shape)
+    result.backward(mg.tensor(direction, dtype="float32"))
+    for leaf, exact in zip(leaves, gradients64(primitive, inputs, metadata, direction), strict=True):
+        if leaf.requires_grad:
+            assert leaf.grad.dtype == np.float32
+            assert leaf.grad.shape == leaf.shape
+            scale = np.max(np.abs(exact), initial=1.0)
+            np.testing.assert_allclose(leaf.grad.numpy(), exact, rtol=1e-4, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("primitive", [p for p in ALL if p.elementwise], ids=lambda p: p.name)
+def gradients64(primitive, inputs, metadata, direction):
+    if "dtype" in metadata:
+        metadata = {"dtype": np.dtype("float64")}
+    wide = [x.astype("float64") if x.dtype.kind == "f" else x for x in inputs]
+    leaves = [mg.tensor(x, requires_grad=x.dtype.kind == "f") for x in wide]
+    tape.apply(primitive, *leaves, **metadata).backward(mg.tensor(direction, dtype="float64"))
+    return [None if leaf.grad is None else leaf.grad.numpy() for leaf in leaves]
+
+
+@pytest.mark.parametrize("primitive", WITH_OUT, ids=lambda p: p.name)
 @given(data=st.data())
 def test_writing_into_out_gives_the_same_bits(primitive, data):
     inputs, metadata = data.draw(primitive_inputs(primitive, np.float32))
-    if "dtype" in metadata:
-        return
     fresh = np.asarray(primitive.forward(np, *inputs, **metadata))
-    out = np.full_like(fresh, 1)
-    primitive.forward(np, *inputs, **metadata, out=out)
-    assert out.tobytes() == fresh.tobytes()
+    for layout in ("C", "F", "negative"):
+        out = in_layout(np.full_like(fresh, 1, order="C"), layout)
+        primitive.forward(np, *inputs, **metadata, out=out)
+        assert out.tobytes() == fresh.tobytes()
 
 
-@by_name
-@given(data=st.data())
-def test_inputs_are_not_changed(primitive, data):
-    inputs, metadata = data.draw(primitive_inputs(primitive))
-    leaves = [mg.tensor(x, requires_grad=x.dtype.kind == "f" and primitive.vjps is not None) for x in inputs]
-    result = tape.apply(primitive, *leaves, **metadata)
-    if result.requires_grad:
-        result.backward(mg.ones(result.shape, dtype="float64"))
-    for leaf, x in zip(leaves, inputs, strict=True):
-        np.testing.assert_array_equal(leaf.detach().numpy(), x)
+def test_all_elementwise_primitives_write_into_out():
+    """Fused replay needs it. Those that convert dtypes allocate anyway."""
+    assert {p.name for p in ALL if p.elementwise} - {p.name for p in WITH_OUT} <= {"astype"}
 
 
-def test_every_primitive_is_documented_and_public():
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (1, 1)])
+@pytest.mark.parametrize("primitive", [p for p in ALL if p.elementwise], ids=lambda p: p.name)
+def test_0d_and_empty_arrays(primitive, shape):
+    metadata = {"clip": {"low": 0.0, "high": 2.5}, "astype": {"dtype": np.dtype("float64")}}.get(primitive.name, {})
+    kinds = [d.kind for d in primitive.samples.domains]
+    inputs = [np.full(shape, kind == "bool" or 0.5 + i) for i, kind in enumerate(kinds)]
+    inputs = [x.astype(bool if kind == "bool" else float) for x, kind in zip(inputs, kinds, strict=True)]
+    result = applied(primitive, inputs, metadata)
+    expected = np.asarray(references.REFERENCES[primitive.name](*inputs, **metadata))
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-14, strict=True)
+    if primitive.vjps is not None:
+        check_grad(lambda *xs: tape.apply(primitive, *xs, **metadata), *inputs)
+
+
+def test_every_primitive_has_samples_a_reference_and_a_public_documented_name():
+    assert set(references.REFERENCES) == set(mg.primitives)
     for primitive in ALL:
+        assert isinstance(primitive.samples, Samples)
         assert primitive.__doc__, primitive.name
         assert getattr(mg, primitive.name) is primitive
+
+
+@pytest.mark.parametrize("samples", [{}, {"samples": None}])
+def test_a_primitive_without_samples_cannot_be_registered(samples):
+    before = dict(mg.primitives)
+    with pytest.raises((TypeError, MinigradError), match="samples"):
+        mg.primitive("untested", forward=lambda xp, x, /: x, vjps=[lambda F, g, y, x: g], **samples)
+    assert mg.primitives == before

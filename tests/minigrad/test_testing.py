@@ -1,0 +1,225 @@
+"""The gradient checker itself: wrong derivatives of every usual kind must be found, right ones must pass."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import tape
+from minigrad.errors import CheckError, DTypeError
+from minigrad.primitives.registry import Domain, Primitive, Samples
+from minigrad.testing import check_grad
+
+RNG = np.random.default_rng(0)
+ONE = Samples("any", (Domain(-3, 3),))
+TWO = Samples("broadcast", (Domain(-3, 3), Domain(-3, 3)))
+X = RNG.normal(size=(2, 3))
+
+
+def with_rules(name, *rules):
+    """The primitive `name` of the table with other derivative rules, outside of the table."""
+    original = mg.primitives[name]
+    return Primitive(
+        name, forward=original.forward, vjps=list(rules), saves=original.saves, samples=original.samples
+    )  # fmt: skip
+
+
+WRONG_FIRST = {
+    "sign": (with_rules("exp", lambda F, g, y, x: -(g * y)), [X]),
+    "missing factor": (with_rules("square", lambda F, g, y, x: g * x), [X]),
+    "missing upstream gradient": (with_rules("exp", lambda F, g, y, x: y), [X]),
+    "silently zero": (with_rules("exp", lambda F, g, y, x: F.zeros_like(y)), [X]),
+    "transposed matrix": (
+        with_rules(
+            "matmul",
+            lambda F, g, y, a, b: F.matmul(g, b),
+            lambda F, g, y, a, b: F.matmul(F.matrix_transpose(a), g),
+        ),
+        [RNG.normal(size=(3, 3)), RNG.normal(size=(3, 3))],
+    ),
+    "no rule": (with_rules("multiply", None, lambda F, g, y, a, b: g * a), [X, X]),
+    "nan": (with_rules("exp", lambda F, g, y, x: g * y * np.nan), [X]),
+    "one element of many": (
+        with_rules("negative", lambda F, g, y, x: F.where(np.arange(400) == 7, g * 1.0, -g)),
+        [RNG.normal(size=400)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FIRST)
+def test_a_wrong_first_derivative_is_found(case):
+    primitive, inputs = WRONG_FIRST[case]
+    with pytest.raises(CheckError):
+        check_grad(lambda *xs: tape.apply(primitive, *xs), *inputs, order=1)
+
+
+def test_a_dropped_broadcast_sum_is_found(monkeypatch):
+    """The engine undoes broadcasting; here it takes the first row instead of the sum of rows."""
+    monkeypatch.setattr(tape, "_sum_to", lambda F, g, node, parent: g[0])
+    with pytest.raises(CheckError, match=r"input 1 at index"):
+        check_grad(lambda a, b: a * b, X, X[0], order=1)
+
+
+def test_the_original_rules_pass():
+    """Otherwise the tests above could fail for another reason."""
+    for name in ("exp", "square", "multiply", "matmul", "negative"):
+        original = mg.primitives[name]
+        inputs = [RNG.normal(size=(3, 3)) for _ in range(original.arity)]
+        check_grad(lambda *xs, p=with_rules(name, *original.vjps): tape.apply(p, *xs), *inputs)
+
+
+def frozen(F, g, y, x):
+    """Right at first order; but x is read as a constant, so the second derivative lacks a term."""
+    values = x.detach() if isinstance(x, mg.Tensor) else x
+    return g * (values * 2.0)
+
+
+def frozen_cotangent(F, g, y, x):
+    """The same for the upstream gradient."""
+    g = g.detach() if isinstance(g, mg.Tensor) else g
+    return g * (x * 2.0)
+
+
+@pytest.mark.parametrize("rule", [frozen, frozen_cotangent])
+def test_an_error_of_the_second_order_alone_is_found(rule):
+    primitive = with_rules("square", rule)
+    check_grad(lambda x: tape.apply(primitive, x), X, order=1)
+    with pytest.raises(CheckError, match="second derivative"):
+        check_grad(lambda x: tape.apply(primitive, x), X)
+
+
+def test_a_rule_that_differs_on_tensors_is_found():
+    primitive = with_rules("square", lambda F, g, y, x: g * (x * (2.5 if isinstance(x, mg.Tensor) else 2.0)))
+    with pytest.raises(CheckError, match="create_graph"):
+        check_grad(lambda x: tape.apply(primitive, x), X)
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus"])
+def test_an_error_is_found_by_both_references(name):
+    """tanh is compared with the complex step, softplus with differences."""
+    method = "complex step" if mg.primitives[name].samples.analytic else "central differences"
+    right = mg.primitives[name].vjps[0]
+    wrong = with_rules(name, lambda F, g, y, x: right(F, g, y, x) * (1.0 + 2e-5))
+    with pytest.raises(CheckError, match=method):
+        check_grad(lambda x: tape.apply(wrong, x), X, order=1)
+
+
+def test_the_complex_step_finds_errors_far_below_those_of_differences():
+    right = mg.primitives["tanh"].vjps[0]
+    wrong = with_rules("tanh", lambda F, g, y, x: right(F, g, y, x) * (1.0 + 1e-8))
+    with pytest.raises(CheckError, match="complex step"):
+        check_grad(lambda x: tape.apply(wrong, x), X, order=1)
+
+
+def test_the_message_names_input_index_values_and_error():
+    def third_is_wrong(F, g, y, a, b):
+        return F.where(np.array([False, False, True]), g * a * 3.0, g * a)
+
+    wrong = with_rules("multiply", lambda F, g, y, a, b: g * b, third_is_wrong)
+    with pytest.raises(
+        CheckError, match=r"input 1 at index \(2,\): got .*, expected .*relative error 0\.67; 1 of 6 el"
+    ):
+        check_grad(lambda a, b: tape.apply(wrong, a, b), np.ones(3), np.ones(3))
+
+
+def test_differences_are_used_where_complex_numbers_cannot_go():
+    def branching(x):
+        return x * x if float(x.sum().detach()) > 0 else x
+
+    check_grad(branching, np.abs(X))
+    check_grad(lambda x: x.to("float64") * x, X.astype("float32"))
+
+
+def test_gradients_that_share_memory_are_found(monkeypatch):
+    from minigrad import autograd
+
+    monkeypatch.setattr(
+        autograd, "_as_gradient",
+        lambda node, g, owned, create_graph: g if create_graph else mg.Tensor._wrap(g, node.device, None),
+    )  # fmt: skip
+    with pytest.raises(CheckError, match="shares memory"):
+        check_grad(lambda a, b: a + b, X, X.copy())
+
+
+def test_changed_inputs_are_found():
+    def rude(x):
+        x._array[...] = x._array + 0.0 if x.dtype.kind == "c" else 1.0
+        return x * 1.0
+
+    with pytest.raises(CheckError, match="input 0 was changed"):
+        check_grad(rude, np.full((2, 2), 3.0), order=1)
+
+
+def test_functions_that_do_not_repeat_are_found():
+    generator = np.random.default_rng(0)
+    with pytest.raises(CheckError, match="random numbers"):
+        check_grad(lambda x: x * float(generator.normal()), X)
+
+
+def test_a_zero_upstream_gradient_must_give_zero():
+    wrong = with_rules("exp", lambda F, g, y, x: g * y + 1.0)
+    with pytest.raises(CheckError, match="zero upstream"):
+        check_grad(lambda x: tape.apply(wrong, x), X)
+
+
+def test_a_rule_that_trusts_the_layout_of_the_upstream_gradient_is_found():
+    def flat(F, g, y, x):
+        return g if isinstance(g, mg.Tensor) else g.ravel(order="K").reshape(g.shape)
+
+    wrong = with_rules("zeros_like", flat)
+    wrong.forward = lambda xp, x: x * 1.0
+    with pytest.raises(CheckError, match="upstream gradient gives input 0 another"):
+        check_grad(lambda x: tape.apply(wrong, x), X)
+
+
+def test_float32_is_checked_in_float64_and_in_float32():
+    seen = set()
+
+    def f(x):
+        seen.add(x.dtype.name)
+        return mg.exp(x)
+
+    check_grad(f, X.astype("float32"))
+    assert {"float32", "float64"} <= seen
+    right = mg.primitives["exp"].vjps[0]
+    wrong = with_rules("exp", lambda F, g, y, x: right(F, g, y, x) * (1.01 if g.dtype == np.float32 else 1.0))
+    with pytest.raises(CheckError, match="float32 gradient of input 0 at index"):
+        check_grad(lambda x: tape.apply(wrong, x), X.astype("float32"))
+
+
+def test_integers_and_bools_are_passed_through():
+    check_grad(lambda c, x, i: mg.where(c, x, 2.0 * x)[i], X > 0, X, np.array([1, 1, 0]))
+
+
+def test_misuse_is_refused():
+    with pytest.raises(ValueError, match="order=3"):
+        check_grad(mg.exp, X, order=3)
+    with pytest.raises(DTypeError, match="floating input"):
+        check_grad(mg.abs, np.arange(3))
+    with pytest.raises(DTypeError, match="bool"):
+        check_grad(lambda x: x > 0, X)
+    with pytest.raises(DTypeError, match="tuple"):
+        check_grad(lambda x: (x, x), X)
+    with pytest.raises(DTypeError, match="runs f in float64"):
+        check_grad(lambda x, w=mg.ones(3): x * w, X.astype("float32"))
+
+
+def test_only_the_strategies_need_hypothesis():
+    code = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "import minigrad as mg\n"
+        "from minigrad.errors import MissingDependencyError\n"
+        "mg.testing.check_grad(mg.exp, mg.tensor([1.0]))\n"
+        "try: mg.testing.strategies\n"
+        "except MissingDependencyError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=mg_root())
+    assert "needs hypothesis" in result.stdout
+
+
+def mg_root():
+    from pathlib import Path
+
+    return Path(mg.__file__).parents[1]
