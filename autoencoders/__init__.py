@@ -1,4 +1,4 @@
-"""Autoencoders, built on minigrad: models, losses, regularizers, corruption and training, with PCA as the exact answer."""
+"""Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
 from autoencoders import datasets, pca
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise

@@ -51,7 +51,9 @@ class History:
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return every curve as an array with one value per epoch: by term, "validation " + term, and "seconds"."""
         curves = {**self.terms, **{f"validation {name}": values for name, values in self.validation.items()}}
-        return {name: np.array(values, dtype=np.float64) for name, values in {**curves, "seconds": self.seconds}.items()}
+        return {
+            name: np.array(values, dtype=np.float64) for name, values in {**curves, "seconds": self.seconds}.items()
+        }
 
     def plot(self) -> Figure:
         """Return a matplotlib figure of all terms against the epoch, validation dashed, on a logarithmic scale.

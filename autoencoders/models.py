@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,7 @@ def load_model(path: str | Path) -> Autoencoder:
         The file is not one of `save_model`, or its arrays do not fit its configuration.
     """
     file = _model_file(path)
-    state, metadata = files.load(file)
+    state, metadata = files.load_with_metadata(file)
     if metadata.get("format") != FORMAT:
         raise DataError(f"{file}: not a saved autoencoder: expected format {FORMAT!r}, got {metadata.get('format')!r}")
     try:
@@ -243,20 +244,11 @@ def load_model(path: str | Path) -> Autoencoder:
         model = Autoencoder(**{name: config[name] for name in ("sizes", "activation", "output", "tied", "dtype")})
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: its configuration is damaged ({error}); got {metadata.get('config')!r}") from error
-    expected = {name: (p.shape, p.dtype) for name, p in model.state_dict().items()}
-    found = {name: (a.shape, a.dtype) for name, a in state.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if wrong:
-        raise DataError(
-            f"{file}: the array {wrong[0]!r} is {_describe(found.get(wrong[0]))}; "
-            f"expected {_describe(expected.get(wrong[0]))} for {model}"
-        )
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except (DataError, DTypeError, ShapeError) as error:
+        raise DataError(f"{file}: its arrays do not fit {model}: {error}") from error
     return model
-
-
-def _describe(array: tuple[tuple[int, ...], np.dtype] | None) -> str:
-    return "absent" if array is None else f"{array[1].name}{list(array[0])}"
 
 
 def _model_file(path: str | Path) -> Path:
@@ -268,7 +260,9 @@ def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     try:
         widths = tuple(operator.index(n) for n in sizes)
     except TypeError:
-        raise DTypeError(f"Autoencoder: got sizes={sizes!r}; expected a sequence of integers such as (784, 500)") from None
+        raise DTypeError(
+            f"Autoencoder: got sizes={sizes!r}; expected a sequence of integers such as (784, 500)"
+        ) from None
     if len(widths) < 2 or min(widths) < 1:
         raise ShapeError(f"Autoencoder: got sizes={sizes!r}; expected two or more positive widths such as (784, 500)")
     return widths
@@ -278,5 +272,4 @@ def _layers(widths: tuple[int, ...], tied: bool, generator: Generator, dtype: An
     """The layers between neighbouring widths; with tied weights only their biases."""
     if tied:
         return [_Bias(n, dtype) for n in widths[1:]]
-    pairs = zip(widths[:-1], widths[1:], strict=True)
-    return [nn.Linear(n, k, generator=generator, dtype=dtype) for n, k in pairs]
+    return [nn.Linear(n, k, generator=generator, dtype=dtype) for n, k in pairwise(widths)]

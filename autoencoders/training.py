@@ -133,7 +133,7 @@ def fit(
                     model.eval()
                     _append(history.validation, _measure(model, held_out, objective, batch_size, seed))
                 history.seconds.append(time.perf_counter() - start)
-                bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
+                bar.set_postfix(epoch=epoch, loss=f"{sum(means.values.values()):.4g}")
                 if callback is not None and callback(model, history):
                     break
     finally:
@@ -149,10 +149,11 @@ def _step(model: nn.Module, x: mg.Tensor, objective: Objective, optimizer: optim
     for name, value in values.items():
         if not math.isfinite(value):
             raise DivergenceError(
-                f"fit: the term {name!r} of the objective is {value} in {where}. The parameters are as they were before "
-                "that step. Try a smaller learning rate, or mg.detect_anomaly() to find the operation."
+                f"fit: the term {name!r} of the objective is {value} in {where}. The parameters are as they were "
+                "before that step. Try a smaller learning rate; look for a log or division at 0 too."
             )
-    total = sum(terms.values())
+    first, *others = terms.values()
+    total = sum(others, start=first)
     if not total.requires_grad:
         raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
     total.backward()
@@ -175,7 +176,7 @@ def _terms(result: mg.Tensor | Mapping[str, mg.Tensor]) -> Mapping[str, mg.Tenso
     for name, term in terms.items():
         if not isinstance(name, str) or not isinstance(term, mg.Tensor):
             raise DTypeError(
-                f"fit: the objective's term {name!r} is a {type(term).__name__}; expected tensors with names that are str"
+                f"fit: the objective's term {name!r} is a {type(term).__name__}; expected tensors, named by str"
             )
         if term.shape != ():
             raise ShapeError(
@@ -268,10 +269,14 @@ def _samples(X: mg.Tensor | ArrayLike, name: str, model: nn.Module, dtype: np.dt
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"fit: {name} has dtype {array.dtype}; expected real numbers")
     if array.ndim < 2 or array.size == 0:
-        raise ShapeError(f"fit: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature")
+        raise ShapeError(
+            f"fit: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
+        )
     expected = getattr(model, "input_shape", None)
     if expected is not None and array.shape[1:] != expected:
-        raise ShapeError(f"fit: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}")
+        raise ShapeError(
+            f"fit: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}"
+        )
     with np.errstate(over="ignore"):  # reported below
         converted = array.astype(dtype, copy=False)
     finite = np.isfinite(converted)

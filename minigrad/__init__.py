@@ -1,7 +1,8 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
-from . import autograd, errors, random, tape
+from . import autograd, data, errors, nn, optim, random, tape, testing
 from .devices import Device, cuda_is_available, device, use_device
+from .files import load, save
 from .functions import arange, full, ones, zeros
 from .primitives import *  # the operations, by the names of the table
 from .program import Program, draw, record

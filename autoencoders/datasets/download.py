@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
-from autoencoders.datasets.idx import write_atomically
 from minigrad.errors import DataError
+from minigrad.files import write_atomically
 
 
 class Content(NamedTuple):
@@ -46,8 +46,7 @@ def download_mnist_file(name: str, folder: Path) -> None:
         except (OSError, EOFError, zlib.error, http.client.HTTPException, DataError) as error:
             failures.append(f"  {url}: {error or type(error).__name__}")
             continue
-        with write_atomically(folder / f"{name}.gz") as file:
-            file.write(packed)
+        write_atomically(folder / f"{name}.gz", packed)
         return
     raise DataError(
         f"could not download {name}.gz; tried:\n"

@@ -49,7 +49,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     Dataset(train=1348, test=449, image_shape=(8, 8))
     """
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingDependencyError(
             "ae.datasets.digits needs scikit-learn, which brings the images: pip install 'minigrad[autoencoders]'"

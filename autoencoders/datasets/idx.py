@@ -16,10 +16,7 @@ import math
 import os
 import struct
 import sys
-import uuid
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -27,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minigrad.errors import DataError, DTypeError, ShapeError
+from minigrad.files import write_atomically
 
 _TYPE_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 _TYPE_NAMES = {code: name for name, code in _TYPE_CODES.items()}
@@ -154,7 +152,7 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_idx(f"{folder}/a", np.array([7, 8], dtype=np.uint8))
-    ...     open(f"{folder}/a", "rb").read().hex(" ")
+    ...     Path(f"{folder}/a").read_bytes().hex(" ")
     '00 00 08 01 00 00 00 02 07 08'
     """
     path = Path(path)
@@ -169,19 +167,4 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
         raise ShapeError(f"write_idx: got shape {array.shape}; expected 1 or more dimensions, each below 2**32.")
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, _TYPE_CODES[name], array.ndim, *array.shape)
     content = header + array.astype(">" + name).tobytes()
-    with write_atomically(path) as file:
-        file.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-
-
-@contextmanager
-def write_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that takes the name ``path`` when the block ends well, and vanishes when it does not."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)

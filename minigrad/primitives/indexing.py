@@ -36,7 +36,7 @@ def _scatter_add(xp: Any, v: Any, /, *i: Any, shape: tuple[int, ...], index: tup
 
 
 def _index_set(xp: Any, x: Any, v: Any, /, *i: Any, index: tuple) -> Any:
-    result = x.copy()
+    result = xp.array(x)
     result[_index(index, i)] = v
     return result
 

@@ -1,0 +1,185 @@
+"""Layers: the dense one, the activations as modules, and their composition."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+from ..primitives import relu, sigmoid, softplus, tanh
+from ..random import Generator
+from ..tensor import Parameter, Tensor
+from . import init as initial
+from .module import Module
+
+
+class Linear(Module):
+    """A dense layer: x W + b.
+
+    Parameters
+    ----------
+    inputs, outputs : int, at least 1
+        The widths.
+    bias : bool
+        Whether to add b.
+    generator : Generator, optional
+        Draws the initial weight; by default the thread's default generator.
+    init : callable
+        ``init(shape, generator, dtype)`` returns the initial weight: see `minigrad.nn.init`.
+    dtype : dtype
+        Of the parameters, a floating one.
+    device : str or Device, optional
+        Where they live.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (inputs, outputs)
+        As W in H = XW of the lecture.
+    bias : Parameter, shape (outputs,), or None
+        Starts at 0.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        A width is not a positive integer, the dtype is not floating, or `init` returned another shape.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> layer = mg.nn.Linear(3, 2, generator=mg.random.Generator(0))
+    >>> layer
+    Linear(3, 2)
+    >>> layer(mg.ones((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        bias: bool = True,
+        generator: Generator | None = None,
+        init: Callable[[tuple[int, int], Generator | None, Any], Any] = initial.xavier_uniform,
+        dtype: Any = np.float32,
+        device: Any = None,
+    ) -> None:
+        shape = _width(inputs, "inputs"), _width(outputs, "outputs")
+        dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise DTypeError(f"Linear: got dtype={dtype.name!r}; expected a floating dtype such as 'float32'")
+        self.weight = Parameter(init(shape, generator, dtype), dtype, device)
+        if self.weight.shape != shape:
+            raise ShapeError(f"Linear: init returned a weight of shape {self.weight.shape}; expected {shape}")
+        self.bias = Parameter(initial.zeros(shape[1], dtype=dtype), dtype, device) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W + b, shape (..., outputs), of x, shape (..., inputs)."""
+        inputs = self.weight.shape[0]
+        if x.ndim == 0 or x.shape[-1] != inputs:
+            raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (..., {inputs})")
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias
+
+    def describe(self) -> str:
+        """Return the widths."""
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}" + (", bias=False" if self.bias is None else "")
+
+
+class Sequential(Module):
+    """Modules one after the other: each takes the result of the one before.
+
+    Their parameters are named by position, such as "0.weight". `len`, iteration and indexing work as for a tuple; a
+    slice is another Sequential of the same modules.
+
+    Parameters
+    ----------
+    *modules : Module
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.nn.Sequential(mg.nn.Linear(4, 2), mg.nn.Tanh())
+    Sequential(
+      (0): Linear(4, 2)
+      (1): Tanh()
+    )
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        for position, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise DTypeError(
+                    f"Sequential: item {position} is {module!r}; expected modules, such as nn.Tanh() for mg.tanh"
+                )
+        self._modules = modules
+
+    def _attributes(self) -> Iterable[tuple[str, Any]]:
+        return ((str(position), module) for position, module in enumerate(self._modules))
+
+    def forward(self, x: Any) -> Any:
+        """Return the last module's result."""
+        for module in self._modules:
+            x = module(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return Sequential(*self._modules[index]) if isinstance(index, slice) else self._modules[index]
+
+
+class Identity(Module):
+    """x itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sigmoid of x."""
+        return sigmoid(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the hyperbolic tangent of x."""
+        return tanh(x)
+
+
+class ReLU(Module):
+    """max(x, 0), with derivative 0 at 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the positive part of x."""
+        return relu(x)
+
+
+class Softplus(Module):
+    """log(1 + exp(x)), a smooth relu whose derivative is the sigmoid."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the softplus of x."""
+        return softplus(x)
+
+
+def _width(value: int, name: str) -> int:
+    try:
+        width = operator.index(value)
+    except TypeError:
+        raise DTypeError(f"Linear: got {name}={value!r}; expected a positive integer") from None
+    if width < 1:
+        raise ShapeError(f"Linear: got {name}={value!r}; expected a positive integer")
+    return width

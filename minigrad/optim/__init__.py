@@ -1,0 +1,7 @@
+"""Optimizers: gradient descent and its variants."""
+
+from .adam import Adam, AdamW
+from .optimizer import Optimizer
+from .sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]

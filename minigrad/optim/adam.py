@@ -1,0 +1,134 @@
+"""Adam and AdamW: gradient descent with a step size of its own for every single number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from .. import tape
+from ..errors import DTypeError
+from ..primitives import sqrt, square
+from ..tensor import Parameter, Tensor
+from .optimizer import Optimizer
+
+
+class Adam(Optimizer):
+    """Gradient descent along a running mean of gradients, divided by the root of a running mean of their squares.
+
+    With g the gradient plus weight_decay * p, step t (from 1) of a parameter is
+
+        m <- beta1 * m + (1 - beta1) * g
+        v <- beta2 * v + (1 - beta2) * g^2
+        p <- p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float, at least 0
+    betas : pair of floats in [0, 1)
+    eps : float above 0
+    weight_decay : float, at least 0
+        The strength of (weight_decay / 2) ||p||^2, added to the objective.
+
+    Raises
+    ------
+    DataError, DTypeError
+        See `Optimizer`.
+
+    Notes
+    -----
+    Source: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR (2015), algorithm 1.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> w = mg.Parameter([1.0, -2.0])
+    >>> optimizer = mg.optim.Adam([w], lr=0.5)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(6)  # the first step is lr long in every direction
+    array([ 0.5, -1.5], dtype=float32)
+    """
+
+    slots = ("mean", "mean_square")
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise DTypeError(f"{type(self).__name__}: got betas={betas!r}; expected a pair of numbers")
+        self.betas = self._number("betas[0]", betas[0], below=1), self._number("betas[1]", betas[1], below=1)
+        self.eps = self._number("eps", eps, positive=True)
+        self.weight_decay = self._number("weight_decay", weight_decay)
+        super().__init__(parameters, lr)
+
+    def _update(self, position: int, parameter: Parameter, gradient: Tensor) -> None:
+        if self.weight_decay:
+            gradient = gradient + self.weight_decay * parameter
+        parameter.assign(parameter - self._change(position, gradient))
+
+    def _change(self, position: int, gradient: Tensor) -> Tensor:
+        """Take the gradient into the running means; return what to subtract from the parameter."""
+        tape.refuse_while_recording("Adam counts its steps in Python", "write the step with a tensor that counts")
+        beta1, beta2 = self.betas
+        mean, mean_square = self._kept["mean"][position], self._kept["mean_square"][position]
+        mean.assign(beta1 * mean + (1 - beta1) * gradient)
+        mean_square.assign(beta2 * mean_square + (1 - beta2) * square(gradient))
+        t = self.step_counts[position]
+        # the corrections for the start at 0 are numbers: only one of them needs a pass over the array
+        size = sqrt(mean_square) / math.sqrt(1 - beta2**t) + self.eps
+        return self.lr / (1 - beta1**t) * mean / size
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p shrinks by lr * weight_decay * p, apart from the gradient and its means.
+
+        p <- (1 - lr * weight_decay) * p, then Adam's step without weight decay
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float, at least 0
+    betas : pair of floats in [0, 1)
+    eps : float above 0
+    weight_decay : float, at least 0
+
+    Raises
+    ------
+    DataError, DTypeError
+        See `Optimizer`.
+
+    Notes
+    -----
+    Source: I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR (2019), algorithm 2, with the
+    decay scaled by the learning rate as in PyTorch.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> w = mg.Parameter([1.0])
+    >>> optimizer = mg.optim.AdamW([w], lr=0.5, weight_decay=0.5)
+    >>> (0.0 * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach()  # no gradient, so decay alone
+    tensor([0.75])
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)
+
+    def _update(self, position: int, parameter: Parameter, gradient: Tensor) -> None:
+        decayed = parameter * (1 - self.lr * self.weight_decay) if self.weight_decay else parameter
+        parameter.assign(decayed - self._change(position, gradient))

@@ -1,0 +1,347 @@
+"""Compare the gradients of a function with numerical derivatives, of first and second order.
+
+The reference is the complex step where every operation is analytic, f'(x) = Im f(x + ih) / h, which subtracts nothing
+and is exact to rounding (W. Squire and G. Trapp, "Using complex variables to estimate derivatives of real functions",
+SIAM Review 1998); otherwise central differences, extrapolated twice to step 0 (Richardson).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .. import autograd, tape
+from ..devices import CPU, Device, to_numpy
+from ..errors import CheckError, DTypeError, MinigradError
+from ..primitives.registry import Primitive
+from ..tape import Node
+from ..tensor import Tensor, Version
+
+COMPLEX_STEP = 1e-30
+EPS = float(np.finfo(np.float64).eps)
+
+Arrays = Sequence[np.ndarray]
+
+
+def check_grad(
+    f: Callable[..., Tensor],
+    *inputs: Any,
+    order: int = 2,
+    seed: int = 0,
+    rtol: float | None = None,
+    step: float = 1e-3,
+) -> None:
+    """Raise CheckError unless the gradients of `f` at `inputs` are right.
+
+    The result of f, of any shape, is contracted with a random cotangent. The gradient is compared with a numerical
+    derivative along a random direction; where that fails, element by element, to say where it is wrong. The second
+    order does the same for (gradient . random direction). Also checked: dtypes and shapes of gradients; that two runs
+    agree bit for bit; that a zero cotangent gives zero and that the memory layout of the cotangent changes nothing;
+    that gradients share memory neither with each other nor with the cotangent or the inputs; that nothing changes the
+    inputs.
+
+    Parameters
+    ----------
+    f : callable
+        Takes the inputs as tensors, returns one floating tensor. It is called many times and must repeat itself.
+    *inputs : Tensor or ndarray
+        The point, where f must be smooth. Derivatives are taken with respect to all floating inputs. Arrays keep their
+        memory layout. float32 inputs are checked in float64 and then, loosely, in float32.
+    order : {1, 2}
+        The highest derivative to check.
+    seed : int
+        Of the random cotangent and directions.
+    rtol : float, optional
+        Relative tolerance; by default 1e-9 for the complex step, 1e-6 for differences.
+    step : float
+        The largest step of the differences; f must be smooth that far around the inputs.
+
+    Raises
+    ------
+    CheckError
+        Names the input, the index, the value that was got and the one expected.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> from minigrad.testing import check_grad
+    >>> check_grad(lambda x, w: mg.tanh(x @ w), mg.tensor([[0.5, -1.0]]), mg.tensor([[1.0], [2.0]]))
+    >>> check_grad(lambda x: x * x.detach(), mg.tensor([3.0]))
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.CheckError: the first derivative of (cotangent . f) is wrong for input 0 at index (0,): got ...
+    """
+    if order not in (1, 2):
+        raise ValueError(f"check_grad checks order 1 or 2, got order={order!r}")
+    device = next((x.device for x in inputs if isinstance(x, Tensor)), CPU)
+    given = [np.asarray(to_numpy(x._array if isinstance(x, Tensor) else x)) for x in inputs]
+    before = [a.tobytes() for a in given]
+    problem = _Problem(f, [a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for a in given], device)
+    if not problem.wanted:
+        raise DTypeError("check_grad needs at least one floating input; integers and bools have no derivative")
+    rng = np.random.default_rng(seed)
+    value, analytic = _trial(problem)
+    u = rng.normal(size=value.shape)
+    gradients = problem.gradients(u)
+    _check_run(problem, u, gradients)
+    _check_cotangents(problem, u, gradients)
+
+    point = [problem.arrays[i] for i in problem.wanted]
+    names = [f"input {i}" for i in problem.wanted]
+    complex_step = analytic and _complex_step_works(problem)
+    tolerance = rtol if rtol is not None else 1e-9 if complex_step else 1e-6
+    reference = _Reference(lambda xs: problem.value(xs).reshape(-1), point, u.reshape(-1), complex_step, step)
+    _compare("the first derivative of (cotangent . f)", gradients, names, reference, tolerance, rng)
+    if order == 2:
+        _check_second_order(problem, u, gradients, names, rtol or 1e-6, step, rng)
+    if any(given[i].dtype != np.float64 for i in problem.wanted):
+        _check_own_precision(_Problem(f, given, device), u, gradients)
+    for i, (a, old) in enumerate(zip(given, before, strict=True)):
+        if a.tobytes() != old:
+            raise CheckError(f"input {i} was changed by f or by its gradient; operations must leave their inputs alone")
+
+
+class _Problem:
+    """A function and the point it is differentiated at; `wanted` are the positions of the floating inputs."""
+
+    def __init__(self, f: Callable[..., Tensor], arrays: list[np.ndarray], device: Device) -> None:
+        self.f = f
+        self.arrays = arrays
+        self.device = device
+        self.wanted = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+
+    def put(self, array: np.ndarray, requires_grad: bool = False) -> Tensor:
+        """Wrap an array without copying it on the CPU, so that its memory layout reaches f."""
+        data = self.device.xp.asarray(array)
+        return Tensor._wrap(data, self.device, Node(data, self.device) if requires_grad else None, Version())
+
+    def call(self, xs: Arrays | None, requires_grad: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return f with its floating inputs replaced by `xs`, and those inputs."""
+        tensors = [self.put(a) for a in self.arrays]
+        for k, i in enumerate(self.wanted):
+            tensors[i] = self.put(self.arrays[i] if xs is None else xs[k], requires_grad)
+        y = self.f(*tensors)
+        if not isinstance(y, Tensor):
+            raise DTypeError(f"check_grad needs a function that returns one tensor, got {type(y).__name__}")
+        if y.dtype.kind not in "fc":
+            raise DTypeError(f"check_grad needs a function with a floating result, got {y.dtype.name}")
+        return y, [tensors[i] for i in self.wanted]
+
+    def value(self, xs: Arrays | None = None) -> np.ndarray:
+        """Return f as an array, without gradients."""
+        with tape.no_grad():
+            return np.asarray(to_numpy(self.call(xs, requires_grad=False)[0]._array))
+
+    def gradients(self, u: np.ndarray, xs: Arrays | None = None) -> list[np.ndarray]:
+        """Return the gradients of (u . f) for every floating input: zeros where f does not depend on it."""
+        with tape.enable_grad():
+            y, leaves = self.call(xs, requires_grad=True)
+        found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if y.requires_grad:
+            found = autograd.grad(y, leaves, self.put(u), allow_unused=True)
+        return [_as_array(g, x) for g, x in zip(found, leaves, strict=True)]
+
+
+def _as_array(g: Tensor | None, x: Tensor) -> np.ndarray:
+    return np.zeros(x.shape, x.dtype) if g is None else np.asarray(to_numpy(g._array))
+
+
+def _trial(problem: _Problem) -> tuple[np.ndarray, bool]:
+    """Return f at the point, and whether every primitive on the way is analytic."""
+    analytic = True
+
+    def observe(primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict) -> None:
+        nonlocal analytic
+        analytic = analytic and primitive.samples.analytic
+
+    try:
+        with tape.observing(observe):
+            value = problem.value()
+    except DTypeError as error:
+        if "do not mix" not in str(error):
+            raise
+        raise DTypeError(
+            f"{error} -- check_grad runs f in float64: pass the tensors that f reaches as inputs, or make them float64"
+        ) from error
+    return value, analytic
+
+
+def _complex_step_works(problem: _Problem) -> bool:
+    """Return whether f runs on complex numbers: it may branch on values or convert dtypes."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            value = problem.value([problem.arrays[i] + 1j * COMPLEX_STEP for i in problem.wanted])
+    except (MinigradError, TypeError, ValueError, np.exceptions.ComplexWarning):
+        return False
+    return bool(np.isfinite(value).all())
+
+
+# What must hold beside the values
+
+
+def _check_run(problem: _Problem, u: np.ndarray, gradients: list[np.ndarray]) -> None:
+    """Check dtypes, shapes, memory and repeatability of gradients that `problem.gradients(u)` gave."""
+    for i, g in zip(problem.wanted, gradients, strict=True):
+        x = problem.arrays[i]
+        if g.shape != x.shape or g.dtype != x.dtype:
+            raise CheckError(
+                f"the gradient of input {i} is {g.dtype.name}{list(g.shape)}, expected {x.dtype.name}{list(x.shape)}"
+            )
+    labelled = [(f"the gradient of input {i}", g) for i, g in zip(problem.wanted, gradients, strict=True)]
+    others = [("the upstream gradient", u), *((f"input {i}", a) for i, a in enumerate(problem.arrays))]
+    for k, (name, g) in enumerate(labelled):
+        for other, array in labelled[k + 1 :] + others:
+            if np.shares_memory(g, array):
+                raise CheckError(f"{name} shares memory with {other}; changing one in place would change both")
+    for i, g, again in zip(problem.wanted, gradients, problem.gradients(u), strict=True):
+        if g.tobytes() != again.tobytes():
+            raise CheckError(
+                f"two runs give different bits in the gradient of input {i}; does f draw random numbers or keep state?"
+            )
+
+
+def _check_cotangents(problem: _Problem, u: np.ndarray, gradients: list[np.ndarray]) -> None:
+    """Check a zero cotangent, and cotangents in other memory layouts."""
+    for i, g in zip(problem.wanted, problem.gradients(np.zeros_like(u)), strict=True):
+        if np.any(g != 0):
+            raise CheckError(f"a zero upstream gradient gives input {i} a gradient that is not zero: {g[g != 0][0]}")
+    constant = np.broadcast_to(np.float64(1.5), u.shape)
+    for layout, cotangent, expected in (
+        ("Fortran-ordered", np.asarray(u, order="F"), gradients),
+        ("negative-stride", np.flip(np.flip(u).copy()), gradients),
+        ("broadcast (stride 0)", constant, problem.gradients(constant.copy())),
+    ):
+        for i, g, e in zip(problem.wanted, problem.gradients(cotangent), expected, strict=True):
+            if not _close(g, e, 1e-10):
+                raise CheckError(f"a {layout} upstream gradient gives input {i} another gradient than a contiguous one")
+
+
+def _check_own_precision(problem: _Problem, u: np.ndarray, expected: list[np.ndarray]) -> None:
+    """Check gradients in the dtype of the inputs against those in float64."""
+    u = u.astype(problem.value().dtype)
+    gradients = problem.gradients(u)
+    _check_run(problem, u, gradients)
+    for i, g, e in zip(problem.wanted, gradients, expected, strict=True):
+        if not _close(g, e, 4.0 * float(np.finfo(g.dtype).eps) ** 0.5):
+            worst = np.unravel_index(np.argmax(np.abs(g - e)), e.shape)
+            at = tuple(int(k) for k in worst)
+            raise CheckError(
+                f"the {g.dtype.name} gradient of input {i} at index {at} is {g[worst]:.7g}, far from {e[worst]:.7g} "
+                "in float64"
+            )
+
+
+def _close(a: np.ndarray, b: np.ndarray, rtol: float) -> bool:
+    scale = np.max(np.abs(b), initial=0.0)
+    return bool(np.all(np.abs(a - b) <= rtol * scale + np.finfo(np.float64).tiny))
+
+
+# Values
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The numerical derivative of (weights . evaluate), at `point`."""
+
+    evaluate: Callable[[Arrays], np.ndarray]
+    point: Arrays
+    weights: np.ndarray
+    complex_step: bool
+    step: float
+
+    def along(self, direction: Arrays) -> tuple[float, float]:
+        """Return the derivative along `direction`, and how far rounding may have moved it."""
+
+        def at(t: complex) -> np.ndarray:
+            return self.evaluate([x + t * d for x, d in zip(self.point, direction, strict=True)])
+
+        if self.complex_step:
+            slope = at(1j * COMPLEX_STEP).imag / COMPLEX_STEP
+            return float(self.weights @ slope), 0.0
+        steps = (self.step, self.step / 2, self.step / 4)
+        values = [(at(h), at(-h)) for h in steps]
+        slopes = [(up - down) / (2 * h) for h, (up, down) in zip(steps, values, strict=True)]
+        for factor in (4.0, 16.0):  # removes the terms in step^2, then in step^4
+            slopes = [(factor * b - a) / (factor - 1.0) for a, b in pairwise(slopes)]
+        rounding = 32.0 * EPS / steps[-1] * float(np.abs(self.weights) @ np.abs(values[-1][0]))
+        return float(self.weights @ slopes[0]), rounding
+
+
+def _directions(arrays: Arrays, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return random numbers of the shapes of `arrays`, none of them small."""
+    return [rng.uniform(0.5, 1.0, a.shape) * rng.choice([-1.0, 1.0], a.shape) for a in arrays]
+
+
+def _compare(
+    what: str, got: Arrays, names: list[str], reference: _Reference, rtol: float, rng: np.random.Generator
+) -> None:
+    """Compare along a random direction; when that fails, find the element that is most wrong and raise."""
+    direction = _directions(got, rng)
+    slope = float(sum(np.sum(g * d) for g, d in zip(got, direction, strict=True)))
+    expected, rounding = reference.along(direction)
+    scale = max(abs(expected), float(sum(np.sum(np.abs(g * d)) for g, d in zip(got, direction, strict=True))))
+    if abs(slope - expected) <= rtol * scale + rounding:
+        return
+    method = "complex step" if reference.complex_step else "central differences"
+    wrong = []
+    for k, g in enumerate(got):
+        for index in np.ndindex(g.shape):
+            unit = [np.zeros(a.shape) for a in got]
+            unit[k][index] = 1.0
+            element, rounding = reference.along(unit)
+            difference = abs(float(g[index]) - element)
+            size = max(abs(element), abs(float(g[index])))
+            if not difference <= rtol * size + rounding:
+                relative = difference / size if size else 0.0
+                wrong.append((relative if np.isfinite(relative) else np.inf, k, index, float(g[index]), element))
+    if not wrong:
+        raise CheckError(
+            f"{what} is wrong along a random direction: got {slope:.10g}, expected {expected:.10g} ({method})"
+        )
+    relative, k, index, value, element = max(wrong, key=lambda w: w[0])
+    raise CheckError(
+        f"{what} is wrong for {names[k]} at index {index}: got {value:.10g}, expected {element:.10g} ({method}), "
+        f"relative error {relative:.2g}; {len(wrong)} of {sum(g.size for g in got)} elements are wrong"
+    )
+
+
+def _check_second_order(
+    problem: _Problem,
+    u: np.ndarray,
+    gradients: list[np.ndarray],
+    names: list[str],
+    rtol: float,
+    step: float,
+    rng: np.random.Generator,
+) -> None:
+    """Check the gradient of (first gradient . random direction), also with respect to the upstream gradient."""
+    direction = _directions(gradients, rng)
+    cotangent = problem.put(u.copy(), requires_grad=True)
+    with tape.enable_grad():
+        y, leaves = problem.call(None, requires_grad=True)
+        found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if y.requires_grad:
+            found = autograd.grad(y, leaves, cotangent, create_graph=True, allow_unused=True)
+        for i, x, g, ordinary in zip(problem.wanted, leaves, found, gradients, strict=True):
+            if not _close(_as_array(g, x), ordinary, 1e-12):
+                raise CheckError(f"the gradient of input {i} changes with create_graph=True")
+        variables = [*leaves, cotangent]
+        parts = [(g * problem.put(d)).sum() for g, d in zip(found, direction, strict=True) if g is not None]
+        second: tuple[Tensor | None, ...] = (None,) * len(variables)
+        if any(p.requires_grad for p in parts):
+            second = autograd.grad([p for p in parts if p.requires_grad], variables, allow_unused=True)
+    got = [_as_array(g, x) for g, x in zip(second, variables, strict=True)]
+
+    def evaluate(point: Arrays) -> np.ndarray:
+        return np.concatenate([g.reshape(-1) for g in problem.gradients(point[-1], point[:-1])])
+
+    weights = np.concatenate([d.reshape(-1) for d in direction])
+    point = [*(problem.arrays[i] for i in problem.wanted), u]
+    reference = _Reference(evaluate, point, weights, False, step)
+    _compare("the second derivative", got, [*names, "the upstream gradient"], reference, rtol, rng)

@@ -1,0 +1,159 @@
+"""Losses: against NumPy, against derivatives derived by hand, and at the ends of their ranges.
+
+All in float64; two ways to compute one sum of a few dozen terms agree to some hundred eps (1e-13 relative).
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad.errors import DataError, DTypeError, ShapeError
+
+SETTINGS = settings(max_examples=50, deadline=None)
+shapes = array_shapes(min_dims=1, max_dims=3, max_side=5)
+
+
+@st.composite
+def pairs(draw, low, high, target_low=0.0, target_high=1.0):
+    shape = draw(shapes)
+    first = draw(arrays(np.float64, shape, elements=st.floats(low, high, width=32)))
+    return first, draw(arrays(np.float64, shape, elements=st.floats(target_low, target_high, width=32)))
+
+
+def value_and_gradient(loss, x_hat, x):
+    x_hat = mg.tensor(x_hat, requires_grad=True)
+    value = loss(x_hat, mg.tensor(x))
+    value.backward()
+    assert value.shape == () and value.dtype == np.float64
+    return value.item(), x_hat.grad.numpy()
+
+
+def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+# ---------------------------------------------------------------- values and gradients
+
+
+@SETTINGS
+@given(pairs(-10, 10, -10, 10))
+def test_squared_error_sums_over_features_and_averages_over_samples(pair):
+    x_hat, x = pair
+    value, gradient = value_and_gradient(ae.squared_error, x_hat, x)
+    close(value, sum(((a - b) ** 2).sum() for a, b in zip(x_hat, x, strict=True)) / len(x))
+    close(gradient, 2 * (x_hat - x) / len(x))
+
+
+@SETTINGS
+@given(pairs(2**-10, 1 - 2**-10))
+def test_binary_cross_entropy_by_hand(pair):
+    p, x = pair
+    value, gradient = value_and_gradient(ae.binary_cross_entropy, p, x)
+    expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum() / len(x)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)  # log(1 - p) itself loses 1e-13 for p near 2**-10
+    np.testing.assert_allclose(gradient, (p - x) / (p * (1 - p)) / len(x), rtol=1e-11, atol=1e-11)
+
+
+@SETTINGS
+@given(pairs(-20, 20))
+def test_cross_entropy_on_logits_by_hand(pair):
+    z, x = pair
+    value, gradient = value_and_gradient(ae.binary_cross_entropy_with_logits, z, x)
+    close(value, (np.logaddexp(0, z) - x * z).sum() / len(x))
+    close(gradient, (sigmoid(z) - x) / len(x))
+
+
+@SETTINGS
+@given(pairs(-6, 6))
+def test_the_two_cross_entropies_are_one_function_of_the_logits(pair):
+    z, x = pair
+    on_logits = value_and_gradient(ae.binary_cross_entropy_with_logits, z, x)
+    on_probabilities = value_and_gradient(lambda z, x: ae.binary_cross_entropy(mg.sigmoid(z), x), z, x)
+    for a, b in zip(on_logits, on_probabilities, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)  # 1 - sigmoid(6) = 0.0025 costs 400 eps
+
+
+@SETTINGS
+@given(pairs(-20, 20, 2**-10, 1 - 2**-10))
+def test_cross_entropy_never_goes_below_the_entropy_of_x(pair):
+    z, x = pair
+    entropy = -(x * np.log(x) + (1 - x) * np.log(1 - x)).sum() / len(x)
+    value, _ = value_and_gradient(ae.binary_cross_entropy_with_logits, z, x)
+    assert value >= entropy - 1e-12
+    best, gradient = value_and_gradient(ae.binary_cross_entropy_with_logits, np.log(x / (1 - x)), x)
+    np.testing.assert_allclose(best, entropy, rtol=1e-11)
+    assert np.abs(gradient).max() < 1e-14
+
+
+# ---------------------------------------------------------------- the ends of the range
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_of_exactly_0_and_1_give_a_finite_loss_and_no_gradient(dtype):
+    x_hat = mg.tensor(np.array([[0.0, 1.0, 0.0, 1.0]], dtype), requires_grad=True)
+    loss = ae.binary_cross_entropy(x_hat, mg.tensor(np.array([[1.0, 0.0, 0.0, 1.0]], dtype)))
+    loss.backward()
+    limits = np.finfo(dtype)
+    assert loss.dtype == dtype
+    # the two right answers cost at most eps; the wrong ones are the logarithms of the limits in the docstring
+    np.testing.assert_allclose(loss.item(), -np.log(float(limits.tiny)) - np.log(float(limits.epsneg)), rtol=1e-6)
+    assert (x_hat.grad.numpy() == 0).all()
+
+
+def test_a_tiny_probability_keeps_its_gradient():
+    z = mg.tensor(np.array([[-60.0]], np.float32), requires_grad=True)  # sigmoid(-60) = 9e-27, far below eps
+    ae.binary_cross_entropy(mg.sigmoid(z), mg.ones((1, 1))).backward()
+    np.testing.assert_allclose(z.grad.numpy(), [[-1.0]], rtol=1e-6)  # sigmoid(z) - x
+
+
+def test_huge_logits_are_exact_and_keep_their_gradient():
+    value, gradient = value_and_gradient(
+        ae.binary_cross_entropy_with_logits, np.array([[1e4, -1e4, 1e4]]), np.array([[0.0, 1.0, 1.0]])
+    )
+    assert value == 2e4
+    assert gradient.tolist() == [[1.0, -1.0, 0.0]]
+
+
+def test_nan_is_passed_on_for_the_training_loop_to_name():
+    loss = ae.binary_cross_entropy(mg.tensor([[np.nan, 0.5]]), mg.tensor([[0.0, 1.0]]))
+    assert np.isnan(loss.item())
+
+
+# ---------------------------------------------------------------- refusals
+
+LOSSES = [ae.squared_error, ae.binary_cross_entropy, ae.binary_cross_entropy_with_logits]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shapes_and_dtypes_must_agree(loss):
+    x = mg.full((3, 2), 0.5)
+    with pytest.raises(ShapeError, match=r"\(3, 2\) and \(3, 1\)"):
+        loss(x, mg.zeros((3, 1)))  # would broadcast
+    with pytest.raises(ShapeError, match="at least one sample"):
+        loss(mg.zeros((0, 2)), mg.zeros((0, 2)))
+    with pytest.raises(DTypeError, match="float32 and float64"):
+        loss(x, mg.zeros((3, 2), dtype="float64"))
+    with pytest.raises(DTypeError, match="int64"):
+        loss(x, mg.zeros((3, 2), dtype="int64"))
+    with pytest.raises(DTypeError, match="ndarray"):
+        loss(x, np.zeros((3, 2), np.float32))
+
+
+@pytest.mark.parametrize("loss", LOSSES[1:])
+@pytest.mark.parametrize("bad", [-0.01, 1.5, 255.0])
+def test_cross_entropy_refuses_targets_outside_0_1(loss, bad):
+    with pytest.raises(DataError, match=rf"x contains {bad:g}; expected targets in \[0, 1\]"):
+        loss(mg.full((1, 2), 0.5), mg.tensor([[0.5, bad]]))
+
+
+def test_cross_entropy_refuses_what_is_not_a_probability():
+    with pytest.raises(DataError, match="x_hat contains -0.25.*output='sigmoid'"):
+        ae.binary_cross_entropy(mg.tensor([[0.5, -0.25]]), mg.tensor([[0.0, 1.0]]))

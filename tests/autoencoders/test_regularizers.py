@@ -1,0 +1,149 @@
+"""Penalties: against NumPy and derivatives derived by hand, in float64 (1e-12: some thousand eps)."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad.errors import DataError, DTypeError, ShapeError
+
+SETTINGS = settings(max_examples=50, deadline=None)
+codes_shapes = array_shapes(min_dims=2, max_dims=2, max_side=6)
+# away from 0 and 1, where the penalty is steep and the comparison would lose digits
+activations = arrays(np.float64, codes_shapes, elements=st.floats(0.015625, 0.984375, width=32))
+rates = st.floats(0.01, 0.99)
+
+
+def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def kl(rho, r):
+    return rho * np.log(rho / r) + (1 - rho) * np.log((1 - rho) / (1 - r))
+
+
+# ---------------------------------------------------------------- l2
+
+
+@SETTINGS
+@given(arrays(np.float64, array_shapes(max_dims=3, max_side=4), elements=st.floats(-9, 9, width=32)))
+def test_l2_is_the_sum_of_squares_and_its_gradient_twice_the_weight(values):
+    w = mg.tensor(values, requires_grad=True)
+    value = ae.l2(w)
+    value.backward()
+    close(value.item(), (values**2).sum())
+    close(w.grad.numpy(), 2 * values)
+
+
+def test_l2_of_a_model_decays_every_weight_and_no_bias():
+    model = ae.Autoencoder((5, 4, 2), dtype="float64")
+    for p in model.parameters():
+        p.assign(np.full(p.shape, 3.0))
+    ae.l2(model).backward()
+    weights = [p for p in model.parameters() if p.ndim == 2]
+    assert len(weights) == 4
+    assert ae.l2(model).item() == 9.0 * sum(p.size for p in weights)
+    assert all((p.grad.numpy() == 6.0).all() for p in weights)
+    assert all(p.grad is None for p in model.parameters() if p.ndim == 1)
+
+
+def test_l2_counts_tied_weights_once():
+    model = ae.Autoencoder((5, 4, 2), tied=True, dtype="float64")
+    close(ae.l2(model).item(), sum((w.detach().numpy() ** 2).sum() for w in model.encoder_weights))
+
+
+def test_l2_of_tensors_adds_them_up():
+    assert ae.l2(mg.tensor([1.0, 2.0]) for _ in range(3)).item() == 15.0
+
+
+def test_l2_of_nothing_is_refused():
+    with pytest.raises(DataError, match="no weights"):
+        ae.l2([])
+
+
+# ---------------------------------------------------------------- l1
+
+
+@SETTINGS
+@given(arrays(np.float64, codes_shapes, elements=st.floats(-9, 9, width=32)))
+def test_l1_averages_the_norms_of_the_codes(values):
+    h = mg.tensor(values, requires_grad=True)
+    value = ae.l1(h)
+    value.backward()
+    close(value.item(), np.abs(values).sum(axis=1).mean())
+    close(h.grad.numpy(), np.sign(values) / len(values))
+
+
+# ---------------------------------------------------------------- kl_sparsity
+
+
+@SETTINGS
+@given(activations, rates)
+def test_kl_by_hand_with_its_derivative(values, rho):
+    h = mg.tensor(values, requires_grad=True)
+    value = ae.kl_sparsity(h, rho)
+    value.backward()
+    r = values.mean(axis=0)
+    close(value.item(), kl(rho, r).sum())
+    assert value.item() >= -1e-13 * values.shape[1]
+    slope = (-rho / r + (1 - rho) / (1 - r)) / len(values)  # every sample has its part in the mean
+    np.testing.assert_allclose(h.grad.numpy(), np.broadcast_to(slope, values.shape), rtol=1e-10, atol=1e-11)
+
+
+@SETTINGS
+@given(st.integers(1, 5), st.integers(1, 5), rates)
+def test_kl_is_zero_with_no_slope_where_the_means_are_rho(m, k, rho):
+    h = mg.tensor(np.full((m, k), rho), requires_grad=True)
+    value = ae.kl_sparsity(h, rho)
+    value.backward()
+    assert abs(value.item()) < 1e-13
+    assert np.abs(h.grad.numpy()).max() < 1e-11
+
+
+def test_kl_has_the_published_value():
+    assert ae.kl_sparsity(mg.tensor(np.full((3, 1), 0.5)), 0.005).item() == pytest.approx(0.6616681, abs=5e-8)
+
+
+def test_kl_couples_the_batch():
+    rows = [np.array([[0.1]]), np.array([[0.9]])]
+    together = ae.kl_sparsity(mg.tensor(np.concatenate(rows)), 0.5).item()
+    apart = [ae.kl_sparsity(mg.tensor(row), 0.5).item() for row in rows]
+    assert abs(together) < 1e-15 < 0.1 < min(apart)
+
+
+def test_kl_stays_finite_for_units_that_are_always_off_or_on():
+    h = mg.tensor(np.array([[0.0, 1.0], [0.0, 1.0]], np.float32), requires_grad=True)
+    value = ae.kl_sparsity(h, 0.05)
+    value.backward()
+    assert np.isfinite(value.item()) and value.dtype == np.float32
+    assert (h.grad.numpy() == 0).all()
+
+
+def test_kl_revives_a_unit_that_is_nearly_off():
+    z = mg.tensor(np.full((2, 1), -60.0, np.float32), requires_grad=True)
+    ae.kl_sparsity(mg.sigmoid(z), 0.05).backward()
+    np.testing.assert_allclose(z.grad.numpy(), -0.05 / 2, rtol=1e-5)  # (-rho / h) h (1 - h) / m
+
+
+@pytest.mark.parametrize("rho", [0, 1, -0.1, 1.5, float("nan")])
+def test_kl_refuses_a_rate_that_is_not_inside_0_1(rho):
+    with pytest.raises(DataError, match="strictly between 0 and 1"):
+        ae.kl_sparsity(mg.full((2, 2), 0.5), rho)
+
+
+def test_kl_refuses_codes_of_another_range():
+    with pytest.raises(DataError, match="activation='sigmoid'"):
+        ae.kl_sparsity(mg.full((2, 2), -0.5), 0.1)
+
+
+@pytest.mark.parametrize("penalty", [ae.l1, lambda h: ae.kl_sparsity(h, 0.1)])
+def test_penalties_on_codes_refuse_other_things(penalty):
+    with pytest.raises(ShapeError, match="at least one sample"):
+        penalty(mg.zeros((0, 3)))
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        penalty(mg.zeros((3,)))
+    with pytest.raises(DTypeError, match="ndarray"):
+        penalty(np.zeros((2, 2)))

@@ -1,0 +1,32 @@
+"""What all tests share: how much hypothesis tries, where the data are, and what is skipped without a GPU."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import minigrad as mg
+
+# A loaded machine is no reason to fail: no deadlines. "ci" draws the same examples in every run, "random" new ones.
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+DATA = Path(os.environ.get("AUTOENCODERS_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder with the real MNIST files; a test that asks for it is skipped where there is none."""
+    folder = DATA / "mnist"
+    if not folder.is_dir():
+        pytest.skip("needs MNIST: set AUTOENCODERS_DATA to the folder above mnist/")
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not mg.cuda_is_available():
+        pytest.skip("needs a CUDA device, and CuPy to use it")

@@ -1,0 +1,82 @@
+"""Minibatches: every row once, rows stay together, order by the generator alone, bad arguments refused at the call."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import data
+from minigrad.errors import DataError, DTypeError, ShapeError
+
+
+@given(st.integers(0, 30), st.integers(1, 35), st.booleans(), st.booleans(), st.integers(0, 2**64 - 1))
+def test_every_row_comes_once_with_its_partner(length, size, shuffle, drop_last, seed):
+    X, y = np.arange(2 * length).reshape(length, 2), np.arange(length)
+    generator = mg.random.Generator(seed)
+    parts = list(data.batches(X, y, batch_size=size, generator=generator, shuffle=shuffle, drop_last=drop_last))
+    whole, rest = divmod(length, size)
+    assert [len(labels) for _, labels in parts] == [size] * whole + [rest] * (rest > 0 and not drop_last)
+    for rows, labels in parts:
+        np.testing.assert_array_equal(rows, X[labels])
+    seen = [label for _, labels in parts for label in labels.tolist()]
+    assert len(set(seen)) == len(seen)
+    if not shuffle:
+        assert seen == list(range(len(seen)))
+
+
+def test_the_order_is_that_of_the_generator_and_differs_between_epochs():
+    X = np.arange(100)
+
+    def epochs(seed):
+        generator = mg.random.Generator(seed)
+        return [
+            [r for (b,) in data.batches(X, batch_size=7, generator=generator) for r in b.tolist()] for _ in range(2)
+        ]
+
+    first, second = epochs(3)
+    assert epochs(3) == [first, second]
+    assert first != second and first != sorted(first) and epochs(4)[0] != first
+    mg.random.seed(3)
+    assert [r for (b,) in data.batches(X, batch_size=7) for r in b.tolist()] == first
+
+
+def test_without_shuffling_the_generator_is_not_used():
+    generator = mg.random.Generator(0)
+    list(data.batches(np.arange(9), batch_size=2, generator=generator, shuffle=False))
+    assert generator.counter == 0
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_tensors_give_tensors_and_arrays_keep_their_dtype(shuffle):
+    X, y = mg.tensor(np.arange(6.0).reshape(3, 2)), np.arange(3, dtype=np.uint8)
+    for rows, labels in data.batches(X, y, batch_size=2, shuffle=shuffle):
+        assert isinstance(rows, mg.Tensor) and rows.dtype == np.float64
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(rows.numpy(), X.numpy()[labels])
+
+
+def test_a_memory_mapped_array_is_read_by_batches(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(20.0).reshape(10, 2))
+    X = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert isinstance(X, np.memmap)
+    rows = np.concatenate([x for (x,) in data.batches(X, batch_size=3, generator=mg.random.Generator(1))])
+    np.testing.assert_array_equal(np.sort(rows, axis=0), X)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "error", "words"),
+    [
+        ((), {"batch_size": 1}, DataError, "no array"),
+        (([1, 2],), {"batch_size": 1}, DTypeError, "array 0 is a list"),
+        ((np.zeros(3), np.array(1.0)), {"batch_size": 1}, ShapeError, "array 1 is 0-d"),
+        ((np.zeros(3), np.zeros((4, 2))), {"batch_size": 1}, ShapeError, r"\[3, 4\] rows"),
+        ((np.zeros(3),), {"batch_size": 0}, DataError, "batch_size=0"),
+        ((np.zeros(3),), {"batch_size": 2.0}, DTypeError, r"batch_size=2\.0"),
+    ],
+)
+def test_bad_arguments_are_refused_by_the_call_itself(arrays, options, error, words):
+    generator = mg.random.Generator(0)
+    with pytest.raises(error, match=words):
+        data.batches(*arrays, generator=generator, **options)
+    assert generator.counter == 0

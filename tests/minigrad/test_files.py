@@ -1,0 +1,142 @@
+"""Files: what is saved is loaded bit for bit, damage is reported by name, and a failed write leaves the old file."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+import minigrad as mg
+from minigrad import files
+from minigrad.errors import DataError, DTypeError
+
+DTYPES = ["bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">i2"]
+STATE = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1, 2, 3])}
+
+
+@given(st.data())
+def test_arrays_come_back_bit_for_bit(tmp_path_factory, data):
+    dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
+    array = data.draw(arrays(dtype, array_shapes(min_dims=0, min_side=0, max_side=4)))
+    array = data.draw(st.sampled_from([array, array.T, array[::-1] if array.ndim else array]))
+    path = tmp_path_factory.mktemp("files") / "x"
+    files.save(path, {"x": array})
+    loaded = files.load(path)["x"]
+    assert loaded.dtype == dtype.newbyteorder("=") and loaded.shape == array.shape
+    assert loaded.tobytes() == array.astype(loaded.dtype).tobytes()
+    assert loaded.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "u1"])
+def test_any_layout_in_memory_is_saved_by_its_values(tmp_path, dtype):
+    base = np.arange(24).reshape(4, 6).astype(dtype)
+    layouts = {"plain": base, "fortran": base.T, "backward": base[::-1], "gaps": base[::2, 1::3]}
+    layouts["repeated"] = np.broadcast_to(base[0], (3, 6))
+    files.save(tmp_path / "a", layouts)
+    for name, array in files.load(tmp_path / "a").items():
+        np.testing.assert_array_equal(array, layouts[name])
+
+
+def test_nested_dicts_tensors_and_numbers_get_flat_names(tmp_path):
+    model = mg.nn.Linear(2, 1)
+    state = {"model": {"w": model.weight, "more": {"y": mg.tensor([2.0])}}, "epoch": 7, "lr": 0.5}
+    files.save(tmp_path / "a", state)
+    loaded = files.load(tmp_path / "a")
+    assert list(loaded) == ["epoch", "lr", "model.more.y", "model.w"]
+    np.testing.assert_array_equal(loaded["model.w"], model.weight.detach().numpy())
+    assert loaded["epoch"] == 7 and loaded["epoch"].dtype == np.int64
+    assert loaded["lr"] == 0.5 and loaded["lr"].dtype == np.float64
+
+
+def test_models_and_optimizers_come_back(tmp_path):
+    a, b = mg.nn.Linear(3, 2), mg.nn.Linear(3, 2)
+    optimizer = mg.optim.Adam(a.parameters())
+    a(mg.ones((1, 3))).sum().backward()
+    optimizer.step()
+    files.save(tmp_path / "a", a.state_dict())
+    files.save(tmp_path / "o", optimizer.state_dict())
+    b.load_state_dict(files.load(tmp_path / "a"))
+    np.testing.assert_array_equal(b.weight.detach().numpy(), a.weight.detach().numpy())
+    again = mg.optim.Adam(b.parameters(), lr=0.5)
+    again.load_state_dict(files.load(tmp_path / "o"))
+    assert again.lr == 1e-3 and again.step_counts == [1, 1]
+
+
+def test_metadata_and_an_empty_state_come_back(tmp_path):
+    files.save(tmp_path / "a", {}, metadata={"format": "äß", "config": "{}"})
+    assert files.load_with_metadata(tmp_path / "a") == ({}, {"format": "äß", "config": "{}"})
+    files.save(tmp_path / "b", STATE)
+    assert files.load_with_metadata(tmp_path / "b")[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "metadata", "error", "words"),
+    [
+        ({"x": "text"}, None, DTypeError, "'x' has dtype <U4"),
+        ({"x": np.array([1j])}, None, DTypeError, "'x' has dtype complex128"),
+        ({"x": {"y": None}}, None, DTypeError, "'x.y' has dtype object"),
+        ({"x": [[1], [2, 3]]}, None, DTypeError, "'x' is no array"),
+        ({"x.y": np.zeros(1), "x": {"y": np.zeros(1)}}, None, DataError, "'x.y' is there twice"),
+        ({"__metadata__": np.zeros(1)}, None, DataError, "reserved"),
+        ({1: np.zeros(1)}, None, DTypeError, "got 1"),
+        ({"x": {"": np.zeros(1)}}, None, DTypeError, "in 'x'"),
+        ([np.zeros(1)], None, DTypeError, "got list"),
+        (STATE, {"epochs": 3}, DTypeError, "'epochs': 3"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused_and_nothing_is_written(tmp_path, state, metadata, error, words):
+    with pytest.raises(error, match=words):
+        files.save(tmp_path / "a", state, metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_truncation_and_every_foreign_file_is_reported_by_name(tmp_path):
+    path = tmp_path / "model.safetensors"
+    files.save(path, STATE, {"format": "x"})
+    content = path.read_bytes()
+    damaged = [content[:n] for n in range(len(content))]
+    damaged += [content + b"x", b"PK\x03\x04" + content, b"\xff" * len(content), content.replace(b"F64", b"F99")]
+    damaged += [content.replace(b'"F64"', b'"BF16"')]
+    for bad in damaged:
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match=r"model\.safetensors: not a readable"):
+            files.load(path)
+
+
+def test_missing_files_and_folders_are_the_usual_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        files.load(tmp_path / "missing")
+    with pytest.raises(IsADirectoryError):
+        files.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder.*nowhere"):
+        files.save(tmp_path / "nowhere" / "a", STATE)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    files.save(tmp_path / "a", STATE)
+    before = (tmp_path / "a").read_bytes()
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        files.save(tmp_path / "a", {"a": np.zeros(100)})
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == before
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    replace, seen = os.replace, []
+
+    def look(source, target):
+        seen.append(((tmp_path / "a").read_bytes(), source.read_bytes(), source.parent))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    files.write_atomically(tmp_path / "a", b"new")
+    assert seen == [(b"old", b"new", tmp_path)]
+    assert (tmp_path / "a").read_bytes() == b"new"
