@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from .. import tape
 from ..errors import DTypeError
 from ..primitives import sqrt, square
 from ..tensor import Parameter, Tensor
@@ -73,6 +74,7 @@ class Adam(Optimizer):
 
     def _change(self, position: int, gradient: Tensor) -> Tensor:
         """Take the gradient into the running means; return what to subtract from the parameter."""
+        tape.refuse_while_recording("Adam counts its steps in Python", "write the step with a tensor that counts")
         beta1, beta2 = self.betas
         mean, mean_square = self._kept["mean"][position], self._kept["mean_square"][position]
         mean.assign(beta1 * mean + (1 - beta1) * gradient)

@@ -84,8 +84,8 @@ from .special import (
     floor,
     isinf,
     isnan,
-    log2,
     log10,
+    log2,
     logaddexp,
     logical_or,
     round,
@@ -106,6 +106,7 @@ from .trigonometry import (
     tan,
 )
 
+# without `assign`: Tensor.assign checks its arguments and calls it
 __all__ = [
     "abs",
     "add",
@@ -121,7 +122,6 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
-    "assign",
     "astype",
     "broadcast_to",
     "ceil",
@@ -149,9 +149,9 @@ __all__ = [
     "less",
     "less_equal",
     "log",
+    "log10",
     "log1p",
     "log2",
-    "log10",
     "log_softmax",
     "logaddexp",
     "logical_and",

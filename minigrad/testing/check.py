@@ -155,7 +155,7 @@ def _trial(problem: _Problem) -> tuple[np.ndarray, bool]:
     """Return f at the point, and whether every primitive on the way is analytic."""
     analytic = True
 
-    def observe(primitive: Primitive, inputs: tuple, result: Tensor) -> None:
+    def observe(primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict) -> None:
         nonlocal analytic
         analytic = analytic and primitive.samples.analytic
 

@@ -95,6 +95,7 @@ REFERENCES = {
     "logical_not": lambda x: ~x,
     "isfinite": lambda x: np.abs(x) < np.inf,
     "astype": lambda x, dtype: np.array(x, dtype=dtype),
+    "stop_gradient": np.array,
     "zeros_like": lambda x: np.zeros(x.shape),
     # reductions
     "sum": lambda x, axis, keepdims: np.sum(x, axis=axis, keepdims=keepdims),

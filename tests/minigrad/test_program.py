@@ -232,6 +232,18 @@ def test_a_gradient_from_before_the_recording_is_refused() -> None:
     assert p.grad is not None and p.grad.numpy().tolist() == [2.0, 2.0]
 
 
+def test_adam_refuses_to_freeze_its_step_count() -> None:
+    p = mg.Parameter([1.0, 2.0])
+    optimizer = mg.optim.Adam([p])
+
+    def step(x: mg.Tensor) -> None:
+        (p * x).sum().backward()
+        optimizer.step()
+
+    with pytest.raises(GraphError, match="Adam counts its steps in Python"):
+        mg.record(step)(mg.zeros(2))
+
+
 def test_two_backward_passes_in_one_recording_accumulate() -> None:
     p = mg.Parameter([1.0, 2.0])
 
