@@ -123,3 +123,13 @@ REFERENCES = {
     "index_set": replaced,
     "matmul": product,
 }
+
+# these forwards are NumPy's functions, and there is no second formula worth its rounding errors
+REFERENCES |= {
+    name: getattr(np, name)
+    for name in (
+        "all", "any", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argmax", "argmin", "ceil",
+        "cos", "cosh", "cumsum", "exp2", "floor", "hypot", "isinf", "isnan", "log10", "log2", "logaddexp", "logical_or",
+        "round", "sin", "sinh", "tan",
+    )
+}  # fmt: skip
