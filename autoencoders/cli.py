@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (MinigradError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except (MinigradError, OSError, MemoryError) as error:
         print(f"autoencoders {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
@@ -47,18 +48,18 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", help="train an autoencoder and save it")
     command.add_argument("--data", default="digits", help="digits, mnist, or a .npy file of shape (samples, features)")
-    command.add_argument("--sizes", type=_sizes, default=None, help="widths from data to code, such as 784,500")
+    command.add_argument("--sizes", type=_sizes, help="widths from data to code, such as 784,500")
     command.add_argument("--activation", choices=tuple(models.ACTIVATIONS), default="sigmoid")
     command.add_argument("--output", choices=tuple(models.ACTIVATIONS), default="sigmoid")
     command.add_argument("--loss", choices=("cross-entropy", "squared"), default="cross-entropy")
     command.add_argument(
         "--noise", type=_noise, default=None, help="none, masking:0.25, gaussian:0.5, salt-and-pepper:0.1"
     )
-    command.add_argument("--tied", action="store_true")
-    command.add_argument("--l2", type=_number(0.0), default=0.0)
+    command.add_argument("--tied", action="store_true", help="decoder weights are the encoder's, transposed")
+    command.add_argument("--l2", type=_number(0.0), default=0.0, help="factor of the sum of squared weights")
     command.add_argument("--epochs", type=_whole(1), default=20)
     command.add_argument("--batch-size", type=_whole(1), default=128)
-    command.add_argument("--learning-rate", type=_number(0.0), default=1e-3)
+    command.add_argument("--learning-rate", type=_number(0.0, above=True), default=1e-3)
     command.add_argument("--seed", type=_whole(0), default=0)
     command.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE")
     command.set_defaults(run=_train)
@@ -69,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--model", type=Path, required=True, metavar="FILE")
-        command.add_argument("--data", default="digits", help="digits, mnist (their test images), or a .npy file")
+        command.add_argument(
+            "--data",
+            default="digits",
+            help="digits, mnist (their test images), or a .npy file of shape (samples, features)",
+        )
         command.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
         command.set_defaults(run=_use(use))
 
@@ -82,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 def _lecture(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.out.is_dir():
         raise MinigradError(f"--out {options.out}: there is a file of that name; name a folder")
+    lecture.prepare(options.out)  # minutes of training are lost on a report that cannot be written
     results = lecture.run(options.data, options.seed)
     report = lecture.write(results, options.out)
     for row in (("squared error per image", "train", "test", "corrupted"), *lecture.table(results.numbers)):
@@ -96,11 +102,16 @@ def _lecture(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     if options.loss == "cross-entropy" and options.output != "sigmoid":
         raise MinigradError("--loss cross-entropy needs --output sigmoid; use --loss squared with another output")
+    _check_out(options.out, ".safetensors")
     x = _data(options.data, "x_train")
     sizes = options.sizes or (x.shape[1], max(1, x.shape[1] // 2))
     if sizes[0] != x.shape[1]:
         raise MinigradError(f"--sizes begins with {sizes[0]}, but the data have {x.shape[1]} features")
-    _check_writable(options.out)
+    if options.loss == "cross-entropy" and not (x.min() >= 0 and x.max() <= 1):
+        raise MinigradError(
+            f"--loss cross-entropy needs data in [0, 1], but --data {options.data} reaches from {x.min():g} to "
+            f"{x.max():g}; rescale them, or use --loss squared --output linear"
+        )
     model = models.Autoencoder(sizes, options.activation, options.output, options.tied, seed=options.seed)
 
     def objective(model: Any, x: mg.Tensor) -> dict[str, mg.Tensor]:
@@ -124,10 +135,15 @@ def _train(options: argparse.Namespace) -> None:
 
 def _use(use: Callable[[models.Autoencoder, np.ndarray], mg.Tensor]) -> Callable[[argparse.Namespace], None]:
     def run(options: argparse.Namespace) -> None:
-        _check_writable(options.out)
+        _check_out(options.out, ".npy")
         model = models.load_model(options.model)
+        x = _data(options.data, "x_test")
+        if x.shape[1] != model.sizes[0]:
+            raise MinigradError(
+                f"--data {options.data} has {x.shape[1]} features, but --model {options.model} takes {model.sizes[0]}"
+            )
         with mg.no_grad():
-            result = use(model, _data(options.data, "x_test")).numpy()
+            result = use(model, x).numpy()
         buffer = io.BytesIO()
         np.save(buffer, result)
         write_atomically(options.out, buffer.getvalue())
@@ -154,16 +170,26 @@ def _data(name: str, part: str) -> np.ndarray:
         x = np.load(name, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise MinigradError(f"--data {name}: not a readable .npy file ({error})") from error
-    if x.ndim != 2 or x.dtype.kind not in "biuf":
+    if x.ndim != 2 or x.size == 0 or x.dtype.kind not in "biuf":
         raise MinigradError(
             f"--data {name}: expected real numbers of shape (samples, features), got {x.dtype}{list(x.shape)}"
         )
-    return x.astype(np.float32)
+    if not np.isfinite(x).all():
+        raise MinigradError(
+            f"--data {name}: {int((~np.isfinite(x)).sum())} values are NaN or infinite; remove them first"
+        )
+    return x
 
 
-def _check_writable(path: Path) -> None:
-    if not path.absolute().parent.is_dir():
-        raise MinigradError(f"--out {path}: there is no folder {path.absolute().parent}")
+def _check_out(path: Path, suffix: str) -> None:
+    """Refuse what could not be written after the work, and names of which another kind of file is expected."""
+    if path.suffix != suffix or path.is_dir():
+        raise MinigradError(f"--out {path}: expected the name of a {suffix} file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise MinigradError(f"--out {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise MinigradError(f"--out {path}: the folder {folder} is not writable")
 
 
 def _whole(low: int) -> Callable[[str], int]:
@@ -176,11 +202,13 @@ def _whole(low: int) -> Callable[[str], int]:
     return whole_number
 
 
-def _number(low: float) -> Callable[[str], float]:
+def _number(low: float, above: bool = False) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = float(text)
-        if not low <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"expected a number of at least {low:g}, got {text}")
+        if not low <= value < float("inf") or (above and value == low):
+            raise argparse.ArgumentTypeError(
+                f"expected a number {'above' if above else 'of at least'} {low:g}, got {text}"
+            )
         return value
 
     return number

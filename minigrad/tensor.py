@@ -397,6 +397,9 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
         array = part if isinstance(part, Tensor) else tensor(np.asarray(part), device=x.device)
         if array.dtype.kind == "f" and array.size == 0:
             array = tensor(np.zeros(array.shape, np.int64), device=x.device)
+        if array.dtype.kind == "b" and array.ndim == 0:
+            static.append(bool(array.item()))
+            continue
         if array.dtype.kind == "b":
             tape.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
             for positions in array._array.nonzero():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +18,45 @@ from .experiments import Results
 
 def table(numbers: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return the rows of the table: model, and squared error per image on train, test, and corrupted test images."""
-    rank = numbers["settings"]["rank"]
-    plain, noisy = numbers["plain"], numbers["denoising"]
+    rank, units = numbers["settings"]["rank"], numbers["settings"]["hidden"]
     return [
-        (f"PCA, {rank} directions", f"{numbers['pca']['floor_train']:.3f}", f"{numbers['pca']['error_test']:.3f}", ""),
-        (
-            f"linear, {rank} units",
-            f"{numbers['linear']['error_train']:.3f}",
-            f"{numbers['linear']['error_test']:.3f}",
-            "",
-        ),
-        *(
-            (name, f"{m['error_train']:.3f}", f"{m['error_test']:.3f}", f"{m['error_test_from_corrupted']:.3f}")
-            for name, m in (("plain", plain), ("denoising", noisy))
-        ),
+        (name, f"{m['error_train']:.3f}", f"{m['error_test']:.3f}", f"{m['error_test_from_corrupted']:.3f}")
+        for name, m in (
+            (f"PCA, {rank} directions", numbers["pca"]),
+            (f"linear, {rank} units", numbers["linear"]),
+            (f"plain, {units} units", numbers["plain"]),
+            (f"denoising, {units} units", numbers["denoising"]),
+        )
     ]
+
+
+def prepare(folder: str | Path) -> Path:
+    """Make the folder, and find out before any training whether the report can be written.
+
+    Raises
+    ------
+    MissingDependencyError
+        jinja2 or matplotlib is not installed.
+    OSError
+        The folder cannot be made or written to.
+    """
+    for name in ("jinja2", "matplotlib"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise MissingDependencyError(f"the report needs {name}: pip install 'minigrad[autoencoders]'") from error
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    return folder
 
 
 def write(results: Results, folder: str | Path) -> Path:
     """Write `report.html` and `results.json` into a folder, which is made if need be; return the report's path."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError("the report needs jinja2: pip install 'minigrad[autoencoders]'") from error
+    folder = prepare(folder)
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -46,8 +64,6 @@ def write(results: Results, folder: str | Path) -> Path:
     html = environment.get_template("report.html.j2").render(
         numbers=results.numbers, rows=table(results.numbers), images=images
     )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "results.json", (json.dumps(results.numbers, indent=1) + "\n").encode())
     write_atomically(folder / "report.html", html.encode())
     return folder / "report.html"

@@ -204,7 +204,7 @@ softplus = primitive(
 relu = primitive(
     "relu",
     forward=lambda xp, x, /, *, out=None: xp.maximum(x, 0.0, out=out),
-    vjps=[lambda F, g, y, x: g * F.greater(y, 0)],
+    vjps=[lambda F, g, y, x: g * F.not_equal(y, 0)],  # y is positive, 0 or NaN
     saves="y",
     elementwise=True,
     samples=_one(NONZERO, analytic=False),
@@ -233,16 +233,17 @@ sign = primitive(
 )
 
 
-def _winner(F: Any, g: Any, wins: Any, ties: Any) -> Any:
-    return F.where(wins, g, F.where(ties, g * 0.5, 0.0))
+def _unless_loses(F: Any, g: Any, loses: Any, ties: Any) -> Any:
+    # NaN neither loses nor ties: the gradient goes through, rather than silently becoming 0
+    return F.where(loses, 0.0, F.where(ties, g * 0.5, g))
 
 
 maximum = primitive(
     "maximum",
     forward=lambda xp, a, b, /, *, out=None: xp.maximum(a, b, out=out),
     vjps=[
-        lambda F, g, y, a, b: _winner(F, g, F.greater(a, b), F.equal(a, b)),
-        lambda F, g, y, a, b: _winner(F, g, F.less(a, b), F.equal(a, b)),
+        lambda F, g, y, a, b: _unless_loses(F, g, F.less(a, b), F.equal(a, b)),
+        lambda F, g, y, a, b: _unless_loses(F, g, F.greater(a, b), F.equal(a, b)),
     ],
     saves="ab",
     elementwise=True,
@@ -254,8 +255,8 @@ minimum = primitive(
     "minimum",
     forward=lambda xp, a, b, /, *, out=None: xp.minimum(a, b, out=out),
     vjps=[
-        lambda F, g, y, a, b: _winner(F, g, F.less(a, b), F.equal(a, b)),
-        lambda F, g, y, a, b: _winner(F, g, F.greater(a, b), F.equal(a, b)),
+        lambda F, g, y, a, b: _unless_loses(F, g, F.greater(a, b), F.equal(a, b)),
+        lambda F, g, y, a, b: _unless_loses(F, g, F.less(a, b), F.equal(a, b)),
     ],
     saves="ab",
     elementwise=True,
@@ -407,7 +408,7 @@ astype = primitive(
     forward=lambda xp, x, /, *, dtype: x.astype(dtype),
     vjps=[lambda F, g, y, x, dtype: g],  # the engine casts it back
     keeps_dtype=False,
-    samples=Samples("astype", (REAL,)),
+    samples=Samples("astype", (REAL,), analytic=False),
     doc="A copy of x with another dtype.",
 )
 

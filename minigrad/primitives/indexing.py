@@ -50,7 +50,12 @@ def _scatter_add_rule(position: int, F: Any, g: Any, y: Any, v: Any, *i: Any, sh
 
 
 def _index_set_rule(position: int, F: Any, g: Any, y: Any, x: Any, v: Any, *i: Any, index: tuple) -> Any:
-    return F.index_set(g, 0.0, *i, index=index) if position == 0 else F.getitem(g, *i, index=index)
+    if position == 0:
+        return F.index_set(g, 0.0, *i, index=index)
+    picked = F.getitem(g, *i, index=index)
+    if v.ndim > picked.ndim:  # v had leading axes of length 1
+        return F.reshape(picked, shape=(1,) * (v.ndim - picked.ndim) + picked.shape)
+    return picked
 
 
 getitem = primitive(

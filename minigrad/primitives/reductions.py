@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .registry import Domain, Samples, primitive
@@ -77,13 +78,13 @@ def _logsumexp(xp: Any, x: Any, /, *, axis: Any = None, keepdims: bool = False) 
     shift = xp.where(xp.isfinite(shift), shift, 0.0)  # -inf - -inf would be NaN
     total = xp.sum(xp.exp(x - shift), axis=axis, keepdims=True)
     # log 0 = -inf is the right value of an all -inf row, and not worth NumPy's warning
-    value = xp.where(total > 0, xp.log(xp.where(total > 0, total, 1.0)), -xp.inf) + shift
+    value = xp.where(total == 0, -xp.inf, xp.log(xp.where(total == 0, 1.0, total))) + shift
     return value if keepdims else value.reshape(xp.sum(x, axis=axis).shape)
 
 
 def _softmax(F: Any, g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     y = _keep(F, y, x, axis)
-    return _keep(F, g, x, axis) * F.exp(x - F.where(F.isfinite(y), y, 0.0))
+    return _keep(F, g, x, axis) * F.exp(x - F.where(F.equal(y, -math.inf), 0.0, y))
 
 
 logsumexp = primitive(

@@ -1,7 +1,6 @@
 """hypothesis strategies: arrays in every memory layout, shapes that fit each other, inputs of primitives.
 
-Shapes and layouts are drawn by hypothesis, so that it can shrink them; values come from a seed that it draws, because
-drawing them one by one is slow.
+hypothesis draws shapes and layouts, and can shrink them; values come from a seed, as drawing them singly is slow.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ def arrays(
     shape : tuple of int, or a strategy of them
     dtype : optional
         Of real values; a domain of kind "bool" or "int" gives bools or int64.
-    layouts : sequence of str
-        See `in_layout`.
+    layouts : sequence of str, see `in_layout`
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +69,8 @@ def test_the_original_rules_pass():
     for name in ("exp", "square", "multiply", "matmul", "negative"):
         original = mg.primitives[name]
         inputs = [RNG.normal(size=(3, 3)) for _ in range(original.arity)]
-        check_grad(lambda *xs, p=with_rules(name, *original.vjps): tape.apply(p, *xs), *inputs)
+        same = with_rules(name, *original.vjps)
+        check_grad(partial(tape.apply, same), *inputs)
 
 
 def frozen(F, g, y, x):
@@ -129,7 +132,7 @@ def test_differences_are_used_where_complex_numbers_cannot_go():
         return x * x if float(x.sum().detach()) > 0 else x
 
     check_grad(branching, np.abs(X))
-    check_grad(lambda x: x.to("float64") * x, X.astype("float32"))
+    check_grad(lambda x: mg.exp(x.to("float64")), X)
 
 
 def test_gradients_that_share_memory_are_found(monkeypatch):
@@ -194,6 +197,7 @@ def test_integers_and_bools_are_passed_through():
 
 
 def test_misuse_is_refused():
+    w = mg.ones(3)
     with pytest.raises(ValueError, match="order=3"):
         check_grad(mg.exp, X, order=3)
     with pytest.raises(DTypeError, match="floating input"):
@@ -203,7 +207,7 @@ def test_misuse_is_refused():
     with pytest.raises(DTypeError, match="tuple"):
         check_grad(lambda x: (x, x), X)
     with pytest.raises(DTypeError, match="runs f in float64"):
-        check_grad(lambda x, w=mg.ones(3): x * w, X.astype("float32"))
+        check_grad(lambda x: x * w, X.astype("float32"))
 
 
 def test_only_the_strategies_need_hypothesis():
@@ -215,11 +219,6 @@ def test_only_the_strategies_need_hypothesis():
         "try: mg.testing.strategies\n"
         "except MissingDependencyError as error: print(error)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=mg_root())
+    root = Path(mg.__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert "needs hypothesis" in result.stdout
-
-
-def mg_root():
-    from pathlib import Path
-
-    return Path(mg.__file__).parents[1]

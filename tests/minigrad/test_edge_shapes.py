@@ -1,0 +1,82 @@
+"""Reductions over every axis, products of every shape, 0-d and empty arrays: NumPy's value and the right gradient."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import ShapeError
+from minigrad.testing import check_grad
+
+RNG = np.random.default_rng(0)
+
+NUMPYS = {"logsumexp": lambda x, axis: np.logaddexp.reduce(x, axis=(0, 1) if axis is None else axis)}
+OVER = [((2, 3), axis) for axis in ((), -1, (0, -1), (-2,), None)] + [((2, 0), ()), ((2, 0), 0), ((1, 1), None)]
+
+
+@pytest.mark.parametrize(("shape", "axis"), OVER)
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "logsumexp"])
+def test_reductions_over_every_axis(name, shape, axis):
+    x = RNG.normal(size=shape)
+    reduce, expected = getattr(mg, name), NUMPYS.get(name, getattr(np, name, None))(x, axis=axis)
+    for keepdims in (False, True):
+        result = reduce(mg.tensor(x), axis, keepdims).numpy()
+        assert result.ndim == (x.ndim if keepdims else np.ndim(expected))
+        np.testing.assert_allclose(result.reshape(np.shape(expected)), expected, rtol=1e-13)
+        check_grad(lambda t, keepdims=keepdims: reduce(t, axis, keepdims), x)
+
+
+def test_reductions_of_nothing():
+    empty = mg.tensor(np.zeros((2, 0)), requires_grad=True)
+    total = mg.sum(empty, axis=1)
+    np.testing.assert_array_equal(total.detach().numpy(), [0.0, 0.0])
+    total.backward(mg.tensor(np.ones(2)))
+    assert empty.grad.shape == (2, 0)
+    for reduce in (mg.max, mg.min, mg.logsumexp):
+        with pytest.raises(ShapeError, match=rf"{reduce.name}\(float64\[2, 0\], axis=1\)"):
+            reduce(empty, axis=1)
+    with pytest.warns(RuntimeWarning):
+        assert np.isnan(mg.mean(empty.detach()).item())
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3,), (3,)),
+        ((3,), (3, 2)),
+        ((2, 3), (3,)),
+        ((3,), (4, 3, 2)),
+        ((4, 2, 3), (3,)),
+        ((4, 2, 3), (3, 2)),
+        ((2, 3), (4, 3, 2)),
+        ((5, 1, 2, 3), (4, 3, 2)),
+        ((1, 2, 3), (4, 3, 1)),
+        ((0, 3), (3, 2)),
+        ((2, 0), (0, 3)),
+        ((0,), (0,)),
+        ((0, 2, 3), (3, 2)),
+        ((4, 2, 0), (0, 2)),
+        ((0,), (4, 0, 2)),
+    ],
+)
+def test_products_of_every_shape(a, b):
+    x, y = RNG.normal(size=a), RNG.normal(size=b)
+    np.testing.assert_allclose((mg.tensor(x) @ mg.tensor(y)).numpy(), x @ y, rtol=1e-14)
+    check_grad(mg.matmul, x, y)
+
+
+def test_products_with_0d_operands_are_refused():
+    with pytest.raises(ShapeError, match="matmul"):
+        mg.tensor(1.0) @ mg.tensor([1.0])
+
+
+def test_0d_everything():
+    x = np.array(0.7)
+    check_grad(lambda t: mg.exp(t.sum()) * t.mean(axis=()) + t.max() + t.reshape(1)[0] + t.T + t[...], x)
+    check_grad(lambda t: mg.stack([t, t * t]) @ mg.stack([t, t]) + mg.expand_dims(t, 0)[0] + t.at[()].set(2.0 * t), x)
+
+
+def test_empty_everything():
+    x = np.ones((0, 3))
+    check_grad(lambda t: mg.concat([t, mg.tanh(t)], axis=0).sum(axis=0) + mg.square(t).sum(), x)
+    check_grad(lambda t: t[:, 1:].reshape(2, 0) @ t[:, 0], x)
+    check_grad(lambda t: t[np.array([], int)] * t, x)
