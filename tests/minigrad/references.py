@@ -128,8 +128,8 @@ REFERENCES = {
 REFERENCES |= {
     name: getattr(np, name)
     for name in (
-        "all", "any", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argmax", "argmin", "ceil",
-        "cos", "cosh", "cumsum", "exp2", "floor", "hypot", "isinf", "isnan", "log10", "log2", "logaddexp", "logical_or",
-        "round", "sin", "sinh", "tan",
+        "all", "any", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argmax", "argmin",
+        "ceil", "cos", "cosh", "cumsum", "exp2", "floor", "hypot", "isinf", "isnan", "log10", "log2", "logaddexp",
+        "logical_or", "round", "sin", "sinh", "tan",
     )
 }  # fmt: skip
