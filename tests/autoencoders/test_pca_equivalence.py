@@ -40,6 +40,11 @@ def reconstruction(model, x):
 def descend(X, k, tied, seed):
     """Train by plain full-batch descent until the loss is at the floor, or for 5000 steps."""
     model = ae.Autoencoder((X.shape[1], k), activation="linear", tied=tied, seed=seed, dtype="float64")
+    if tied:
+        # Found by hypothesis: where the data have no variance, a tied column w with |w|^2 >= 2 orthogonal to them is a
+        # stationary point that descent cannot leave (the curvature along v is 2 lambda (|w|^2 - 2)). So start small.
+        for weight in model.encoder_weights:
+            weight.assign(0.3 * weight.detach())
     optimizer = optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
     enough = pca.reconstruction_floor(X, k) + EXCESS
     arguments = dict(
