@@ -1,9 +1,11 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
 from . import autograd, data, errors, nn, optim, random, tape, testing
+from .convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, upsample2x
 from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save
 from .functions import arange, full, ones, zeros
+from .linalg import eigh, einsum, outer, qr, slogdet, svd, trace
 from .primitives import *  # the operations, by the names of the table
 from .tape import enable_grad, no_grad
 from .tensor import Parameter, Tensor, tensor

@@ -1,5 +1,7 @@
 """The table of primitives: every operation with its derivative, a file per family."""
 
+from .convolution import conv2d, conv2d_kernel, conv2d_transpose, fold2d, windows2d
+from .decompositions import cholesky, eigh, qr, spectral_divide, svd
 from .elementwise import (
     abs,
     add,
@@ -36,7 +38,7 @@ from .elementwise import (
     zeros_like,
 )
 from .indexing import getitem, index_set, scatter_add
-from .linalg import matmul
+from .linalg import det, einsum, inv, matmul, slogdet, solve, tril, triu
 from .reductions import logsumexp, max, mean, min, sum, sum_to
 from .registry import primitive, primitives
 from .shaping import (
@@ -55,17 +57,23 @@ __all__ = [
     "add",
     "astype",
     "broadcast_to",
+    "cholesky",
     "clip",
     "concat",
+    "conv2d_kernel",
+    "conv2d_transpose",
+    "det",
     "divide",
     "equal",
     "exp",
     "expand_dims",
     "expm1",
+    "fold2d",
     "getitem",
     "greater",
     "greater_equal",
     "index_set",
+    "inv",
     "isfinite",
     "less",
     "less_equal",
@@ -94,6 +102,8 @@ __all__ = [
     "sigmoid",
     "sign",
     "softplus",
+    "solve",
+    "spectral_divide",
     "sqrt",
     "square",
     "squeeze",
@@ -102,6 +112,9 @@ __all__ = [
     "sum",
     "sum_to",
     "tanh",
+    "tril",
+    "triu",
     "where",
+    "windows2d",
     "zeros_like",
 ]
