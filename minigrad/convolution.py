@@ -14,10 +14,10 @@ Pair = tuple[int, int]
 
 
 def _pair(name: str, value: int | Pair) -> Pair:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = value if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or not all(isinstance(n, int) for n in pair):
         raise ShapeError(f"{name} is an integer or a pair of integers, got {value!r}")
-    return pair
+    return pair[0], pair[1]
 
 
 def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: int | Pair = 0) -> Tensor:

@@ -48,14 +48,14 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
     >>> mg.einsum("...ii", a)
     tensor(5.)
     """
+    if not isinstance(subscripts, str):
+        raise ShapeError(f"einsum takes its subscripts first, as a string such as 'ij,jk->ik', got {subscripts!r}")
     tensors = [_as_tensor(x) for x in operands]
     return tape.apply(rows.einsum, *tensors, subscripts=_explicit(subscripts, [x.ndim for x in tensors]))
 
 
 def _explicit(subscripts: str, ndims: list[int]) -> str:
     """Return subscripts with '->' and with letters in place of '...', or raise."""
-    if not isinstance(subscripts, str):
-        raise ShapeError(f"einsum takes its subscripts first, as a string such as 'ij,jk->ik', got {subscripts!r}")
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if not ndims or len(terms) != len(ndims):

@@ -23,6 +23,8 @@ def _count(size: Pair, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Pa
     """Return how many windows fit along both axes, or raise."""
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
         raise ShapeError(f"kernel {kernel} and stride {stride} must be at least 1, and padding {padding} at least 0")
+    if min(size) < 0:
+        raise ShapeError(f"there are no images of size {size}; use less padding or a larger kernel")
     padded = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
     if padded[0] < kernel[0] or padded[1] < kernel[1]:
         raise ShapeError(f"a kernel of size {kernel} is larger than images of size {size} with padding {padding}")

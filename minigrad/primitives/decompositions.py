@@ -45,14 +45,20 @@ def _off_diagonal(F: Any, x: Any) -> Any:
     return F.tril(x, k=-1) + F.triu(x, k=1)
 
 
-def _divide_off_diagonal(F: Any, m: Any, d: Any, scale: Any) -> Any:
-    """Divide and keep a diagonal of zeros, where d is 0; the outer mask does the same for the second derivative."""
-    return _off_diagonal(F, F.spectral_divide(_off_diagonal(F, m), d, scale))
+def _used(F: Any, g: Any) -> Any:
+    """Return a row with the size of the gradient that flows to each column; 0 says that nobody uses the column."""
+    return F.max(F.abs(g), axis=-2, keepdims=True)
 
 
-def _spectral_divide(xp: Any, m: Any, d: Any, s: Any, /) -> Any:
+def _divide_pairs(F: Any, m: Any, d: Any, scale: Any, used: Any) -> Any:
+    """Divide by the differences of all pairs. On the diagonal, where d is 0, the result and all its derivatives are."""
+    used = _off_diagonal(F, F.broadcast_to(used, shape=m.shape))
+    return _off_diagonal(F, F.spectral_divide(_off_diagonal(F, m), d, scale, used))
+
+
+def _spectral_divide(xp: Any, m: Any, d: Any, s: Any, u: Any, /) -> Any:
     zero = xp.abs(d) <= m.shape[-1] * float(xp.finfo(m.dtype).eps) * s
-    if to_numpy(xp.any(zero & (m != 0))):
+    if to_numpy(xp.any(zero & ((u != 0) | (m != 0)))):
         raise LinAlgError(
             "eigenvalues or singular values repeat (or singular values vanish) up to rounding, and a gradient flows to "
             "their vectors, which have no derivative there; use the values alone, or perturb the matrix"
@@ -64,15 +70,17 @@ spectral_divide = primitive(
     "spectral_divide",
     forward=_spectral_divide,
     vjps=[
-        lambda F, g, y, m, d, s: F.spectral_divide(g, d, s),
-        lambda F, g, y, m, d, s: -F.spectral_divide(g * y, d, s),
+        lambda F, g, y, m, d, s, u: F.spectral_divide(g, d, s, g),
+        lambda F, g, y, m, d, s, u: -F.spectral_divide(g * y, d, s, y),
+        None,
         None,
     ],
     saves="yds",
-    samples=Samples("spectral_divide", (REAL, Domain(0.5, 2.0), Domain(1.0, 2.0)), analytic=False),
+    samples=Samples("spectral_divide", (REAL, Domain(0.5, 2.0), Domain(1.0, 2.0), REAL), analytic=False),
     doc="""m / d for derivatives of decompositions, where d holds differences of values of size s.
 
-    Where d is 0 up to rounding of s, the result is 0 if m is exactly 0, and otherwise a LinAlgError.""",
+    Where d is 0 up to rounding of s, the result is 0 if both m and u, the gradient that flows to the vectors, are
+    exactly 0; otherwise it is a LinAlgError.""",
 )
 
 
@@ -126,7 +134,7 @@ def _eigh(F: Any, g: Any, y: Any, x: Any) -> Any:
     if not v.shape[-1]:
         return v @ vt
     gaps = w - F.matrix_transpose(w)
-    m = _divide_off_diagonal(F, vt @ gv, gaps, F.max(F.abs(w), axis=-1, keepdims=True))
+    m = _divide_pairs(F, vt @ gv, gaps, F.max(F.abs(w), axis=-1, keepdims=True), _used(F, gv))
     m = (v * gw + v @ m) @ vt
     return (m + F.matrix_transpose(m)) * 0.5
 
@@ -154,15 +162,16 @@ def _svd(F: Any, g: Any, y: Any, x: Any) -> Any:
     if not s.shape[-1]:
         return u @ vt
     scale = F.max(s, axis=-1, keepdims=True)
-    mu, mv = ut @ gu, vt @ gv
+    mu, mv, used_u, used_v = ut @ gu, vt @ gv, _used(F, gu), _used(F, gv)
     # with s_j / (s_j^2 - s_i^2) = (1 / (s_j - s_i) + 1 / (s_j + s_i)) / 2, equal and small values are told apart
-    gaps = _divide_off_diagonal(F, mu, s - si, scale) + _divide_off_diagonal(F, mv, s - si, scale)
-    sums = _divide_off_diagonal(F, mu - F.matrix_transpose(mu) - mv + F.matrix_transpose(mv), s + si, scale)
+    gaps = _divide_pairs(F, mu, s - si, scale, used_u) + _divide_pairs(F, mv, s - si, scale, used_v)
+    difference = mu - mv
+    sums = _divide_pairs(F, difference - F.matrix_transpose(difference), s + si, scale, used_u + used_v)
     result = (u * gs + u @ ((gaps + F.matrix_transpose(gaps) + sums) * 0.5)) @ vt
     if rows > columns:  # u may also turn out of the space that it spans
-        result = result + F.spectral_divide(gu - u @ (ut @ gu), s, scale) @ vt
+        result = result + F.spectral_divide(gu - u @ mu, s, scale, used_u) @ vt
     if columns > rows:
-        result = result + u @ F.matrix_transpose(F.spectral_divide(gv - v @ (vt @ gv), s, scale))
+        result = result + u @ F.matrix_transpose(F.spectral_divide(gv - v @ mv, s, scale, used_v))
     return result
 
 

@@ -73,7 +73,7 @@ def _triangle(draw: st.DrawFn) -> tuple:
 
 def _spectral_divide(draw: st.DrawFn) -> tuple:
     lead, m, n = _lead(draw), draw(st.integers(0, 3)), draw(st.integers(1, 3))
-    return [(*lead, m, n), (*lead, draw(st.sampled_from((1, m))), n), (*lead, 1, 1)], {}, None
+    return [(*lead, m, n), (*lead, draw(st.sampled_from((1, m))), n), (*lead, 1, 1), (*lead, 1, n)], {}, None
 
 
 def _pair(draw: st.DrawFn, low: int, high: int) -> tuple[int, int]:

@@ -213,7 +213,7 @@ REFERENCES = {
     "qr": lambda x: np.concatenate(np.linalg.qr(x), axis=-2),
     "eigh": eigenpairs,
     "svd": singular_triples,
-    "spectral_divide": lambda m, d, s: m / d,
+    "spectral_divide": lambda m, d, s, u: m / d,
     # images
     "conv2d": convolved,
     "conv2d_transpose": spread,
