@@ -50,16 +50,15 @@ def _fold(xp: Any, w: Any, size: Pair, stride: Pair) -> Any:
     return result
 
 
-def _columns(xp: Any, x: Any, kernel: Pair, stride: Pair, padding: Pair) -> Any:
-    """Return the windows of padded images as matrices (N, C kh kw, H' W'), ready for a matrix product."""
+def _padded_windows(xp: Any, x: Any, kernel: Pair, stride: Pair, padding: Pair) -> Any:
+    """Return the windows (kh, kw, N, C, H', W') of images with zeros around them."""
     n, c, h, w = x.shape
-    count = _count((h, w), kernel, stride, padding)
+    _count((h, w), kernel, stride, padding)
     if padding != (0, 0):
         padded = xp.zeros((n, c, h + 2 * padding[0], w + 2 * padding[1]), x.dtype)
         padded[:, :, padding[0] : padding[0] + h, padding[1] : padding[1] + w] = x
         x = padded
-    windows = _windows(xp, x, kernel, stride).transpose(2, 3, 0, 1, 4, 5)
-    return windows.reshape(n, c * kernel[0] * kernel[1], count[0] * count[1])
+    return _windows(xp, x, kernel, stride)
 
 
 def _check_images(name: str, x: Any, channels: int, what: str) -> None:
@@ -75,9 +74,11 @@ def _check_kernels(name: str, w: Any) -> None:
 def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Any:
     _check_kernels("conv2d", w)
     _check_images("conv2d", x, w.shape[1], "images")
-    count = _count(x.shape[-2:], w.shape[-2:], stride, padding)
-    columns = _columns(xp, x, w.shape[-2:], stride, padding)
-    return (w.reshape(w.shape[0], columns.shape[1]) @ columns).reshape(x.shape[0], w.shape[0], *count)
+    windows = _padded_windows(xp, x, w.shape[-2:], stride, padding)
+    kh, kw, n, c, rows, columns = windows.shape
+    # a product per image: small enough for the cache, and the result needs no transposition
+    matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(n, c * kh * kw, rows * columns)
+    return (w.reshape(len(w), c * kh * kw) @ matrices).reshape(n, len(w), rows, columns)
 
 
 def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Any:
@@ -95,10 +96,14 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
 
 
 def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, padding: Pair) -> Any:
-    (n, channels), (h, w) = v.shape[:2], v.shape[2:]
-    columns = _columns(xp, x, kernel, stride, padding)
-    products = v.reshape(n, channels, h * w) @ columns.swapaxes(1, 2)
-    return products.sum(0).reshape(channels, x.shape[1], *kernel)
+    windows = _padded_windows(xp, x, kernel, stride, padding)
+    kh, kw, n, c, rows, columns = windows.shape
+    if v.ndim != 4 or (v.shape[0], *v.shape[2:]) != (n, rows, columns):
+        raise ShapeError(f"conv2d_kernel takes cotangents of shape ({n}, O, {rows}, {columns}), got {v.shape}")
+    # one product, because the sum runs over all images
+    matrix = windows.transpose(3, 0, 1, 2, 4, 5).reshape(c * kh * kw, n * rows * columns)
+    flat = v.swapaxes(0, 1).reshape(v.shape[1], n * rows * columns)
+    return (flat @ matrix.T).reshape(v.shape[1], c, kh, kw)
 
 
 def _x_rule(F: Any, g: Any, y: Any, x: Any, w: Any, stride: Pair, padding: Pair) -> Any:
