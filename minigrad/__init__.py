@@ -1,6 +1,7 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
 from . import autograd, data, errors, nn, optim, random, tape, testing
+from .convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, upsample2x
 from .creation import arange, full, ones, zeros
 from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save
@@ -18,7 +19,8 @@ from .functions import (
     std,
     var,
 )
-from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace, tril, triu
+from .linalg import eigh, einsum, outer, qr, slogdet, svd
+from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace
 from .primitives import *  # the operations, by the names of the table
 from .program import Program, draw, record
 from .selection import one_hot, sort, take, take_along_axis, topk

@@ -1,5 +1,7 @@
 """The errors of both packages: a small tree, each also a subclass of the built-in error that people expect."""
 
+import numpy as np
+
 
 class MinigradError(Exception):
     """Base of every error that minigrad and autoencoders raise on purpose."""
@@ -11,6 +13,10 @@ class ShapeError(MinigradError, ValueError):
 
 class DTypeError(MinigradError, TypeError):
     """A dtype that an operation cannot take, or two that do not mix."""
+
+
+class LinAlgError(MinigradError, np.linalg.LinAlgError):
+    """A singular matrix, one that is not positive definite, or a spectrum at which no derivative exists."""
 
 
 class DeviceError(MinigradError, RuntimeError):

@@ -9,8 +9,8 @@ from typing import Any
 from . import primitives as P
 from .errors import DTypeError, ShapeError
 from .manipulation import moveaxis
-from .selection import as_tensor, axis_of, take_along_axis
-from .tensor import Tensor
+from .selection import axis_of, take_along_axis
+from .tensor import Tensor, as_tensor
 
 Axis = int | tuple[int, ...] | None
 

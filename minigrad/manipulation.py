@@ -1,4 +1,4 @@
-"""Compositions of primitives that move values: flip, roll, pad, split, tril and the like, named as in NumPy."""
+"""Compositions of primitives that move values: flip, roll, pad, split, diagonal and the like, named as in NumPy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from . import primitives as P
 from .creation import full
 from .errors import ShapeError
-from .selection import as_tensor, axis_of, positions, take
-from .tensor import Tensor
+from .selection import axis_of, positions, take
+from .tensor import Tensor, as_tensor
 
 
 def _axes_of(x: Tensor, axis: int | Sequence[int] | None, name: str) -> tuple[int, ...]:
@@ -222,43 +222,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     return [x[_slice_along(axis, slice(a, b))] for a, b in itertools.pairwise(bounds)]
 
 
-# Triangles and diagonals of matrices
-
-
-def _offsets(x: Tensor, name: str) -> Tensor:
-    """Return column - row for each place of a matrix."""
-    if x.ndim < 2:
-        raise ShapeError(f"{name} needs matrices (at least two axes), got shape {x.shape}")
-    rows, columns = x.shape[-2:]
-    return positions(np.arange(columns) - np.arange(rows)[:, None], x)
-
-
-def tril(x: Any, k: int = 0) -> Tensor:
-    """Return the matrices x with zeros above the k-th diagonal (0 is the main one, positive ones lie above it).
-
-    Examples
-    --------
-    >>> import minigrad as mg
-    >>> mg.tril(mg.ones((2, 2)))
-    tensor([[1., 0.],
-            [1., 1.]])
-    """
-    x = as_tensor(x)
-    return P.where(_offsets(x, "tril") <= k, x, False)  # False: a zero of any dtype
-
-
-def triu(x: Any, k: int = 0) -> Tensor:
-    """Return the matrices x with zeros below the k-th diagonal (0 is the main one, positive ones lie above it).
-
-    Examples
-    --------
-    >>> import minigrad as mg
-    >>> mg.triu(mg.ones((2, 2)))
-    tensor([[1., 1.],
-            [0., 1.]])
-    """
-    x = as_tensor(x)
-    return P.where(_offsets(x, "triu") >= k, x, False)
+# Diagonals of matrices
 
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:

@@ -8,12 +8,7 @@ import numpy as np
 
 from . import primitives as P
 from .errors import DTypeError, ShapeError
-from .tensor import Tensor, tensor
-
-
-def as_tensor(x: Any) -> Tensor:
-    """Return x itself if it is a tensor, else a new tensor of its values."""
-    return x if isinstance(x, Tensor) else tensor(x)
+from .tensor import Tensor, as_tensor, tensor
 
 
 def axis_of(x: Tensor, axis: int, name: str) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .devices import Device
-from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .errors import DeviceError, DTypeError, GraphError, LinAlgError, ShapeError
 from .primitives import primitives
 from .primitives.registry import Primitive
 from .source import user_line
@@ -307,6 +307,8 @@ def _refused(primitive: Primitive, inputs: tuple, metadata: dict, error: Excepti
     message = f"{primitive.name}({shapes}{given}): {error}"
     if isinstance(error, IndexError):
         return IndexError(message)
+    if isinstance(error, np.linalg.LinAlgError):
+        return LinAlgError(message)
     return ShapeError(message) if isinstance(error, ValueError) else DTypeError(message)
 
 

@@ -467,6 +467,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())
 
 
+def as_tensor(x: Any) -> Tensor:
+    """Return x itself if it is a tensor, else a new tensor of its values."""
+    return x if isinstance(x, Tensor) else tensor(x)
+
+
 def _device(name: Any) -> Device:
     return device(name)
 

@@ -1,5 +1,19 @@
 """The table of primitives: every operation with its derivative, a file per family."""
 
+from .convolution import (
+    conv2d,
+    conv2d_kernel,
+    conv2d_transpose,
+    fold2d,
+    windows2d,
+)
+from .decompositions import (
+    cholesky,
+    eigh,
+    qr,
+    spectral_divide,
+    svd,
+)
 from .elementwise import (
     abs,
     add,
@@ -41,7 +55,14 @@ from .indexing import (
     scatter_add,
 )
 from .linalg import (
+    det,
+    einsum,
+    inv,
     matmul,
+    slogdet,
+    solve,
+    tril,
+    triu,
 )
 from .ordering import (
     all,
@@ -106,7 +127,6 @@ from .trigonometry import (
     tan,
 )
 
-# without `assign`: Tensor.assign checks its arguments and calls it
 __all__ = [
     "abs",
     "add",
@@ -125,11 +145,15 @@ __all__ = [
     "astype",
     "broadcast_to",
     "ceil",
+    "cholesky",
     "clip",
     "concat",
+    "conv2d_kernel",
+    "conv2d_transpose",
     "cos",
     "cosh",
     "cumsum",
+    "det",
     "divide",
     "equal",
     "erf",
@@ -138,11 +162,13 @@ __all__ = [
     "expand_dims",
     "expm1",
     "floor",
+    "fold2d",
     "getitem",
     "greater",
     "greater_equal",
     "hypot",
     "index_set",
+    "inv",
     "isfinite",
     "isinf",
     "isnan",
@@ -182,6 +208,8 @@ __all__ = [
     "sinh",
     "softmax",
     "softplus",
+    "solve",
+    "spectral_divide",
     "sqrt",
     "square",
     "squeeze",
@@ -192,6 +220,9 @@ __all__ = [
     "sum_to",
     "tan",
     "tanh",
+    "tril",
+    "triu",
     "where",
+    "windows2d",
     "zeros_like",
 ]

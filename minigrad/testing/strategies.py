@@ -22,6 +22,8 @@ except ImportError as error:
         "minigrad.testing.strategies needs hypothesis, which is not installed: pip install hypothesis"
     ) from error
 
+from . import families
+
 Shape = tuple[int, ...]
 
 REAL = Domain(-3.0, 3.0)
@@ -243,11 +245,15 @@ def indices(draw: st.DrawFn, shape: Shape, repeats: bool = True) -> tuple[tuple,
 
 @dataclass
 class _Call:
-    """One call of a primitive: shapes of the arrays to draw, metadata, and the index arrays that follow."""
+    """One call of a primitive: shapes of the arrays to draw, metadata, and the index arrays that follow.
+
+    `prepare` turns the arrays drawn into valid inputs.
+    """
 
     shapes: Sequence[Shape]
     metadata: dict[str, Any] = field(default_factory=dict)
     indices: Sequence[np.ndarray] = ()
+    prepare: families.Prepare | None = None
 
 
 def _reduce(draw: st.DrawFn, min_side: int = 0) -> _Call:
@@ -407,6 +413,9 @@ def primitive_inputs(
         call = _Call([draw(shapes()) for _ in range(primitive.arity)])
     elif samples.shapes in _FAMILIES:
         call = _FAMILIES[samples.shapes](draw)
+    elif samples.shapes in families.FAMILIES:
+        sizes, metadata, prepare = families.FAMILIES[samples.shapes](draw)
+        call = _Call(sizes, metadata, prepare=prepare)
     else:
         raise MinigradError(f"no strategy draws the shape family {samples.shapes!r} of primitive {primitive.name!r}")
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -416,7 +425,9 @@ def primitive_inputs(
         values = _separated(rng, call.shapes, dtype, domains[0])
     elif primitive.vjps is None:
         values = [np.round(x) if x.dtype.kind == "f" else x for x in values]
-    layouts = LAYOUTS[:-1] if samples.ties else LAYOUTS  # repeated values are ties
+    if call.prepare is not None:
+        values = [x.astype(dtype) for x in call.prepare(values)]
+    layouts = LAYOUTS[:-1] if samples.ties or call.prepare else LAYOUTS  # repeated values are ties, or singular
     return [*(_laid_out(draw, x, layouts) for x in values), *call.indices], call.metadata
 
 

@@ -59,6 +59,92 @@ def average(x, axis, keepdims):
     return total / (x.size / total.size)
 
 
+def summed_products(*x, subscripts):
+    """Loop over all values of all letters."""
+    inputs, output = subscripts.split("->")
+    terms = inputs.split(",")
+    sizes = {c: n for term, a in zip(terms, x, strict=True) for c, n in zip(term, a.shape, strict=True)}
+    result = np.zeros([sizes[c] for c in output])
+    for values in np.ndindex(*sizes.values()):
+        at = dict(zip(sizes, values, strict=True))
+        factors = [a[tuple(at[c] for c in term)] for term, a in zip(terms, x, strict=True)]
+        result[tuple(at[c] for c in output)] += np.prod(factors)
+    return result
+
+
+def masked(x, k, keep):
+    rows, columns = np.indices(x.shape[-2:])
+    return np.where(keep(columns - rows, k), x, 0.0)
+
+
+def solved(a, b):
+    return np.linalg.inv(a) @ b
+
+
+def determinant(x):
+    return np.prod(np.linalg.eigvals(x), axis=-1).real
+
+
+def eigenpairs(x):
+    w, v = np.linalg.eigh(x)
+    return np.concatenate([w[..., None, :], v], axis=-2)
+
+
+def singular_triples(x):
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    return np.concatenate([u, s[..., None, :], vt.mT], axis=-2)
+
+
+def padded(x, padding):
+    (p, q), (h, w) = padding, x.shape[-2:]
+    return np.pad(x, [(0, 0), (0, 0), (p, p), (q, q)]), (slice(None), slice(None), slice(p, p + h), slice(q, q + w))
+
+
+def window(i, j, kernel, stride):
+    rows = slice(i * stride[0], i * stride[0] + kernel[0])
+    return ..., rows, slice(j * stride[1], j * stride[1] + kernel[1])
+
+
+def convolved(x, w, stride, padding):
+    x, _ = padded(x, padding)
+    kernel = w.shape[2:]
+    count = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    y = np.zeros((len(x), len(w), *count))
+    for i, j in np.ndindex(*count):
+        y[:, :, i, j] = np.tensordot(x[window(i, j, kernel, stride)], w, ((1, 2, 3), (1, 2, 3)))
+    return y
+
+
+def spread(y, w, size, stride, padding):
+    x, inside = padded(np.zeros((len(y), w.shape[1], *size)), padding)
+    for i, j in np.ndindex(*y.shape[2:]):
+        x[window(i, j, w.shape[2:], stride)] += np.tensordot(y[:, :, i, j], w, 1)
+    return x[inside]
+
+
+def correlated(x, y, kernel, stride, padding):
+    x, _ = padded(x, padding)
+    w = np.zeros((y.shape[1], x.shape[1], *kernel))
+    for i, j in np.ndindex(*y.shape[2:]):
+        w += np.tensordot(y[:, :, i, j], x[window(i, j, kernel, stride)], ((0,), (0,)))
+    return w
+
+
+def windows(x, kernel, stride):
+    count = [(n - k) // s + 1 for n, k, s in zip(x.shape[-2:], kernel, stride, strict=True)]
+    result = np.zeros((*kernel, *x.shape[:-2], *count))
+    for i, j in np.ndindex(*count):
+        result[..., i, j] = np.moveaxis(x[window(i, j, kernel, stride)], (-2, -1), (0, 1))
+    return result
+
+
+def folded(w, size, stride):
+    x = np.zeros((*w.shape[2:-2], *size))
+    for i, j in np.ndindex(*w.shape[-2:]):
+        x[window(i, j, w.shape[:2], stride)] += np.moveaxis(w[..., i, j], (0, 1), (-2, -1))
+    return x
+
+
 REFERENCES = {
     # arithmetic
     "add": lambda a, b: a + b,
@@ -122,6 +208,25 @@ REFERENCES = {
     "scatter_add": scattered,
     "index_set": replaced,
     "matmul": product,
+    # linear algebra
+    "einsum": summed_products,
+    "tril": lambda x, k: masked(x, k, np.less_equal),
+    "triu": lambda x, k: masked(x, k, np.greater_equal),
+    "inv": lambda x: np.linalg.solve(x, np.eye(x.shape[-1])),
+    "solve": solved,
+    "det": determinant,
+    "slogdet": lambda x: np.stack([np.sign(determinant(x)), np.log(np.abs(determinant(x)))], axis=-1),
+    "cholesky": np.linalg.cholesky,
+    "qr": lambda x: np.concatenate(np.linalg.qr(x), axis=-2),
+    "eigh": eigenpairs,
+    "svd": singular_triples,
+    "spectral_divide": lambda m, d, s, u: m / d,
+    # images
+    "conv2d": convolved,
+    "conv2d_transpose": spread,
+    "conv2d_kernel": correlated,
+    "windows2d": windows,
+    "fold2d": folded,
 }
 
 # these forwards are NumPy's functions, and there is no second formula worth its rounding errors

@@ -457,8 +457,6 @@ MOVES = {
         lambda x: mg.pad(x, ((0, 1), (2, 0), (1, 1)), value=2.5),
         lambda x: np.pad(x, ((0, 1), (2, 0), (1, 1)), constant_values=2.5),
     ),
-    "tril": (lambda x: mg.tril(x, -1), lambda x: np.tril(x, -1)),
-    "triu": (lambda x: mg.triu(x, 1), lambda x: np.triu(x, 1)),
     "diagonal": (mg.diagonal, np.diagonal),
     "diagonal1": (lambda x: mg.diagonal(x, 1, 2, 0), lambda x: np.diagonal(x, 1, 2, 0)),
     "diagonal2": (lambda x: mg.diagonal(x, -9), lambda x: np.diagonal(x, -9)),

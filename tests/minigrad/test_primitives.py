@@ -72,7 +72,9 @@ def test_float32_stays_float32_forward_and_backward(primitive, data):
     direction = np.random.default_rng(0).normal(size=result.shape)
     result.backward(mg.tensor(direction, dtype="float32"))
     for leaf, exact in zip(leaves, gradients64(primitive, inputs, metadata, direction), strict=True):
-        if leaf.requires_grad:
+        if exact is None:  # an integer, or an input without a rule
+            assert leaf.grad is None
+        else:
             assert leaf.grad.dtype == np.float32
             assert leaf.grad.shape == leaf.shape
             scale = np.max(np.abs(exact), initial=1.0)
@@ -123,7 +125,8 @@ def test_every_primitive_has_samples_a_reference_and_a_public_documented_name():
     for primitive in ALL:
         assert isinstance(primitive.samples, Samples)
         assert primitive.__doc__, primitive.name
-        assert getattr(mg, primitive.name) is primitive
+        public = getattr(mg, primitive.name)  # the primitive, or a function around it with friendlier arguments
+        assert public is primitive or (inspect.isfunction(public) and public.__doc__)
 
 
 @pytest.mark.parametrize("samples", [{}, {"samples": None}])

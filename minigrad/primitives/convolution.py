@@ -1,0 +1,170 @@
+"""Convolution of images (N, C, H, W), as matrix products over windows.
+
+conv2d is linear in the images and in the kernels, so it has two transposes: `conv2d_transpose` takes a cotangent of
+the result to the images, `conv2d_kernel` to the kernels. Each of the three is bilinear with the other two as its
+derivatives; the set is closed, and every order of differentiation works.
+
+`windows2d` and its transpose `fold2d` do the same for pooling. Strides, paddings and kernel sizes are pairs here; the
+functions in `minigrad.convolution` also take numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ShapeError
+from .registry import Domain, Samples, primitive
+
+REAL = Domain(-2.0, 2.0)
+Pair = tuple[int, int]
+
+
+def _count(size: Pair, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Pair:
+    """Return how many windows fit along both axes, or raise."""
+    if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
+        raise ShapeError(f"kernel {kernel} and stride {stride} must be at least 1, and padding {padding} at least 0")
+    if min(size) < 0:
+        raise ShapeError(f"there are no images of size {size}; use less padding or a larger kernel")
+    padded = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
+    if padded[0] < kernel[0] or padded[1] < kernel[1]:
+        raise ShapeError(f"a kernel of size {kernel} is larger than images of size {size} with padding {padding}")
+    return (padded[0] - kernel[0]) // stride[0] + 1, (padded[1] - kernel[1]) // stride[1] + 1
+
+
+def _windows(xp: Any, x: Any, kernel: Pair, stride: Pair) -> Any:
+    """Return a view (kh, kw, ..., H', W') of x (..., H, W): element (i, j) of every window."""
+    count = _count(x.shape[-2:], kernel, stride)
+    down, right = x.strides[-2:]
+    strides = (down, right, *x.strides[:-2], down * stride[0], right * stride[1])
+    return xp.lib.stride_tricks.as_strided(x, (*kernel, *x.shape[:-2], *count), strides)
+
+
+def _fold(xp: Any, w: Any, size: Pair, stride: Pair) -> Any:
+    """Add windows (kh, kw, ..., H', W') up in images (..., *size): the transpose of `_windows`."""
+    result = xp.zeros((*w.shape[2:-2], *size), w.dtype)
+    for i in range(w.shape[0]):
+        for j in range(w.shape[1]):  # one window element at a time: these never overlap
+            rows = slice(i, i + stride[0] * w.shape[-2], stride[0])
+            columns = slice(j, j + stride[1] * w.shape[-1], stride[1])
+            result[..., rows, columns] += w[i, j]
+    return result
+
+
+def _padded_windows(xp: Any, x: Any, kernel: Pair, stride: Pair, padding: Pair) -> Any:
+    """Return the windows (kh, kw, N, C, H', W') of images with zeros around them."""
+    n, c, h, w = x.shape
+    _count((h, w), kernel, stride, padding)
+    if padding != (0, 0):
+        padded = xp.zeros((n, c, h + 2 * padding[0], w + 2 * padding[1]), x.dtype)
+        padded[:, :, padding[0] : padding[0] + h, padding[1] : padding[1] + w] = x
+        x = padded
+    return _windows(xp, x, kernel, stride)
+
+
+def _check_images(name: str, x: Any, channels: int, what: str) -> None:
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ShapeError(f"{name} takes {what} of shape (N, {channels}, H, W) with these kernels, got {x.shape}")
+
+
+def _check_kernels(name: str, w: Any) -> None:
+    if w.ndim != 4:
+        raise ShapeError(f"{name} takes kernels with four axes, two of channels and two of space, got {w.shape}")
+
+
+def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Any:
+    _check_kernels("conv2d", w)
+    _check_images("conv2d", x, w.shape[1], "images")
+    windows = _padded_windows(xp, x, w.shape[-2:], stride, padding)
+    kh, kw, n, c, rows, columns = windows.shape
+    # a product per image: small enough for the cache, and the result needs no transposition
+    matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(n, c * kh * kw, rows * columns)
+    return (w.reshape(len(w), c * kh * kw) @ matrices).reshape(n, len(w), rows, columns)
+
+
+def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Any:
+    _check_kernels("conv2d_transpose", w)
+    _check_images("conv2d_transpose", x, w.shape[0], "images")
+    (n, _, h, width), (inputs, channels, kh, kw) = x.shape, w.shape
+    if _count(size, (kh, kw), stride, padding) != (h, width):
+        raise ShapeError(f"conv2d_transpose cannot make images of size {size} from {(h, width)} with stride {stride}")
+    flat = w.reshape(inputs, channels * kh * kw).T @ x.reshape(n, inputs, h * width)
+    windows = flat.reshape(n, channels, kh, kw, h, width).transpose(2, 3, 0, 1, 4, 5)
+    # padding and cutting it off is faster than clipping windows: NumPy's loops over whole windows are longer
+    folded = _fold(xp, windows, (size[0] + 2 * padding[0], size[1] + 2 * padding[1]), stride)
+    if padding == (0, 0):
+        return folded
+    return folded[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]].copy()
+
+
+def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, padding: Pair) -> Any:
+    windows = _padded_windows(xp, x, kernel, stride, padding)
+    kh, kw, n, c, rows, columns = windows.shape
+    if v.ndim != 4 or (v.shape[0], *v.shape[2:]) != (n, rows, columns):
+        raise ShapeError(f"conv2d_kernel takes cotangents of shape ({n}, O, {rows}, {columns}), got {v.shape}")
+    # one product, because the sum runs over all images
+    matrix = windows.transpose(3, 0, 1, 2, 4, 5).reshape(c * kh * kw, n * rows * columns)
+    flat = v.swapaxes(0, 1).reshape(v.shape[1], n * rows * columns)
+    return (flat @ matrix.T).reshape(v.shape[1], c, kh, kw)
+
+
+def _x_rule(F: Any, g: Any, y: Any, x: Any, w: Any, stride: Pair, padding: Pair) -> Any:
+    return F.conv2d_transpose(g, w, size=tuple(x.shape[-2:]), stride=stride, padding=padding)
+
+
+def _w_rule(F: Any, g: Any, y: Any, x: Any, w: Any, stride: Pair, padding: Pair) -> Any:
+    return F.conv2d_kernel(x, g, kernel=tuple(w.shape[-2:]), stride=stride, padding=padding)
+
+
+conv2d = primitive(
+    "conv2d",
+    forward=_conv2d,
+    vjps=[_x_rule, _w_rule],
+    saves="xw",
+    samples=Samples("conv2d", (REAL, REAL)),
+    doc="Images (N, C, H, W) correlated with kernels (O, C, kh, kw), giving (N, O, H', W').",
+)
+
+conv2d_transpose = primitive(
+    "conv2d_transpose",
+    forward=_conv2d_transpose,
+    vjps=[
+        lambda F, g, y, x, w, size, stride, padding: F.conv2d(g, w, stride=stride, padding=padding),
+        lambda F, g, y, x, w, size, stride, padding: F.conv2d_kernel(
+            g, x, kernel=tuple(w.shape[-2:]), stride=stride, padding=padding
+        ),
+    ],
+    saves="xw",
+    samples=Samples("conv2d_transpose", (REAL, REAL)),
+    doc="The transpose of conv2d in its images: from (N, O, H', W') and kernels (O, C, kh, kw) to (N, C, *size).",
+)
+
+conv2d_kernel = primitive(
+    "conv2d_kernel",
+    forward=_conv2d_kernel,
+    vjps=[
+        lambda F, g, y, x, v, kernel, stride, padding: F.conv2d_transpose(
+            v, g, size=tuple(x.shape[-2:]), stride=stride, padding=padding
+        ),
+        lambda F, g, y, x, v, kernel, stride, padding: F.conv2d(x, g, stride=stride, padding=padding),
+    ],
+    saves="xv",
+    samples=Samples("conv2d_kernel", (REAL, REAL)),
+    doc="The transpose of conv2d in its kernels: from (N, C, H, W) and (N, O, H', W') to (O, C, *kernel).",
+)
+
+windows2d = primitive(
+    "windows2d",
+    forward=lambda xp, x, /, *, kernel, stride: _windows(xp, x, kernel, stride),
+    vjps=[lambda F, g, y, x, kernel, stride: F.fold2d(g, size=tuple(x.shape[-2:]), stride=stride)],
+    view=True,
+    samples=Samples("windows2d", (REAL,)),
+    doc="The windows of images (..., H, W), as (kh, kw, ..., H', W'). A view.",
+)
+
+fold2d = primitive(
+    "fold2d",
+    forward=lambda xp, w, /, *, size, stride: _fold(xp, w, size, stride),
+    vjps=[lambda F, g, y, w, size, stride: F.windows2d(g, kernel=tuple(w.shape[:2]), stride=stride)],
+    samples=Samples("fold2d", (REAL,)),
+    doc="Windows (kh, kw, ..., H', W') added up where they overlap, in images (..., *size): transpose of windows2d.",
+)
