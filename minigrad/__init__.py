@@ -22,7 +22,7 @@ from .functions import (
 from .linalg import eigh, einsum, outer, qr, slogdet, svd
 from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace
 from .primitives import *  # the operations, by the names of the table
-from .program import Program, draw, record
+from .program import Compiled, Program, compile, draw, record
 from .selection import one_hot, sort, take, take_along_axis, topk
 from .tape import enable_grad, no_grad
 from .tensor import Parameter, Tensor, tensor

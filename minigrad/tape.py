@@ -155,6 +155,12 @@ def recording() -> bool:
     return _state.recording
 
 
+def note_mode(module: Any) -> None:
+    """Let a recorder know that what follows depends on whether `module` is being trained."""
+    if _state.recording:
+        _state.observer.note_mode(module)  # type: ignore[union-attr]
+
+
 def grad_enabled() -> bool:
     """Return whether operations of this thread leave nodes."""
     return _state.grad_enabled

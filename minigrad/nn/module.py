@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .. import tape
 from ..devices import Device, device
 from ..errors import DataError, DTypeError
 from ..state import check
@@ -41,7 +42,13 @@ class Module:
     ['factor']
     """
 
-    training: bool = True
+    _training: bool = True
+
+    @property
+    def training(self) -> bool:
+        """Whether this module is being trained."""
+        tape.note_mode(self)  # what is recorded now holds for this mode only
+        return self._training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the result; a subclass says how."""
@@ -136,7 +143,7 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Set `training` here and in every module below; return this module."""
         for _, module in self.named_modules():
-            module.training = bool(mode)
+            module._training = bool(mode)
         return self
 
     def eval(self) -> Self:

@@ -65,6 +65,7 @@ class Primitive:
         self.saves_rest = bool(rest) and rest[0] in saves
         self.saves_inputs = self.saves_rest or any(self.saved_inputs)
         self.saves_all_inputs = all(self.saved_inputs) and (self.saves_rest or not rest)
+        self.takes_out = any(p.name == "out" for p in parameters)
         self.elementwise = elementwise
         self.keeps_dtype = keeps_dtype
         self.view = view

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,17 +15,33 @@ from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
 from . import trees
 
+if TYPE_CHECKING:
+    from .memory import Plan
+
 
 class Variable:
-    """A value of a program: its name, shape, dtype and device, but no numbers."""
+    """A value of a program: its name, shape, dtype, device and layout in memory, but no numbers.
 
-    __slots__ = ("device", "dtype", "name", "shape")
+    `view` tells whether it lives in the memory of the first input of the operation that makes it.
+    """
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, device: Device) -> None:
+    __slots__ = ("device", "dtype", "name", "shape", "strides", "view")
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        device: Device,
+        strides: tuple[int, ...] = (),
+        view: bool = False,
+    ) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
         self.device = device
+        self.strides = strides
+        self.view = view
 
     def __repr__(self) -> str:
         """Return name:type, as in "x:f32[32,784]"."""
@@ -129,8 +145,10 @@ class Program:
         captured: dict[Variable, Tensor],
         equations: list[Equation],
         result: Any,
+        modes: tuple = (),
     ) -> None:
         self.name = self.__name__ = name
+        self.modes = modes  # pairs of a module and whether it was training
         self.inputs = inputs  # the arguments, and
         self.result = result  # what was returned: trees with a Variable for each tensor
         self.arguments = [v for _, v in trees.leaves(inputs) if isinstance(v, Variable)]
@@ -246,6 +264,12 @@ class Program:
             if x.device is not v.device:
                 raise DeviceError(f"{self.name} was recorded with {v.name} on {v.device.name}, got {x.device.name}")
             yield v, x
+
+    def plan(self) -> Plan:
+        """Return how a replay orders the equations, and the memory that it needs: print it."""
+        from .memory import Plan
+
+        return Plan(self)
 
     def draw(self, path: str | None = None, fold_updates: bool = True) -> str:
         """Return the graph as SVG, and write it to `path` if given: see `mg.draw`."""

@@ -53,23 +53,29 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
 
     @wraps(f)
     def recorded(*args: Any) -> Program:
-        recorder = _Recorder()
-        names = dict(zip(_parameter_names(f), args, strict=False))
-        rest = args[len(names) :]
-        labels = [*names, *(f"arg{i}" for i in range(len(names), len(names) + len(rest)))]
-        called, inputs = [], []
-        for name, arg in zip(labels, args, strict=True):
-            fresh = trees.transform(_own_identity, arg)
-            called.append(fresh)
-            inputs.append(recorder.argument(name, fresh))
-        with tape.observing(recorder, recording=True):
-            result = f(*called)
-        outputs = trees.transform(lambda x: recorder.variable(x) if isinstance(x, Tensor) else x, result)
-        recorder.name_results()
-        name = getattr(f, "__name__", "program").strip("<>")
-        return Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs)
+        return run_and_record(f, args)[0]
 
     return recorded
+
+
+def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any]:
+    """Run f(*args) once; return what it did, and what it returned."""
+    recorder = _Recorder()
+    names = dict(zip(_parameter_names(f), args, strict=False))
+    rest = args[len(names) :]
+    labels = [*names, *(f"arg{i}" for i in range(len(names), len(names) + len(rest)))]
+    called, inputs = [], []
+    for name, arg in zip(labels, args, strict=True):
+        fresh = trees.transform(_own_identity, arg)
+        called.append(fresh)
+        inputs.append(recorder.argument(name, fresh))
+    with tape.observing(recorder, recording=True):
+        result = f(*called)
+    outputs = trees.transform(lambda x: recorder.variable(x) if isinstance(x, Tensor) else x, result)
+    recorder.name_results()
+    name = getattr(f, "__name__", "program").strip("<>")
+    modes = tuple(recorder.modes.items())
+    return Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, modes), result
 
 
 def _parameter_names(f: Callable) -> list[str]:
@@ -99,6 +105,7 @@ class _Recorder:
         self._captured: dict[tuple[int, bool], Variable] = {}  # and of whether gradients flow to it
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._alive: list[Any] = []
+        self.modes: dict[Any, bool] = {}
         self._names: set[str] = set()
 
     def argument(self, name: str, arg: Any) -> Any:
@@ -110,6 +117,10 @@ class _Recorder:
             return self._new(x, self._unused(path)) if isinstance(x, Tensor) else x
 
         return trees.transform(variable, arg)
+
+    def note_mode(self, module: Any) -> None:
+        """Write down in which mode a module ran."""
+        self.modes[module] = module._training
 
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
@@ -147,7 +158,8 @@ class _Recorder:
                 "apply it in the recorded function"
             )
         # an assigned tensor keeps its array: from now on the array stands for the new value
-        output = self._new(result, "")
+        view = (primitive.view or primitive.effect) and _share_memory(result, inputs[0])
+        output = self._new(result, "", view)
         self.equations.append(Equation(output, primitive, arguments, metadata, line, of, tape.grad_enabled()))
         if result._node is not None:
             self._made_by[result._node.id] = output
@@ -158,8 +170,8 @@ class _Recorder:
         for e in self.equations:
             e.output.name = f"{e.variables[0].name}'" if e.primitive.effect else next(letters)
 
-    def _new(self, x: Tensor, name: str) -> Variable:
-        v = self._variables[id(x._array)] = _typed(name, x)
+    def _new(self, x: Tensor, name: str, view: bool = False) -> Variable:
+        v = self._variables[id(x._array)] = _typed(name, x, view)
         self._alive.append(x._array)
         return v
 
@@ -173,8 +185,13 @@ class _Recorder:
         return chosen
 
 
-def _typed(name: str, x: Tensor) -> Variable:
-    return Variable(name, x.shape, x.dtype, x.device)
+def _typed(name: str, x: Tensor, view: bool = False) -> Variable:
+    return Variable(name, x.shape, x.dtype, x.device, x._array.strides, view)
+
+
+def _share_memory(a: Tensor, b: Any) -> bool:
+    """Return whether a is a view of b, as a reshape is that had nothing to copy."""
+    return isinstance(b, Tensor) and bool(a.device.xp.may_share_memory(a._array, b._array))
 
 
 def _letters() -> Iterator[str]:

@@ -1,0 +1,213 @@
+"""compile: record a step once, then replay it for every further call of the same kind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from .. import tape
+from ..devices import default_device
+from ..errors import GraphError
+from ..tensor import Tensor, tensor
+from . import trees
+from .passes import simplify
+from .program import Program, Variable
+from .record import run_and_record
+from .replay import Replay
+
+MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
+
+
+def compile(step: Callable[..., Any], threads: int | None = None) -> Compiled:
+    """Return `step` as a function that is recorded when it is first called, and then replayed.
+
+    The first call with arguments of a new kind runs `step` itself and records what it does. Further ones run the
+    recorded operations, without Python and without new memory: forward, backward, `assign`, and the updates of an
+    optimizer. The results are those of `step`, to the last bit.
+
+    Parameters
+    ----------
+    step : callable
+        Takes and returns tensors (also in lists, tuples and dicts). It must compute the gradients that it needs:
+        results of a compiled function carry none.
+    threads : int, optional
+        How many threads share large elementwise operations; by default the environment variable MINIGRAD_THREADS, or
+        the number of processors, at most 4.
+
+    Returns
+    -------
+    Compiled
+        Called like `step`.
+
+    Raises
+    ------
+    GraphError
+        On a call: `step` reads a value into Python (`float(t)`, `if t:`), which would be frozen; the message names the
+        line. Or its result requires grad.
+
+    Notes
+    -----
+    A call is of the same kind when its arguments have the same structure, shapes, dtypes, layouts and devices, equal
+    values where they are not tensors, and when gradients are enabled, and modules train, as they did. Another kind is
+    recorded as another program; a warning says when that goes on.
+
+    What is not an operation on tensors happens only while recording: printing, counting, appending to a list, and what
+    `backward` leaves in `grad`, which a compiled call sets to None. Numbers that change must be tensors; those of the
+    optimizers and of `mg.random` are.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> w = mg.Parameter([1.0, 2.0])
+    >>> @mg.compile
+    ... def step(x):
+    ...     loss = mg.mean(mg.square(x * w))
+    ...     (g,) = mg.autograd.grad(loss, w)
+    ...     w.assign(w - 0.1 * g)
+    ...     return loss
+    >>> x = mg.tensor([1.0, 1.0])
+    >>> step(x), step(x), step(x)
+    (tensor(2.5), tensor(2.025), tensor(1.64025))
+    >>> step
+    <compiled step: 1 program>
+    """
+    return Compiled(step, threads)
+
+
+class Compiled:
+    """A function that `mg.compile` records and replays. `programs` are what was recorded so far."""
+
+    def __init__(self, step: Callable[..., Any], threads: int | None) -> None:
+        self._step = step
+        self._threads = default_threads() if threads is None else threads
+        self._entries: dict[tuple, list[_Entry]] = {}
+        self._lock = threading.RLock()  # buffers serve one call at a time
+        update_wrapper(self, step)
+
+    @property
+    def programs(self) -> list[Program]:
+        """The recorded programs, after the passes: print them to see what is replayed."""
+        return [entry.replay.program for entries in self._entries.values() for entry in entries]
+
+    def __repr__(self) -> str:
+        n = len(self.programs)
+        return f"<compiled {getattr(self._step, '__name__', 'step')}: {n} program{'s' * (n != 1)}>"
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what `step(*args)` would return."""
+        if tape.recording() or tape.observed():  # part of a larger program: that one is to be compiled
+            return self._step(*args)
+        key = _kind(args)
+        with self._lock:
+            for entry in self._entries.get(key, ()):
+                if entry.is_valid():
+                    return entry.run(args)
+            return self._record(key, args)
+
+    def _record(self, key: tuple, args: tuple) -> Any:
+        args = trees.transform(lambda x: tensor(x) if isinstance(x, np.ndarray) else x, args)
+        program, result = run_and_record(self._step, args)
+        for t in program.captured.values():
+            if t._node is not None and t._node.primitive is None:
+                t._node.grad = None
+        if not program.has_effects and any(map(_has_graph, (t for _, t in trees.leaves(result)))):
+            raise GraphError(
+                f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
+                "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
+            )
+        entry = _Entry(program, args, self._threads)
+        entries = self._entries.setdefault(key, [])
+        entries[:] = [e for e in entries if e.is_current()]
+        entries.append(entry)
+        recorded = sum(map(len, self._entries.values()))
+        if recorded > MOST_PROGRAMS:
+            oldest = next(iter(self._entries))
+            self._entries.pop(oldest)
+            warnings.warn(
+                f"{getattr(self._step, '__name__', 'step')} was recorded {recorded} times, for as many kinds of "
+                "arguments; each recording costs far more than a call. Make numbers that change tensors, and keep "
+                "shapes the same",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return trees.transform(lambda t: t.detach() if isinstance(t, Tensor) and not t.is_leaf else t, result)
+
+
+class _Entry:
+    """One program of a compiled function, and what must still hold for it to be replayed."""
+
+    def __init__(self, program: Program, args: tuple, threads: int) -> None:
+        self._statics = [x for _, x in trees.leaves(args) if not isinstance(x, Tensor)]  # known by identity: kept alive
+        self.replay = Replay(simplify(program), threads)
+        self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
+        self._assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
+        self._written_arguments = [v for v, _ in self.replay.inputs if v in self.replay.assigned]
+
+    def is_valid(self) -> bool:
+        """Return whether modules are in the mode of the recording and parameters in the same memory."""
+        return all(m._training == mode for m, mode in self.replay.program.modes) and self.is_current()
+
+    def is_current(self) -> bool:
+        """Return whether the captured tensors still live where they did."""
+        return all(t._array is array for t, array in self._captured)
+
+    def run(self, args: tuple) -> Any:
+        """Copy the arguments in, replay, and copy the results out."""
+        given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor | np.ndarray)]
+        replay = self.replay
+        for (_, place), x in zip(replay.inputs, given, strict=True):
+            place[...] = x._array if isinstance(x, Tensor) else x
+        replay.run()
+        for t in self._assigned:
+            if t._version is not None:
+                t._version.count += 1
+        results: dict[Variable, Tensor] = {}
+        for (v, place), x in zip(replay.inputs, given, strict=True):
+            if v in self._written_arguments:
+                x.assign(Tensor._wrap(place, v.device, None))
+            results[v] = x
+        captured = replay.program.captured
+
+        def result(v: Any) -> Any:
+            if not isinstance(v, Variable):
+                return v
+            root = replay.plan.roots[v]
+            if root in replay.assigned and v.view or v in captured or v in results:
+                return captured[root] if root in captured else results[root]
+            return Tensor._wrap(replay.outputs[v].copy(), v.device, None)
+
+        return trees.transform(result, replay.program.result)
+
+
+def _has_graph(x: Any) -> bool:
+    """Return whether x is a tensor that an operation made and that could still be differentiated."""
+    return isinstance(x, Tensor) and not x.is_leaf and x._node.inputs is not None  # type: ignore[union-attr]
+
+
+def default_threads() -> int:
+    """Return how many threads share large elementwise operations."""
+    given = os.environ.get("MINIGRAD_THREADS")
+    return int(given) if given else min(os.cpu_count() or 1, 4)
+
+
+def _kind(args: tuple) -> tuple:
+    """Return what two calls must have in common to be served by one program."""
+    kind: list[Any] = [tape.grad_enabled(), default_device().name]
+    for x in args:
+        if isinstance(x, Tensor):
+            a = x._array
+            kind += (a.shape, a.dtype, a.strides, x.device.name, x._node is not None)
+        elif isinstance(x, list | tuple | dict):
+            kind += [type(x), len(x), *(x if isinstance(x, dict) else ())]
+            kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x))
+        elif isinstance(x, np.ndarray):
+            kind += (np.ndarray, x.shape, x.dtype, x.strides)
+        else:
+            kind += (type(x), x if type(x).__hash__ else id(x))
+    return tuple(kind)

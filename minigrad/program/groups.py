@@ -1,0 +1,179 @@
+"""Groups: which equations of a program run together, and in which order.
+
+Elementwise equations of one shape that belong together form a group, which then runs tile by tile: what only the group
+itself reads never leaves the cache. All other equations stand alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from heapq import heapify, heappop, heappush
+
+from .program import Equation, Program, Variable
+
+
+class Group:
+    """Equations that run together, in program order, and the shape over which they are tiled (None: one equation)."""
+
+    __slots__ = ("equations", "shape")
+
+    def __init__(self, equations: list[Equation], shape: tuple[int, ...] | None) -> None:
+        self.equations = equations
+        self.shape = shape
+
+    def __repr__(self) -> str:
+        return f"<group {' '.join(e.primitive.name for e in self.equations)}>"
+
+
+def storage_roots(program: Program) -> dict[Variable, Variable]:
+    """Return for every variable the one whose memory it lives in: itself, unless it is a view or an assigned tensor."""
+    roots: dict[Variable, Variable] = {}
+    memory: dict[int, Variable] = {}  # captured tensors may be views of one memory
+    for v, t in program.captured.items():
+        roots[v] = memory.setdefault(id(_base(t._array)), v)
+    for v in program.arguments:
+        roots[v] = v
+    for e in program.equations:
+        roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
+    return roots
+
+
+def _base(array: object) -> object:
+    base = getattr(array, "base", None)
+    return array if base is None else _base(base)
+
+
+def schedule(program: Program) -> list[Group]:
+    """Return the groups of a program in an order in which every value is there before it is read.
+
+    Equations that read a memory come before the `assign` that changes it, and those that read it afterwards after it.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(lambda x: (mg.exp(x) * 2.0 + 1.0).sum())(mg.tensor([1.0, 2.0]))
+    >>> schedule(program)
+    [<group exp multiply add>, <group sum>]
+    """
+    equations = program.equations
+    before = _dependencies(program)
+    member = _grow(equations, before, storage_roots(program))
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, g in enumerate(member):
+        members[g].append(i)
+    waiting = {g: {member[j] for i in indices for j in before[i]} - {g} for g, indices in members.items()}
+    followers: dict[int, list[int]] = defaultdict(list)
+    for g, needed in waiting.items():
+        for h in needed:
+            followers[h].append(g)
+    ready = [(members[g][0], g) for g, needed in waiting.items() if not needed]
+    heapify(ready)
+    order = []
+    while ready:
+        _, g = heappop(ready)
+        own = [equations[i] for i in members[g]]
+        order.append(Group(own, own[0].output.shape if _groupable(own[0]) else None))
+        for h in followers[g]:
+            waiting[h].discard(g)
+            if not waiting[h]:
+                heappush(ready, (members[h][0], h))
+    return order
+
+
+def _groupable(e: Equation) -> bool:
+    """Return whether an equation computes each element of its result from the elements at the same place."""
+    return e.primitive.elementwise or e.primitive.name in ("astype", "assign")
+
+
+def _dependencies(program: Program) -> list[set[int]]:
+    """Return for each equation the positions of those that must run before it."""
+    roots = storage_roots(program)
+    made_by: dict[Variable, int] = {}
+    readers: dict[Variable, list[int]] = defaultdict(list)  # of a memory, since it was last assigned to
+    written: dict[Variable, int] = {}
+    result = []
+    for i, e in enumerate(program.equations):
+        before = {made_by[v] for v in e.variables if v in made_by}
+        before.update(written[roots[v]] for v in e.variables if roots[v] in written)
+        if e.primitive.effect:
+            root = roots[e.output]
+            before.update(readers.pop(root, ()))
+            written[root] = i
+        for v in e.variables:
+            readers[roots[v]].append(i)
+        made_by[e.output] = i
+        result.append(before - {i})
+    return result
+
+
+def _grow(equations: list[Equation], before: list[set[int]], roots: dict[Variable, Variable]) -> list[int]:
+    """Return a group number for each equation. From the last equation to the first, each joins those that read it.
+
+    Two groups merge only when no path leads from one to the other through a third: then one could not run as a whole.
+    """
+    member = list(range(len(equations)))
+    groups = {i: {i} for i in member}
+    readers: dict[int, set[int]] = defaultdict(set)
+    for i, needed in enumerate(before):
+        for j in needed:
+            readers[j].add(i)
+    for i in reversed(range(len(equations))):
+        if not _groupable(equations[i]):
+            continue
+        for j in sorted(readers[i]):
+            g, h = member[i], member[j]
+            if g == h or not _groupable(equations[j]) or equations[i].output.shape != equations[j].output.shape:
+                continue
+            if _conflict(groups[g] | groups[h], equations, roots):
+                continue
+            if _connected_outside(groups[g], groups[h], before, member, groups):
+                continue
+            for k in groups[g]:
+                member[k] = h
+            groups[h] |= groups.pop(g)
+    # a group is known by its first equation
+    return [min(groups[g]) for g in member]
+
+
+def _conflict(together: set[int], equations: list[Equation], roots: dict[Variable, Variable]) -> bool:
+    """Return whether tiles would see values of the wrong moment: one memory is assigned twice, or read in another form.
+
+    Within a tile an assigned tensor may be read at the same place, so only under its own name, not as a view.
+    """
+    assigned: dict[Variable, Equation] = {}
+    for i in together:
+        e = equations[i]
+        if e.primitive.effect:
+            if roots[e.output] in assigned:
+                return True
+            assigned[roots[e.output]] = e
+    if not assigned:
+        return False
+    for i in together:
+        for v in equations[i].variables:
+            e = assigned.get(roots[v])  # type: ignore[assignment]
+            if e is not None and v is not e.variables[0] and v is not e.output:
+                return True
+    return False
+
+
+def _connected_outside(
+    a: set[int], b: set[int], before: list[set[int]], member: list[int], groups: dict[int, set[int]]
+) -> bool:
+    """Return whether one of two groups depends on the other by way of a third one."""
+    for start, goal in ((a, b), (b, a)):
+        pending = [j for i in start for j in before[i] if j not in start and j not in goal]
+        seen: set[int] = set()
+        while pending:
+            group = groups[member[pending.pop()]]
+            key = id(group)
+            if key in seen:
+                continue
+            seen.add(key)
+            for i in group:
+                for j in before[i]:
+                    if j in goal:
+                        return True
+                    if j not in start:
+                        pending.append(j)
+    return False

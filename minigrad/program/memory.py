@@ -1,0 +1,105 @@
+"""The buffer plan: which values of a program need memory, and which of them can share it.
+
+A value needs memory from the group that makes it until the last group that reads it, itself or a view of it. What only
+its own group reads needs none: it lives in a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .groups import Group, schedule, storage_roots
+from .program import Program, Variable
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+
+
+class Plan:
+    """Where the values of a program live while it runs.
+
+    Attributes
+    ----------
+    groups : list of Group
+        In the order in which they run.
+    roots : dict from Variable to Variable
+        The variable in whose memory each one lives.
+    buffers : dict from Variable to int
+        The number of the block of each value that needs memory.
+    sizes : list of int
+        The bytes of each block.
+    arguments : int
+        The bytes of the arguments, which are copied in.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.ones((256, 1024)))
+    >>> program.plan()
+    <plan: 3 operations in 2 groups; 1.0 MiB for 2 values in 2 blocks (3 values and 2.0 MiB without a plan)>
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.groups = schedule(program)
+        self.roots = storage_roots(program)
+        self.arguments = sum(extent(v) for v in program.arguments)
+        last_use = self._last_uses(program)
+        self.buffers: dict[Variable, int] = {}
+        self.sizes: list[int] = []
+        self.unplanned = [extent(e.output) for e in program.equations if not e.output.view]
+        self.operations = sum(not e.output.view or e.primitive.effect for e in program.equations)
+        free: list[int] = []
+        ending: dict[int, list[int]] = {}
+        for i, group in enumerate(self.groups):
+            for e in group.equations:
+                v = e.output
+                if not e.output.view and last_use.get(v, i) != i:
+                    block = self._take(extent(v), free)
+                    self.buffers[v] = block
+                    ending.setdefault(last_use[v], []).append(block)
+                elif group.shape is None and not v.view:  # nobody reads it, but it has to be written somewhere
+                    self.buffers[v] = block = self._take(extent(v), free)
+                    ending.setdefault(i, []).append(block)
+            free += ending.pop(i, ())
+
+    def _last_uses(self, program: Program) -> dict[Variable, int]:
+        """Return for every memory the position of the last group that reads it; results are read after the last."""
+        last_use = {}
+        for i, group in enumerate(self.groups):
+            for e in group.equations:
+                for v in e.variables:
+                    last_use[self.roots[v]] = i
+        for v in program.outputs:
+            last_use[self.roots[v]] = len(self.groups)
+        return last_use
+
+    def _take(self, size: int, free: list[int]) -> int:
+        """Return a block for `size` bytes: the smallest free one that is large enough, unless it wastes three quarters."""
+        fitting = [b for b in free if size <= self.sizes[b] <= 4 * size]
+        if fitting:
+            block = min(fitting, key=lambda b: self.sizes[b])
+            free.remove(block)
+            return block
+        self.sizes.append(size)
+        return len(self.sizes) - 1
+
+    def __repr__(self) -> str:
+        return (
+            f"<plan: {self.operations} operations in {sum(not _is_view(g) for g in self.groups)} groups; "
+            f"{_mib(self.sizes)} for {len(self.buffers)} values in {len(self.sizes)} blocks "
+            f"({len(self.unplanned)} values and {_mib(self.unplanned)} without a plan)>"
+        )
+
+
+def _is_view(group: Group) -> bool:
+    return all(e.output.view and not e.primitive.effect for e in group.equations)
+
+
+def extent(v: Variable) -> int:
+    """Return the bytes from the first to behind the last element of a variable, in its layout."""
+    if 0 in v.shape:
+        return 0
+    return v.dtype.itemsize + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides, strict=True))
+
+
+def _mib(sizes: Iterable[int]) -> str:
+    return f"{sum(sizes) / 2**20:.1f} MiB"

@@ -1,0 +1,150 @@
+"""Passes: functions from program to program that do less work for the same bits.
+
+Each one is pure: it returns a new program and leaves the old one as it was. None reorders a floating-point sum or
+replaces an operation by another one, so a result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import tape
+from ..tensor import Tensor
+from . import trees
+from .program import Equation, Program, Variable
+
+
+def simplify(program: Program) -> Program:
+    """Return the program after all passes of this file."""
+    for change in (constants, native_broadcasting, common_subexpressions, dead_code):
+        program = change(program)
+    return program
+
+
+def dead_code(program: Program) -> Program:
+    """Return the program without the equations that neither a result nor an effect depends on.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> def f(x):
+    ...     unused = mg.exp(x)
+    ...     return x + 1
+    >>> [e.primitive.name for e in dead_code(mg.record(f)(mg.tensor([1.0]))).equations]
+    ['add']
+    """
+    needed = set(program.outputs)
+    kept = []
+    for e in reversed(program.equations):
+        if e.primitive.effect or e.output in needed:
+            needed.update(e.variables)
+            kept.append(e)
+    captured = {v: t for v, t in program.captured.items() if v in needed}
+    return _rebuilt(program, kept[::-1], captured, {})
+
+
+def common_subexpressions(program: Program) -> Program:
+    """Return the program with each operation applied once to the same inputs.
+
+    A tensor that is assigned to is another variable afterwards, so what is read before and after stays apart.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(lambda x: mg.exp(x) + mg.exp(x))(mg.tensor([1.0]))
+    >>> [e.primitive.name for e in common_subexpressions(program).equations]
+    ['exp', 'add']
+    """
+    replaced: dict[Variable, Variable] = {}
+    known: dict[tuple, Variable] = {}
+    equations = []
+    for e in program.equations:
+        e = _with_inputs(e, replaced)
+        # repr tells 1 from 1.0 and True, and 0.0 from -0.0
+        inputs = tuple(v if isinstance(v, Variable) else repr(v) for v in e.inputs)
+        key = e.primitive.name, inputs, repr(sorted(e.metadata.items(), key=lambda item: item[0])), e.differentiable
+        if not e.primitive.effect and key in known:
+            replaced[e.output] = known[key]
+            continue
+        known[key] = e.output
+        equations.append(e)
+    return _rebuilt(program, equations, program.captured, replaced)
+
+
+def constants(program: Program) -> Program:
+    """Return the program with what depends on no argument, and on nothing that can change, computed in advance.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(mg.grad(lambda x: x.sum()))(mg.tensor([1.0, 2.0]))
+    >>> len(program.equations), len(constants(program).equations)
+    (2, 0)
+    """
+    values: dict[Variable, Tensor] = {
+        v: t for v, t in program.captured.items() if t._version is None and t._node is None
+    }
+    captured = dict(program.captured)
+    equations = []
+    for e in program.equations:
+        free_of_values = e.primitive.name == "zeros_like"
+        if e.primitive.effect or not (free_of_values or all(v in values for v in e.variables)):
+            equations.append(e)
+            continue
+        inputs = [values.get(v, _blank(v)) if isinstance(v, Variable) else v for v in e.inputs]
+        with tape.observing(None), tape.no_grad(), np.errstate(all="ignore"):
+            value = tape.apply(e.primitive, *inputs, **e.metadata)
+        values[e.output] = captured[e.output] = value
+    return _rebuilt(program, equations, captured, {})
+
+
+def native_broadcasting(program: Program) -> Program:
+    """Return the program with elementwise operations applied to what `broadcast_to` stretched, before it was stretched.
+
+    Array functions broadcast their inputs themselves, as long as another input has the full shape.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(lambda x, y: x * mg.broadcast_to(y, (2, 3)))(mg.ones((2, 3)), mg.ones((3,)))
+    >>> [e.primitive.name for e in dead_code(native_broadcasting(program)).equations]
+    ['multiply']
+    """
+    stretched = {e.output: e.variables[0] for e in program.equations if e.primitive.name == "broadcast_to"}
+    equations = []
+    for e in program.equations:
+        if e.primitive.elementwise:
+            for v in e.variables:
+                source = stretched.get(v)
+                if source is not None:
+                    shapes = [source.shape if w is v else w.shape for w in e.variables]
+                    if np.broadcast_shapes(*shapes) == e.output.shape:
+                        e = _with_inputs(e, {v: source})
+        equations.append(e)
+    return _rebuilt(program, equations, program.captured, {})
+
+
+def _blank(v: Variable) -> Tensor:
+    """Return a tensor of a variable's type whose values do not matter."""
+    xp = v.device.xp
+    return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
+
+
+def _with_inputs(e: Equation, replaced: dict[Variable, Variable]) -> Equation:
+    if not any(v in replaced for v in e.variables):
+        return e
+    inputs: tuple[Any, ...] = tuple(replaced.get(v, v) if isinstance(v, Variable) else v for v in e.inputs)
+    return Equation(e.output, e.primitive, inputs, e.metadata, e.line, e.of, e.differentiable)
+
+
+def _rebuilt(
+    program: Program,
+    equations: Iterable[Equation],
+    captured: dict[Variable, Tensor],
+    replaced: dict[Variable, Variable],
+) -> Program:
+    result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
+    return Program(program.name, program.inputs, captured, list(equations), result, program.modes)
