@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
@@ -174,11 +176,10 @@ tanh = primitive(
 
 
 def _sigmoid(xp: Any, x: Any, /, *, out: Any = None) -> Any:
-    if x.dtype.kind == "c":  # for complex-step derivatives: the analytic form
-        return xp.divide(1.0, 1.0 + xp.exp(-x), out=out)
-    # exp(min(x, 0)) / (1 + exp(-|x|)): no overflow at either end, full relative accuracy for x << 0
-    below = xp.exp(-xp.abs(x))
-    return xp.divide(xp.exp(xp.minimum(x, 0.0)), 1.0 + below, out=out)
+    # full relative accuracy also for x << 0; where exp(-x) is inf the quotient is 0, as it should be
+    with np.errstate(over="ignore"):
+        below = xp.exp(-x)
+    return xp.divide(1.0, 1.0 + below, out=out)
 
 
 sigmoid = primitive(

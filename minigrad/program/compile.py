@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import update_wrapper
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,19 @@ import numpy as np
 from .. import tape
 from ..devices import default_device
 from ..errors import GraphError
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor, Version, tensor
 from . import trees
+from .kernels import available
 from .passes import simplify
 from .program import Program, Variable
 from .record import run_and_record
 from .replay import Replay
 
+BEFORE_KERNELS = 3.0  # seconds of replay after which compiling, which takes about as long, is likely to pay
 MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
 
 
-def compile(step: Callable[..., Any], threads: int | None = None) -> Compiled:
+def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool | None = None) -> Compiled:
     """Return `step` as a function that is recorded when it is first called, and then replayed.
 
     The first call with arguments of a new kind runs `step` itself and records what it does. Further ones run the
@@ -39,6 +43,10 @@ def compile(step: Callable[..., Any], threads: int | None = None) -> Compiled:
     threads : int, optional
         How many threads share large elementwise operations; by default the environment variable MINIGRAD_THREADS, or
         the number of processors, at most 4.
+
+    kernels : bool, optional
+        Whether to compile arithmetic with Numba, which must be installed. By default that is done for a step on which
+        more time was spent than compiling takes. The results are the same bits in any case.
 
     Returns
     -------
@@ -77,15 +85,18 @@ def compile(step: Callable[..., Any], threads: int | None = None) -> Compiled:
     >>> step
     <compiled step: 1 program>
     """
-    return Compiled(step, threads)
+    return Compiled(step, threads, kernels)
 
 
 class Compiled:
     """A function that `mg.compile` records and replays. `programs` are what was recorded so far."""
 
-    def __init__(self, step: Callable[..., Any], threads: int | None) -> None:
+    def __init__(self, step: Callable[..., Any], threads: int | None, kernels: bool | None) -> None:
         self._step = step
         self._threads = default_threads() if threads is None else threads
+        if kernels and not available():
+            raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
+        self._kernels = kernels
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
         update_wrapper(self, step)
@@ -116,12 +127,12 @@ class Compiled:
         for t in program.captured.values():
             if t._node is not None and t._node.primitive is None:
                 t._node.grad = None
-        if not program.has_effects and any(map(_has_graph, (t for _, t in trees.leaves(result)))):
+        if not program.has_effects and _leads_outside(program, args, result):
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
-        entry = _Entry(program, args, self._threads)
+        entry = _Entry(program, args, self._threads, self._kernels)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
@@ -142,12 +153,16 @@ class Compiled:
 class _Entry:
     """One program of a compiled function, and what must still hold for it to be replayed."""
 
-    def __init__(self, program: Program, args: tuple, threads: int) -> None:
+    def __init__(self, program: Program, args: tuple, threads: int, kernels: bool | None) -> None:
         self._statics = [x for _, x in trees.leaves(args) if not isinstance(x, Tensor)]  # known by identity: kept alive
-        self.replay = Replay(simplify(program), threads)
+        self._threads = threads
+        self._seconds_left = BEFORE_KERNELS if kernels is None and available() else math.inf
+        self.replay = Replay(simplify(program), threads, fuse=bool(kernels))
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
         self._assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
-        self._written_arguments = [v for v, _ in self.replay.inputs if v in self.replay.assigned]
+        self._argument = {v: i for i, v in enumerate(program.arguments)}
+        self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
+        self._nested = any(isinstance(x, list | tuple | dict) for x in args)
 
     def is_valid(self) -> bool:
         """Return whether modules are in the mode of the recording and parameters in the same memory."""
@@ -159,35 +174,43 @@ class _Entry:
 
     def run(self, args: tuple) -> Any:
         """Copy the arguments in, replay, and copy the results out."""
-        given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor | np.ndarray)]
+        given: list[Any] = [x for x in args if isinstance(x, Tensor | np.ndarray)]
+        if self._nested:
+            given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor | np.ndarray)]
         replay = self.replay
+        start = perf_counter()
         for (_, place), x in zip(replay.inputs, given, strict=True):
             place[...] = x._array if isinstance(x, Tensor) else x
         replay.run()
+        self._seconds_left -= perf_counter() - start
+        if self._seconds_left < 0:  # the next call replays with kernels
+            self._seconds_left = math.inf
+            self.replay = Replay(replay.program, self._threads, fuse=True)
         for t in self._assigned:
             if t._version is not None:
                 t._version.count += 1
-        results: dict[Variable, Tensor] = {}
-        for (v, place), x in zip(replay.inputs, given, strict=True):
-            if v in self._written_arguments:
-                x.assign(Tensor._wrap(place, v.device, None))
-            results[v] = x
-        captured = replay.program.captured
+        for i in self._written_arguments:
+            given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
+        return trees.transform(
+            lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result
+        )
 
-        def result(v: Any) -> Any:
-            if not isinstance(v, Variable):
-                return v
-            root = replay.plan.roots[v]
-            if root in replay.assigned and v.view or v in captured or v in results:
-                return captured[root] if root in captured else results[root]
-            return Tensor._wrap(replay.outputs[v].copy(), v.device, None)
-
-        return trees.transform(result, replay.program.result)
+    def _result(self, v: Variable, given: list[Any]) -> Tensor:
+        """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
+        replay = self.replay
+        whole = replay.plan.roots[v] if v in replay.updated else v
+        if whole in self._argument:
+            return given[self._argument[whole]]
+        known = replay.program.captured.get(whole)
+        return known if known is not None else Tensor._wrap(replay.outputs[v].copy(), v.device, None, Version())
 
 
-def _has_graph(x: Any) -> bool:
-    """Return whether x is a tensor that an operation made and that could still be differentiated."""
-    return isinstance(x, Tensor) and not x.is_leaf and x._node.inputs is not None  # type: ignore[union-attr]
+def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
+    """Return whether a result could be differentiated with respect to an argument or a captured tensor."""
+    given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor)]
+    outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
+    made = [t._node for _, t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
+    return any(not outside.isdisjoint(tape.reachable([node], None)) for node in made if node is not None)
 
 
 def default_threads() -> int:
@@ -209,5 +232,5 @@ def _kind(args: tuple) -> tuple:
         elif isinstance(x, np.ndarray):
             kind += (np.ndarray, x.shape, x.dtype, x.strides)
         else:
-            kind += (type(x), x if type(x).__hash__ else id(x))
+            kind += (type(x), x if isinstance(x, Hashable) else id(x))
     return tuple(kind)

@@ -13,14 +13,15 @@ import numpy as np
 
 
 class Call:
-    """One array function, its inputs (symbols and numbers) and the symbol of its result."""
+    """One array function, its inputs (symbols and numbers), its result, and whether overflow is expected in it."""
 
-    __slots__ = ("inputs", "name", "result")
+    __slots__ = ("inputs", "name", "overflows", "result")
 
     def __init__(self, name: str, inputs: tuple, result: Symbol) -> None:
         self.name = name
         self.inputs = inputs
         self.result = result
+        self.overflows = np.geterr()["over"] == "ignore"
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.inputs))})"
@@ -150,7 +151,8 @@ def lower(forward: Callable, inputs: list[Any], metadata: dict[str, Any], dtype:
     calls: list[Call] = []
     symbols = [Symbol(x, calls) if isinstance(x, np.dtype) else x for x in inputs]
     try:
-        result = forward(_Functions(calls), *symbols, **metadata)
+        with np.errstate(over="warn"):
+            result = forward(_Functions(calls), *symbols, **metadata)
     except (TypeError, AttributeError, ValueError) as error:
         raise NotLowered(str(error)) from error
     if not isinstance(result, Symbol):

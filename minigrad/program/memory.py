@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .blocks import extent
 from .groups import Group, schedule, storage_roots
 from .program import Program, Variable
-
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
 class Plan:
@@ -73,7 +72,7 @@ class Plan:
         return last_use
 
     def _take(self, size: int, free: list[int]) -> int:
-        """Return a block for `size` bytes: the smallest free one that is large enough, unless it wastes three quarters."""
+        """Return a block for `size` bytes: the smallest free one that fits and is not four times too large."""
         fitting = [b for b in free if size <= self.sizes[b] <= 4 * size]
         if fitting:
             block = min(fitting, key=lambda b: self.sizes[b])
@@ -92,13 +91,6 @@ class Plan:
 
 def _is_view(group: Group) -> bool:
     return all(e.output.view and not e.primitive.effect for e in group.equations)
-
-
-def extent(v: Variable) -> int:
-    """Return the bytes from the first to behind the last element of a variable, in its layout."""
-    if 0 in v.shape:
-        return 0
-    return v.dtype.itemsize + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides, strict=True))
 
 
 def _mib(sizes: Iterable[int]) -> str:

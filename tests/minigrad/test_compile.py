@@ -1,0 +1,422 @@
+"""mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
+
+import gc
+import threading
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.errors import GraphError
+from minigrad.program.kernels import available
+from minigrad.program.passes import simplify
+from minigrad.program.replay import Replay
+
+KERNELS = [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="Numba is not installed"))]
+rng = np.random.default_rng(0)
+
+
+def bits(t):
+    """The bytes of a tensor, in which 0.0 differs from -0.0; a NaN is a NaN, whatever its sign."""
+    a = t.detach().numpy()
+    if a.dtype.kind == "f":
+        a = np.where(np.isnan(a), np.array(np.nan, a.dtype), a)
+    return a.dtype, a.shape, a.tobytes()
+
+
+def normal(*shape, dtype="float32"):
+    return rng.normal(size=shape).astype(dtype)
+
+
+def parameters(*shapes, seed=0, dtype="float32"):
+    local = np.random.default_rng(seed)
+    return [mg.Parameter(local.normal(0, 0.3, shape).astype(dtype)) for shape in shapes]
+
+
+def descend(loss, leaves, rate=0.1):
+    for p, g in zip(leaves, mg.autograd.grad(loss, leaves), strict=True):
+        p.assign(p - rate * g)
+
+
+# Training steps: name -> a function that makes (step, what it changes)
+
+
+def sigmoid_autoencoder(n=12, h=5, dtype="float32"):
+    leaves = W, b, V, c = parameters((n, h), (h,), (h, n), (n,), dtype=dtype)
+
+    def step(x):
+        y = mg.sigmoid(mg.sigmoid(x @ W + b) @ V + c)
+        loss = mg.square(y - x).sum(axis=1).mean()
+        descend(loss, leaves)
+        return loss
+
+    return step, leaves
+
+
+def tied_with_penalties():
+    leaves = W, b, c = parameters((12, 5), (5,), (12,))
+
+    def step(x):
+        h = mg.tanh(x @ W + b)
+        logits = h @ W.mT + c
+        terms = {
+            "entropy": (mg.softplus(logits) - x * logits).sum(axis=1).mean(),
+            "decay": 0.01 * (W * W).sum(),
+            "sparsity": mg.abs(h).mean() + mg.maximum(h, 0.2).mean() + mg.clip(h, -0.1, None).mean(),
+        }
+        descend(terms["entropy"] + terms["decay"] + terms["sparsity"], leaves)
+        return terms
+
+    return step, leaves
+
+
+def momentum_and_moments():
+    """An update rule in which tensors are read before and after they change."""
+    leaves = W, b = parameters((12, 4), (4,))
+    kept = [[mg.tensor(np.zeros(p.shape, "float32")) for p in leaves] for _ in range(2)]
+    count = mg.tensor(np.float32(0))
+
+    def step(x):
+        loss = mg.logsumexp(mg.relu(x @ W + b), axis=1).mean()
+        count.assign(count + 1)
+        for p, m, v, g in zip(leaves, *kept, mg.autograd.grad(loss, leaves), strict=True):
+            m.assign(0.9 * m + 0.1 * g)
+            v.assign(0.99 * v + 0.01 * mg.square(g))
+            p.assign(p - 0.05 / count * m / (mg.sqrt(v) + 1e-3))
+        return loss, count
+
+    return step, [*leaves, *kept[0], *kept[1], count]
+
+
+def views_of_what_changes():
+    leaves = W, V = parameters((12, 12), (12, 12))
+
+    def step(x):
+        transposed, corner = W.mT, W[2:5, 1:]
+        V.assign(V + transposed)  # a view is read, then its memory changes, then it is read again
+        W.assign(W * 0.5 + mg.exp(-mg.abs(transposed)))
+        return x @ transposed, corner * 2.0, V[0], mg.where(V > 0, V, W.mT).sum(axis=0)
+
+    return step, leaves
+
+
+STEPS = [sigmoid_autoencoder, tied_with_penalties, momentum_and_moments, views_of_what_changes]
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("make", STEPS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("rows", [1, 7])
+def test_a_compiled_step_equals_the_step_bit_for_bit(make, rows, kernels):
+    (step, changed), (copy, copied) = make(), make()
+    compiled = mg.compile(copy, kernels=kernels)
+    for _ in range(4):
+        x = mg.tensor(normal(rows, 12))
+        expected, found = step(x), compiled(x)
+        flat = [
+            list(r.values()) if isinstance(r, dict) else r if isinstance(r, tuple) else (r,) for r in (expected, found)
+        ]
+        assert [*map(bits, flat[0])] == [*map(bits, flat[1])]
+        assert [*map(bits, changed)] == [*map(bits, copied)]
+    assert len(compiled.programs) == 1
+    compiled.programs[0].check()
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_large_groups_run_in_tiles_and_on_threads(kernels, monkeypatch):
+    monkeypatch.setattr("minigrad.program.tiles.CACHE", 4096)
+    monkeypatch.setattr("minigrad.program.tiles.PARALLEL", 1000)
+    for dtype in ("float32", "float64"):
+        (step, changed), (copy, copied) = (sigmoid_autoencoder(200, 70, dtype) for _ in range(2))
+        compiled = mg.compile(copy, threads=3, kernels=kernels)
+        for _ in range(3):
+            x = mg.tensor(normal(31, 200, dtype=dtype))
+            assert bits(step(x)) == bits(compiled(x))
+            assert [*map(bits, changed)] == [*map(bits, copied)]
+        replay = next(iter(compiled._entries.values()))[0].replay
+        assert any(f.__name__ == "_in_parallel" for f, _ in replay.calls if hasattr(f, "__name__"))
+
+
+ELEMENTWISE = sorted(
+    n for n, p in mg.primitives.items() if p.elementwise and p.samples.shapes in ("any", "broadcast") and not p.variadic
+)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_every_elementwise_primitive_replays_its_bits(name, kernels):
+    row = mg.primitives[name]
+    special = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, 88.0, -104.0, 1e-40, 3.0], "float32")
+
+    def f(*xs):
+        return row(*xs) if row.arity > 1 else row(row(xs[0]) + 1.0) if row.keeps_dtype else row(xs[0])
+
+    inputs = []
+    for i, domain in enumerate(row.samples.domains):
+        values = np.concatenate([np.roll(special, 5 * i), normal(36)]).reshape(4, 12)[: 1 if i == 2 else None]
+        inputs.append(mg.tensor(values > 0 if domain.kind == "bool" else values))
+    with np.errstate(all="ignore"):
+        compiled = mg.compile(f, kernels=kernels)
+        compiled(*inputs)
+        assert bits(compiled(*inputs)) == bits(f(*inputs))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@given(data=st.data())
+def test_chains_over_drawn_shapes_and_layouts(kernels, data):
+    shape = data.draw(st.sampled_from([(), (1,), (5,), (3, 4), (1, 6), (4, 1), (2, 3, 4), (0, 3)]))
+    layouts = {
+        "c": lambda a: a,
+        "f": np.asfortranarray,
+        "reversed": lambda a: a[::-1] if a.ndim else a,
+        "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a,
+        "stretched": lambda a: np.broadcast_to(a.reshape(-1)[:1], a.shape) if a.size and a.ndim else a,
+    }
+    x, y = (mg.tensor(layouts[data.draw(st.sampled_from(sorted(layouts)))](normal(*shape))) for _ in range(2))
+    x = mg.Tensor._wrap(layouts[data.draw(st.sampled_from(sorted(layouts)))](x.numpy()), x.device, None)
+    words = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=8))
+
+    def f(x, y):
+        a, b = x, y
+        for w in words:
+            a, b = b, (
+                a + b, a * 0.5, mg.tanh(a), a - b.sum(), mg.where(a > b, a, 0.25), mg.maximum(a, b), mg.square(a) + 1.0,
+                mg.sqrt(mg.abs(a)), a.sum(axis=0, keepdims=True) + b if a.ndim else a + b,
+                a.T.T + b.mean() if a.size else a,
+            )[w]  # fmt: skip
+        return a, b, b.sum(), a.T
+
+    compiled = mg.compile(f, kernels=kernels)
+    for _ in range(2):
+        expected, found = f(x, y), compiled(x, y)
+        assert [*map(bits, expected)] == [*map(bits, found)]
+
+
+def test_a_module_trains_as_without_compile_and_modes_have_their_own_programs():
+    class Layer(nn.Module):
+        def __init__(self):
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.linear(x) * (2.0 if self.training else 1.0)
+
+    layer = Layer()
+    f = mg.compile(lambda x: layer(x).detach())
+    x = mg.tensor(normal(2, 3))
+    for mode in (True, False, True, False):
+        layer.train(mode)
+        assert bits(f(x)) == bits(layer(x))
+    assert len(f.programs) == 2
+
+
+def test_another_shape_dtype_or_static_argument_is_recorded_anew():
+    calls = []
+
+    @mg.compile
+    def f(x, power, names):
+        calls.append(x.shape)
+        return {name: x**power for name in names}
+
+    for x in (normal(2), normal(3), normal(2, dtype="float64"), normal(2)):
+        for power in (2, 2.0, 3):
+            found = f(mg.tensor(x), power, ["a", "b"])
+            np.testing.assert_array_equal(found["b"].numpy(), (mg.tensor(x) ** power).numpy())
+    assert len(calls) == 9
+    assert len(f.programs) == 9
+
+
+def test_numpy_arguments_are_copied_in():
+    f = mg.compile(lambda x: mg.square(x))
+    a = normal(3)
+    first = f(a)
+    a += 1.0
+    np.testing.assert_array_equal(f(a).numpy(), a * a)
+    assert not np.array_equal(first.numpy(), a * a)
+
+
+def test_results_belong_to_the_caller():
+    w = mg.Parameter(normal(4))
+    f = mg.compile(lambda x: ((x + w).detach(), w, x))
+    x = mg.tensor(normal(4))
+    results = [f(x) for _ in range(3)]
+    before = [bits(r[0]) for r in results]
+    f(mg.tensor(normal(4)))
+    assert [bits(r[0]) for r in results] == before
+    assert all(r[1] is w for r in results[1:])
+    assert results[1][2] is x
+
+
+def test_a_step_may_change_its_arguments():
+    def f(x, y):
+        x.assign(x + y)
+        return x * 2.0
+
+    x, y = mg.tensor(normal(3)), mg.tensor(normal(3))
+    expected = mg.tensor(x)
+    compiled = mg.compile(f)
+    for _ in range(3):
+        assert bits(compiled(x, y)) == bits(f(expected, y))
+        assert bits(x) == bits(expected)
+
+
+def test_a_change_of_the_parameters_memory_is_noticed():
+    layer = nn.Linear(3, 2)
+    f = mg.compile(lambda x: layer(x).detach())
+    x = mg.tensor(normal(2, 3))
+    f(x)
+    layer.to("float64")
+    x = x.to("float64")
+    assert bits(f(x)) == bits(layer(x))
+    other = nn.Linear(3, 2)
+    other.to("float64")
+    layer.load_state_dict(other.state_dict())  # the same memory with other values
+    assert bits(f(x)) == bits(other(x))
+
+
+def test_reading_a_value_raises_and_names_the_line():
+    @mg.compile
+    def f(x):
+        return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(GraphError, match=r"test_compile\.py:\d+"):
+        f(mg.tensor([1.0]))
+    assert f.programs == []
+
+
+def test_a_result_that_requires_grad_is_refused():
+    w = mg.Parameter([1.0])
+    with pytest.raises(GraphError, match="requires grad"):
+        mg.compile(lambda x: x * w)(mg.tensor([2.0]))
+
+
+def test_gradients_of_the_recording_do_not_stay_behind():
+    w = mg.Parameter([1.0, 2.0])
+
+    @mg.compile
+    def f(x):
+        loss = (w * x).sum()
+        loss.backward()
+        w.assign(w - w.grad)
+        w.grad = None
+        (w * w).sum().backward()
+        return loss
+
+    for _ in range(3):
+        f(mg.tensor([1.0, 1.0]))
+        assert w.grad is None
+    np.testing.assert_array_equal(w.detach().numpy(), [-2.0, -1.0])
+
+
+def test_an_assignment_of_a_replay_invalidates_older_graphs():
+    w = mg.Parameter([1.0])
+    f = mg.compile(lambda x: w.assign(w * x))
+    f(mg.tensor([2.0]))
+    loss = (w * w).sum()
+    f(mg.tensor([2.0]))
+    with pytest.raises(GraphError, match="assign"):
+        loss.backward()
+
+
+def test_a_step_that_is_always_recorded_anew_warns():
+    f = mg.compile(lambda x, n: x * n)
+    x = mg.tensor([1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n in range(16):
+            f(x, n)
+    with pytest.warns(RuntimeWarning, match="recorded"):
+        f(x, 17)
+    assert len(f.programs) <= 16
+
+
+def test_a_compiled_function_inside_another_is_part_of_it():
+    inner = mg.compile(lambda x: x * 2.0)
+    outer = mg.compile(lambda x: inner(x) + inner(x))
+    for _ in range(2):
+        np.testing.assert_array_equal(outer(mg.tensor([3.0])).numpy(), [12.0])
+    assert inner.programs == []
+    assert [e.primitive.name for e in outer.programs[0].equations] == ["multiply", "add"]
+
+
+def test_value_and_grad_compiles():
+    f = mg.value_and_grad(lambda x: (x**3).sum())
+    compiled = mg.compile(f)
+    for _ in range(2):
+        x = mg.tensor(normal(3))
+        for a, b in zip(f(x), compiled(x), strict=True):
+            assert bits(a) == bits(b)
+
+
+def test_threads_may_share_a_compiled_function():
+    f = mg.compile(lambda x: mg.exp(x) * 2.0)
+    xs = [mg.tensor(normal(50)) for _ in range(4)]
+    wrong = []
+
+    def work(x):
+        expected = bits(mg.exp(x) * 2.0)
+        wrong.extend(1 for _ in range(50) if bits(f(x)) != expected)
+
+    workers = [threading.Thread(target=work, args=(x,)) for x in xs]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not wrong
+
+
+def test_a_compiled_function_that_is_dropped_frees_its_memory():
+    f = mg.compile(lambda x: mg.exp(x))
+    f(mg.ones((1000,)))
+    entry = weakref.ref(next(iter(f._entries.values()))[0])
+    del f
+    gc.collect()
+    assert entry() is None
+
+
+# Passes and plans
+
+
+def test_a_first_layer_needs_five_matrix_products():
+    step, _ = sigmoid_autoencoder()
+    program = simplify(mg.record(step)(mg.tensor(normal(3, 12))))
+    assert sum(e.primitive.name == "matmul" for e in program.equations) == 5
+
+
+def test_passes_leave_the_old_program_and_the_results_alone():
+    def f(x):
+        unused = mg.exp(x)  # noqa: F841
+        a = mg.broadcast_to(x[0] * 0.5, (2, 3))
+        return (mg.tanh(x) * a + mg.tanh(x)).sum()
+
+    program = mg.record(f)(mg.tensor(normal(2, 3)))
+    before = repr(program)
+    simple = simplify(program)
+    assert repr(program) == before
+    assert [e.primitive.name for e in simple.equations] == ["getitem", "multiply", "tanh", "multiply", "add", "sum"]
+    x = mg.tensor(normal(2, 3))
+    assert bits(simple(x)) == bits(f(x))
+    simple.check()
+
+
+def test_values_that_are_not_alive_together_share_memory():
+    def f(x):
+        for _ in range(10):
+            x = mg.tanh(x @ x)
+        return x.sum()
+
+    plan = mg.record(f)(mg.tensor(normal(32, 32))).plan()
+    assert len(plan.sizes) == 3  # two matrices in turn, and the sum
+    assert sum(plan.sizes) == 2 * 32 * 32 * 4 + 4
+
+
+def test_an_update_is_written_straight_into_the_parameter():
+    (w,) = parameters((64, 64))
+    step = mg.record(lambda g: w.assign(w - 0.1 * g))
+    program = simplify(step(mg.tensor(normal(64, 64))))
+    replay = Replay(program, threads=1, fuse=False)
+    assert [f.__name__ for f, _ in replay.calls] == ["multiply", "subtract"]
+    assert replay.calls[-1][1][-1].base is w._array or np.shares_memory(replay.calls[-1][1][-1], w._array)
