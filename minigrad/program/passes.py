@@ -19,7 +19,7 @@ from .program import Equation, Program, Variable
 
 def simplify(program: Program) -> Program:
     """Return the program after all passes of this file."""
-    for change in (constants, native_broadcasting, common_subexpressions, dead_code):
+    for change in (native_broadcasting, constants, common_subexpressions, dead_code):
         program = change(program)
     return program
 
