@@ -81,7 +81,7 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
     ...     return loss
     >>> x = mg.tensor([1.0, 1.0])
     >>> step(x), step(x), step(x)
-    (tensor(2.5), tensor(2.025), tensor(1.64025))
+    (tensor(2.5), tensor(2.0249999), tensor(1.64025))
     >>> step
     <compiled step: 1 program>
     """

@@ -82,7 +82,7 @@ def constants(program: Program) -> Program:
     >>> import minigrad as mg
     >>> program = mg.record(mg.grad(lambda x: x.sum()))(mg.tensor([1.0, 2.0]))
     >>> len(program.equations), len(constants(program).equations)
-    (2, 0)
+    (3, 1)
     """
     values: dict[Variable, Tensor] = {
         v: t for v, t in program.captured.items() if t._version is None and t._node is None
