@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from . import philox, tape
-from .devices import default_device, device
+from .devices import Device, default_device, device
 from .errors import DataError
+from .primitives.random import random_integers, random_normal, random_uniform
+from .primitives.registry import Primitive
 from .tensor import Tensor, Version
 
 Shape = int | tuple[int, ...]
@@ -32,15 +34,33 @@ class Generator:
     """
 
     def __init__(self, seed: int, stream: int = 0) -> None:
-        for name, value in (("seed", seed), ("stream", stream)):
-            if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
-                raise DataError(f"the {name} of a generator is an integer in [0, 2**64), got {value!r}")
-        self.seed = int(seed)
-        self.stream = int(stream)
-        self.counter = 0
+        self._key = _checked(seed, stream)
+        # a tensor, so that a recorded program draws on from where the last run ended
+        self._counter = _count(0, default_device())
+
+    @property
+    def seed(self) -> int:
+        """The first number that the stream is a function of."""
+        return self.key[0]
+
+    @property
+    def stream(self) -> int:
+        """The second number that the stream is a function of."""
+        return self.key[1]
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Seed and stream."""
+        tape.note(self, "_key")  # what is recorded now holds for this key only
+        return self._key
+
+    @property
+    def counter(self) -> int:
+        """How many blocks of four 32-bit words have been drawn."""
+        return self._counter.item()
 
     def __repr__(self) -> str:
-        return f"Generator(seed={self.seed}, stream={self.stream}, counter={self.counter})"
+        return f"Generator(seed={self._key[0]}, stream={self._key[1]}, counter={self.counter})"
 
     def state(self) -> dict[str, int]:
         """Return the three integers from which the stream continues."""
@@ -51,49 +71,69 @@ class Generator:
         missing = {"seed", "stream", "counter"} - set(state)
         if missing:
             raise DataError(f"the state of a generator has seed, stream and counter; {sorted(missing)} is missing")
-        checked = Generator(state["seed"], state["stream"])
-        self.seed, self.stream, self.counter = checked.seed, checked.stream, int(state["counter"])
+        counter = state["counter"]
+        if not isinstance(counter, int | np.integer) or not 0 <= counter < 2**64:
+            raise DataError(f"the counter of a generator is an integer in [0, 2**64), got {counter!r}")
+        tape.refuse_while_recording("set_state() of a generator", "set it before the step")
+        self._key = _checked(state["seed"], state["stream"])
+        self._counter.assign(np.uint64(counter))
 
-    def _draw(self, kind: str, shape: Shape, place: Any, dtype: Any, *bounds: int) -> Tensor:
+    def _draw(self, row: Primitive, kind: str, shape: Shape, place: Any, **metadata: Any) -> Tensor:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if any(n < 0 for n in shape):
             raise DataError(f"a shape has no negative lengths, got {shape}")
-        _refuse_while_recording()
-        where = default_device() if place is None else device(place)
-        draw = getattr(philox, kind)
-        options = () if kind == "integers" else (dtype,)
-        array = draw(where.xp, self.seed, self.stream, self.counter, *bounds, shape, *options)
-        self.counter += philox.blocks(kind, array.size, dtype)
-        return Tensor._wrap(array, where, None, Version())
+        seed, stream = self.key
+        counter = self._counter_on(default_device() if place is None else device(place))
+        with tape.no_grad():
+            result = tape.apply(row, counter, seed=seed, stream=stream, shape=shape, **metadata)
+            counter.assign(counter + philox.blocks(kind, result.size, metadata.get("dtype", np.int64)))
+        result._version = Version()  # a tensor like those of mg.tensor
+        return result
+
+    def _counter_on(self, place: Device) -> Tensor:
+        """Return the counter, moved to the device of a draw if it was elsewhere."""
+        counter = self._counter
+        if counter.device is not place:
+            tape.refuse_while_recording(f"a first random draw on {place.name}", "draw once before the step")
+            moved = _count(counter.item(), place)
+            counter._array, counter.device = moved._array, place  # the same tensor: a program sees that it moved
+        return counter
 
     def uniform(self, shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> Tensor:
         """Return numbers uniform in [0, 1)."""
-        return self._draw("uniform", shape, device, np.dtype(dtype))
+        return self._draw(random_uniform, "uniform", shape, device, dtype=np.dtype(dtype))
 
     def normal(self, shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> Tensor:
         """Return numbers of the normal distribution with mean 0 and variance 1."""
-        return self._draw("normal", shape, device, np.dtype(dtype))
+        return self._draw(random_normal, "normal", shape, device, dtype=np.dtype(dtype))
 
     def integers(self, low: int, high: int, shape: Shape = (), device: Any = None) -> Tensor:
         """Return int64 numbers uniform in [low, high)."""
-        return self._draw("integers", shape, device, np.dtype(np.int64), low, high)
+        return self._draw(random_integers, "integers", shape, device, low=int(low), high=int(high))
 
     def permutation(self, n: int, device: Any = None) -> Tensor:
         """Return the integers 0 to n - 1 in random order."""
         if n < 0:
             raise DataError(f"permutation needs a length of at least 0, got {n}")
-        _refuse_while_recording()
-        where = default_device() if device is None else _device(device)
-        array = philox.permutation(where.xp, self.seed, self.stream, self.counter, n)
-        self.counter += philox.blocks("permutation", n, np.dtype(np.int64))
-        return Tensor._wrap(array, where, None, Version())
+        tape.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
+        counter = self._counter_on(default_device() if device is None else _device(device))
+        array = philox.permutation(counter.device.xp, *self._key, self.counter, n)
+        counter.assign(counter + philox.blocks("permutation", n, np.dtype(np.int64)))
+        return Tensor._wrap(array, counter.device, None, Version())
 
 
-def _refuse_while_recording() -> None:
-    tape.refuse_while_recording("a random draw", "draw before the step and pass the numbers as an argument")
+def _checked(seed: int, stream: int) -> tuple[int, int]:
+    for name, value in (("seed", seed), ("stream", stream)):
+        if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
+            raise DataError(f"the {name} of a generator is an integer in [0, 2**64), got {value!r}")
+    return int(seed), int(stream)
 
 
-def _device(name: Any) -> Any:
+def _count(n: int, place: Device) -> Tensor:
+    return Tensor._wrap(place.xp.full((), n, place.xp.uint64), place, None, Version())
+
+
+def _device(name: Any) -> Device:
     return device(name)
 
 
@@ -120,7 +160,7 @@ def seed(n: int) -> None:
     >>> mg.random.default_generator()
     Generator(seed=3, stream=0, counter=0)
     """
-    _default.generator = Generator(n)
+    _default.generator.set_state({"seed": n, "stream": 0, "counter": 0})
 
 
 def uniform(shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> Tensor:
@@ -131,6 +171,11 @@ def uniform(shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> T
 def normal(shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> Tensor:
     """Draw from the default generator: see `Generator.normal`."""
     return default_generator().normal(shape, dtype, device)
+
+
+def integers(low: int, high: int, shape: Shape = (), device: Any = None) -> Tensor:
+    """Draw from the default generator: see `Generator.integers`."""
+    return default_generator().integers(low, high, shape, device)
 
 
 def permutation(n: int, device: Any = None) -> Tensor:

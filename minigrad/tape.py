@@ -155,10 +155,10 @@ def recording() -> bool:
     return _state.recording
 
 
-def note_mode(module: Any) -> None:
-    """Let a recorder know that what follows depends on whether `module` is being trained."""
+def note(owner: Any, attribute: str) -> None:
+    """Let a recorder know that what follows depends on an attribute of `owner`, such as whether a module trains."""
     if _state.recording:
-        _state.observer.note_mode(module)  # type: ignore[union-attr]
+        _state.observer.note(owner, attribute)  # type: ignore[union-attr]
 
 
 def grad_enabled() -> bool:

@@ -47,7 +47,7 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether this module is being trained."""
-        tape.note_mode(self)  # what is recorded now holds for this mode only
+        tape.note(self, "_training")  # what is recorded now holds for this mode only
         return self._training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
-from .. import tape
+import numpy as np
+
 from ..errors import DTypeError
-from ..primitives import sqrt, square
+from ..primitives import maximum, reshape, sqrt, square
 from ..tensor import Parameter, Tensor
 from .optimizer import Optimizer
 
@@ -67,22 +67,28 @@ class Adam(Optimizer):
         self.weight_decay = self._number("weight_decay", weight_decay)
         super().__init__(parameters, lr)
 
-    def _update(self, position: int, parameter: Parameter, gradient: Tensor) -> None:
+    def _scalars(self, dtype: np.dtype) -> tuple[Tensor, ...]:
+        """Return the learning rate, and for each parameter lr / (1 - beta1^t) and sqrt(1 - beta2^t)."""
+        beta1, beta2 = self.betas
+        t = maximum(self._counts, 1.0)  # where there was no step yet, nothing reads the result
+        rate = self._lr / (1.0 - beta1**t)
+        root = sqrt(1.0 - beta2**t)
+        return self._lr.to(dtype), rate.to(dtype), root.to(dtype)
+
+    def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         if self.weight_decay:
             gradient = gradient + self.weight_decay * parameter
-        parameter.assign(parameter - self._change(position, gradient))
+        parameter.assign(parameter - self._change(position, gradient, scalars))
 
-    def _change(self, position: int, gradient: Tensor) -> Tensor:
+    def _change(self, position: int, gradient: Tensor, scalars: tuple[Tensor, ...]) -> Tensor:
         """Take the gradient into the running means; return what to subtract from the parameter."""
-        tape.refuse_while_recording("Adam counts its steps in Python", "write the step with a tensor that counts")
         beta1, beta2 = self.betas
         mean, mean_square = self._kept["mean"][position], self._kept["mean_square"][position]
         mean.assign(beta1 * mean + (1 - beta1) * gradient)
         mean_square.assign(beta2 * mean_square + (1 - beta2) * square(gradient))
-        t = self.step_counts[position]
         # the corrections for the start at 0 are numbers: only one of them needs a pass over the array
-        size = sqrt(mean_square) / math.sqrt(1 - beta2**t) + self.eps
-        return self.lr / (1 - beta1**t) * mean / size
+        rate, root = (reshape(s[position : position + 1], ()) for s in scalars[1:])
+        return rate * mean / (sqrt(mean_square) / root + self.eps)
 
 
 class AdamW(Adam):
@@ -129,6 +135,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def _update(self, position: int, parameter: Parameter, gradient: Tensor) -> None:
-        decayed = parameter * (1 - self.lr * self.weight_decay) if self.weight_decay else parameter
-        parameter.assign(decayed - self._change(position, gradient))
+    def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
+        decayed = parameter * (1.0 - scalars[0] * self.weight_decay) if self.weight_decay else parameter
+        parameter.assign(decayed - self._change(position, gradient, scalars))

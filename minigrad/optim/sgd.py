@@ -66,10 +66,11 @@ class SGD(Optimizer):
         self.slots = ("velocity",) if self.momentum else ()
         super().__init__(parameters, lr)
 
-    def _update(self, position: int, parameter: Parameter, gradient: Tensor) -> None:
+    def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
+        (lr,) = scalars
         direction = gradient + self.weight_decay * parameter if self.weight_decay else gradient
         if self.momentum:
             velocity = self._kept["velocity"][position]
             velocity.assign(self.momentum * velocity + direction)
             direction = direction + self.momentum * velocity if self.nesterov else velocity
-        parameter.assign(parameter - self.lr * direction)
+        parameter.assign(parameter - lr * direction)

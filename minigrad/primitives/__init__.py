@@ -72,6 +72,11 @@ from .ordering import (
     argsort,
     cumsum,
 )
+from .random import (
+    random_integers,
+    random_normal,
+    random_uniform,
+)
 from .reductions import (
     log_softmax,
     logsumexp,

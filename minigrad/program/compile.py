@@ -166,7 +166,7 @@ class _Entry:
 
     def is_valid(self) -> bool:
         """Return whether modules are in the mode of the recording and parameters in the same memory."""
-        return all(m._training == mode for m, mode in self.replay.program.modes) and self.is_current()
+        return all(getattr(o, name) == value for o, name, value in self.replay.program.conditions) and self.is_current()
 
     def is_current(self) -> bool:
         """Return whether the captured tensors still live where they did."""

@@ -145,10 +145,10 @@ class Program:
         captured: dict[Variable, Tensor],
         equations: list[Equation],
         result: Any,
-        modes: tuple = (),
+        conditions: tuple = (),
     ) -> None:
         self.name = self.__name__ = name
-        self.modes = modes  # pairs of a module and whether it was training
+        self.conditions = conditions  # (owner, attribute, value): what must still be so for it to hold
         self.inputs = inputs  # the arguments, and
         self.result = result  # what was returned: trees with a Variable for each tensor
         self.arguments = [v for _, v in trees.leaves(inputs) if isinstance(v, Variable)]

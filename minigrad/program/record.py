@@ -34,7 +34,7 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     Raises
     ------
     GraphError
-        `f` reads a value into Python (`float(t)`, `if t:`, `t.numpy()`) or draws random numbers: the program would
+        `f` reads a value into Python (`float(t)`, `if t:`, `t.numpy()`) or permutes at random: the program would
         repeat what it read this time. The message names the line.
 
     Examples
@@ -74,8 +74,8 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any]:
     outputs = trees.transform(lambda x: recorder.variable(x) if isinstance(x, Tensor) else x, result)
     recorder.name_results()
     name = getattr(f, "__name__", "program").strip("<>")
-    modes = tuple(recorder.modes.items())
-    return Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, modes), result
+    conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
+    return Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions), result
 
 
 def _parameter_names(f: Callable) -> list[str]:
@@ -105,7 +105,7 @@ class _Recorder:
         self._captured: dict[tuple[int, bool], Variable] = {}  # and of whether gradients flow to it
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._alive: list[Any] = []
-        self.modes: dict[Any, bool] = {}
+        self.conditions: dict[tuple[Any, str], Any] = {}
         self._names: set[str] = set()
 
     def argument(self, name: str, arg: Any) -> Any:
@@ -118,9 +118,9 @@ class _Recorder:
 
         return trees.transform(variable, arg)
 
-    def note_mode(self, module: Any) -> None:
-        """Write down in which mode a module ran."""
-        self.modes[module] = module._training
+    def note(self, owner: Any, attribute: str) -> None:
+        """Write down what an attribute was on which the program depends."""
+        self.conditions[owner, attribute] = getattr(owner, attribute)
 
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""

@@ -360,6 +360,22 @@ def _index_set(draw: st.DrawFn) -> _Call:
     return _Call([shape, value], {"index": static}, chosen)
 
 
+def _random(draw: st.DrawFn, metadata: dict[str, Any]) -> _Call:
+    words = st.integers(0, 2**64 - 1)
+    counter = np.asarray(draw(words), np.uint64)
+    metadata = {"seed": draw(words), "stream": draw(words), "shape": draw(shapes()), **metadata}
+    return _Call([], metadata, [counter])
+
+
+def _random_float(draw: st.DrawFn) -> _Call:
+    return _random(draw, {"dtype": np.dtype(draw(st.sampled_from(("float16", "float32", "float64"))))})
+
+
+def _random_integers(draw: st.DrawFn) -> _Call:
+    low = draw(st.integers(-(2**40), 2**40))
+    return _random(draw, {"low": low, "high": low + draw(st.integers(1, 2**32))})
+
+
 _BOUNDS: list[dict[str, Any]] = [{"low": -1.0, "high": 1.0}, {"low": -1.0}, {"high": 1.0}]
 _FAMILIES: dict[str, Callable[[st.DrawFn], _Call]] = {
     "reduce": _reduce,
@@ -382,6 +398,8 @@ _FAMILIES: dict[str, Callable[[st.DrawFn], _Call]] = {
     "scatter_add": _scatter_add,
     "index_set": _index_set,
     "clip": lambda draw: _Call([draw(shapes())], draw(st.sampled_from(_BOUNDS))),
+    "random_float": _random_float,
+    "random_integers": _random_integers,
     "astype": lambda draw: _Call([draw(shapes())], {"dtype": np.dtype(draw(st.sampled_from(("float32", "float64"))))}),
 }
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from minigrad import philox
 from minigrad.primitives.indexing import ARRAY
 
 
@@ -227,6 +228,14 @@ REFERENCES = {
     "conv2d_kernel": correlated,
     "windows2d": windows,
     "fold2d": folded,
+}
+
+# with the counter as a Python integer, that is in other arithmetic; test_philox has the published vectors
+REFERENCES |= {
+    f"random_{kind}": lambda counter, seed, stream, *, kind=kind, **rest: getattr(philox, kind)(
+        np, seed, stream, int(counter), **rest
+    )
+    for kind in ("uniform", "normal", "integers")
 }
 
 # these forwards are NumPy's functions, and there is no second formula worth its rounding errors

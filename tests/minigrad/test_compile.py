@@ -141,6 +141,63 @@ def test_large_groups_run_in_tiles_and_on_threads(kernels, monkeypatch):
         assert any(f.__name__ == "_in_parallel" for f, _ in replay.calls if hasattr(f, "__name__"))
 
 
+OPTIMIZERS = {
+    "SGD": {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+    "Adam": {"lr": 0.05, "weight_decay": 0.1},
+    "AdamW": {"lr": 0.05},
+}
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_learning_rate_step_count_and_noise_stay_alive(name, kernels):
+    """A program that had frozen any of them would differ from the second step on."""
+
+    def make():
+        model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid(), nn.Linear(4, 6))
+        for p, q in zip(model.parameters(), parameters((6, 4), (4,), (4, 6), (6,)), strict=True):
+            p.assign(q.detach())
+        optimizer = getattr(mg.optim, name)(model.parameters(), **OPTIMIZERS[name])
+        generator = mg.random.Generator(3)
+
+        def step(x):
+            noisy = x * (generator.uniform(x.shape) > 0.25) + 0.1 * generator.normal(x.shape)
+            loss = mg.square(model(noisy) - x).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step, optimizer, generator, model
+
+    step, optimizer, generator, model = make()
+    compiled_step, *copies = make()
+    compiled = mg.compile(compiled_step, kernels=kernels)
+    for i in range(6):
+        optimizer.lr = copies[0].lr = 0.1 / (i + 1)
+        x = mg.tensor(normal(5, 6))
+        assert bits(step(x)) == bits(compiled(x))
+    assert len(compiled.programs) == 1
+    for a, b in zip(model.parameters(), copies[2].parameters(), strict=True):
+        assert bits(a) == bits(b)
+    assert generator.state() == copies[1].state()
+    for key, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(value, copies[0].state_dict()[key])
+
+
+def test_another_seed_is_another_program():
+    generator = mg.random.Generator(0)
+    f = mg.compile(lambda x: x + generator.uniform(x.shape))
+    x = mg.tensor([0.0, 0.0])
+    for seed in (0, 5, 0):
+        state = {"seed": seed, "stream": 0, "counter": 0}
+        generator.set_state(state)
+        expected = bits(x + generator.uniform(x.shape))
+        generator.set_state(state)
+        assert bits(f(x)) == expected
+    assert len(f.programs) == 2
+
+
 ELEMENTWISE = sorted(
     n for n, p in mg.primitives.items() if p.elementwise and p.samples.shapes in ("any", "broadcast") and not p.variadic
 )
