@@ -6,6 +6,7 @@ import math
 import operator
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,17 +17,22 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders.history import History
 from minigrad import data, nn, optim
-from minigrad.errors import DataError, DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from minigrad.errors import (
+    DataError,
+    DeviceError,
+    DivergenceError,
+    DTypeError,
+    GraphError,
+    RecordingError,
+    ShapeError,
+)
 from minigrad.random import Generator
 
 Objective = Callable[[Any, mg.Tensor], mg.Tensor | Mapping[str, mg.Tensor]]
 
 # One seed, three independent streams: how the data are shuffled does not depend on how much noise is drawn.
 SHUFFLE, NOISE, VALIDATION_NOISE = 1, 2, 3
-
-
-class DivergenceError(MinigradError, FloatingPointError):
-    """A loss or a gradient that is NaN or infinite."""
+RESTORED = "The parameters and the optimizer are as they were at the start of the epoch."
 
 
 def fit(
@@ -43,6 +49,7 @@ def fit(
     shuffle: bool = True,
     device: Any = None,
     callback: Callable[[nn.Module, History], bool | None] | None = None,
+    compile: bool = True,
 ) -> History:
     """Train a model in place by minibatch gradient descent.
 
@@ -74,6 +81,10 @@ def fit(
         Where to train: the model is moved there. By default, where it is.
     callback : callable, optional
         ``callback(model, history)`` is called after every epoch; training ends when it returns True.
+    compile : bool
+        Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
+        then runs only while recording; where it reads values, which a recording cannot repeat, a warning says so and
+        the training goes on without.
 
     Returns
     -------
@@ -85,7 +96,8 @@ def fit(
     ShapeError, DTypeError, DataError, DeviceError
         An argument is unusable; nothing has been changed then.
     DivergenceError
-        A term or a gradient became NaN or infinite. The parameters are as they were before that step.
+        A term or a parameter became NaN or infinite. The parameters, and the state of the optimizer, are those from
+        the start of that epoch.
 
     Examples
     --------
@@ -120,14 +132,25 @@ def fit(
     steps = epochs * math.ceil(len(train_set) / batch_size)
     try:
         with _noise(seed, NOISE), _bar(steps, progress) as bar:
+            model.train()
+            step = _Step(model, objective, optimizer, compile, train_set[:batch_size])
             for epoch in range(1, epochs + 1):
                 start = time.perf_counter()
                 model.train()
+                before = model.state_dict(), optimizer.state_dict()
                 means = _Means(len(train_set))
                 batches = data.batches(train_set, batch_size=batch_size, generator=shuffler, shuffle=shuffle)
-                for number, (x,) in enumerate(batches, start=1):
-                    means.add(_step(model, x, objective, optimizer, f"epoch {epoch}, batch {number}"), len(x))
-                    bar.update()
+                try:
+                    for number, (x,) in enumerate(batches, start=1):
+                        values = {name: float(term.item()) for name, term in step(x).items()}
+                        _check_terms(values, model, f"epoch {epoch}, batch {number}")
+                        means.add(values, len(x))
+                        bar.update()
+                    _check_parameters(model, f"after epoch {epoch}")
+                except DivergenceError:
+                    model.load_state_dict(before[0])
+                    optimizer.load_state_dict(before[1])
+                    raise
                 _append(history.terms, means.values)
                 if held_out is not None:
                     model.eval()
@@ -138,34 +161,74 @@ def fit(
                     break
     finally:
         model.train(was_training)
+        optimizer.zero_grad()
     return history
 
 
-def _step(model: nn.Module, x: mg.Tensor, objective: Objective, optimizer: optim.Optimizer, where: str) -> dict:
-    """One update of the parameters; the value of every term before it."""
-    optimizer.zero_grad()
-    terms = _terms(objective(model, x))
-    values = {name: float(term.item()) for name, term in terms.items()}
+class _Step:
+    """One update of the parameters, from a batch to the terms before the update; compiled if that is possible."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, optimizer: optim.Optimizer, compile: bool, first: mg.Tensor
+    ) -> None:
+        self._model = model
+        self._objective = objective
+        self._optimizer = optimizer
+        self._compiled = mg.compile(self._eager) if compile else None
+        self._shapes: set[tuple[int, ...]] = set()  # of the batches for which it was recorded
+        if compile:  # once as it is: checks of values (is x in [0, 1]?) are left out of a recording
+            generator = mg.random.default_generator()
+            before = generator.state()
+            with mg.no_grad():
+                _terms(objective(model, first))
+            generator.set_state(before)
+
+    def __call__(self, x: mg.Tensor) -> Mapping[str, mg.Tensor]:
+        if self._compiled is None:
+            return self._eager(x)
+        if x.shape in self._shapes:
+            return self._compiled(x)
+        self._shapes.add(x.shape)
+        before = mg.random.default_generator().state()
+        try:
+            return self._compiled(x)
+        except RecordingError as error:
+            warnings.warn(f"fit goes on without compiling, because of {error}", RuntimeWarning, stacklevel=3)
+            self._compiled = None
+            mg.random.default_generator().set_state(before)
+            return self._eager(x)
+
+    def _eager(self, x: mg.Tensor) -> Mapping[str, mg.Tensor]:
+        self._optimizer.zero_grad()
+        terms = _terms(self._objective(self._model, x))
+        first, *others = terms.values()
+        total = sum(others, start=first)
+        if not total.requires_grad:
+            raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
+        total.backward()
+        self._optimizer.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+
+def _check_terms(values: dict[str, float], model: nn.Module, where: str) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
+            _check_parameters(model, f"before {where}", but=f"the term {name!r} of the objective is {value}")
             raise DivergenceError(
-                f"fit: the term {name!r} of the objective is {value} in {where}. The parameters are as they were "
-                "before that step. Try a smaller learning rate; look for a log or division at 0 too."
+                f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller learning "
+                "rate; look for a log or division at 0 too."
             )
-    first, *others = terms.values()
-    total = sum(others, start=first)
-    if not total.requires_grad:
-        raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
-    total.backward()
+
+
+def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
+    """Raise if a parameter is not finite: then the gradient of the step before was not, or the step was too large."""
     for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not bool(mg.isfinite(parameter.grad).min()):
-            optimizer.zero_grad()
+        if not bool(mg.isfinite(parameter.detach()).min()):
             raise DivergenceError(
-                f"fit: the gradient of {name!r} is not finite in {where}, though the objective is. The parameters are "
-                "as they were before that step. Look for a sqrt, log or division at 0 in the objective."
+                f"fit: the parameter {name!r} is not finite {where}{f', and {but}' if but else ''}. {RESTORED} Look "
+                "for a sqrt, log or division at 0 in the objective, whose gradient may be infinite though its value is "
+                "not, or try a smaller learning rate."
             )
-    optimizer.step()
-    return values
 
 
 def _terms(result: mg.Tensor | Mapping[str, mg.Tensor]) -> Mapping[str, mg.Tensor]:

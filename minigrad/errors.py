@@ -27,6 +27,14 @@ class GraphError(MinigradError, RuntimeError):
     """A use of the recorded graph that cannot give a right gradient."""
 
 
+class RecordingError(GraphError):
+    """Something that a recorded program could not repeat, such as a value that was read into Python."""
+
+
+class DivergenceError(MinigradError, FloatingPointError):
+    """A loss, a gradient or a parameter that became NaN or infinite."""
+
+
 class DataError(MinigradError, ValueError):
     """A file or an array whose contents are not what was asked for."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .devices import Device
-from .errors import DeviceError, DTypeError, GraphError, LinAlgError, ShapeError
+from .errors import DeviceError, DTypeError, GraphError, LinAlgError, RecordingError, ShapeError
 from .primitives import primitives
 from .primitives.registry import Primitive
 from .source import user_line
@@ -174,7 +174,7 @@ def sweeping() -> Node | None:
 def refuse_from_before(gradient: Tensor) -> None:
     """Raise where a program would freeze a gradient that was there before the recording."""
     if _state.recording and not _state.observer.knows(gradient):  # type: ignore[union-attr]
-        raise GraphError(
+        raise RecordingError(
             f"a gradient from before the recording is used at {user_line()}: it would be frozen into the program; set "
             "t.grad = None first, and call backward inside the recorded function"
         )
@@ -183,7 +183,9 @@ def refuse_from_before(gradient: Tensor) -> None:
 def refuse_while_recording(what: str, instead: str) -> None:
     """Raise where a program would freeze what differs from run to run."""
     if _state.recording:
-        raise GraphError(f"{what} at {user_line()} while a program is recorded: it would be frozen into it; {instead}")
+        raise RecordingError(
+            f"{what} at {user_line()} while a program is recorded: it would be frozen into it; {instead}"
+        )
 
 
 # Forward

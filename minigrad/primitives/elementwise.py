@@ -177,8 +177,9 @@ tanh = primitive(
 
 def _sigmoid(xp: Any, x: Any, /, *, out: Any = None) -> Any:
     # full relative accuracy also for x << 0; where exp(-x) is inf the quotient is 0, as it should be
+    below = -x
     with np.errstate(over="ignore"):
-        below = xp.exp(-x)
+        below = xp.exp(below)
     return xp.divide(1.0, 1.0 + below, out=out)
 
 

@@ -55,9 +55,11 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
 
     Raises
     ------
-    GraphError
+    RecordingError
         On a call: `step` reads a value into Python (`float(t)`, `if t:`), which would be frozen; the message names the
-        line. Or its result requires grad.
+        line.
+    GraphError
+        On a call: its result requires grad.
 
     Notes
     -----

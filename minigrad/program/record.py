@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import source, tape
-from ..errors import GraphError
+from ..errors import RecordingError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
 from . import trees
@@ -33,7 +33,7 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
 
     Raises
     ------
-    GraphError
+    RecordingError
         `f` reads a value into Python (`float(t)`, `if t:`, `t.numpy()`) or permutes at random: the program would
         repeat what it read this time. The message names the line.
 
@@ -153,7 +153,7 @@ class _Recorder:
         of = None if node is None else self._made_by.get(node.id)
         line = source.user_line()
         if node is not None and of is None:
-            raise GraphError(
+            raise RecordingError(
                 f"backward at {line} runs through an operation from before the recording ({node!r}); "
                 "apply it in the recorded function"
             )

@@ -87,14 +87,15 @@ class TiledGroup:
         fuse: bool,
     ) -> None:
         assert group.shape is not None
-        self._arrays = arrays
         self._numbers: dict[tuple, Any] = {}
         operations, self._targets = _operations(group, stored)
         for v, storage in self._targets.items():
             arrays[v] = place(v) if storage is v else arrays[storage]
         made = {op.result for op in operations}
         read = list(dict.fromkeys(x for op in operations for x in op.values if x not in made))
-        arrays_used = [arrays[x] for x in (*read, *self._targets)]
+        # what broadcasting stretched in all directions is one number
+        self._arrays = {**arrays, **{x: _single(arrays[x]) for x in read}}
+        arrays_used = [self._arrays[x] for x in (*read, *self._targets)]
         bytes_each = sum(a.itemsize for a in arrays_used if a.size > 1) + 2 * max(
             op.dtype.itemsize for op in operations
         )
@@ -201,6 +202,13 @@ def _fused(operations: list[Operation], targets: dict) -> list[Operation | Fused
 def _compilable(op: Operation) -> bool:
     inputs = [("0", None) if _is_number(x) else ("x", x.dtype) for x in op.inputs]
     return kernels.expression(op.name, inputs, op.dtype) is not None
+
+
+def _single(a: Any) -> Any:
+    """Return a 0-d view of an array whose elements all are the same memory, and other arrays as they are."""
+    if a.size > 1 and all(s == 0 or n == 1 for n, s in zip(a.shape, a.strides, strict=True)):
+        return a[(0,) * a.ndim + (...,)]
+    return a
 
 
 def _literal(x: Any) -> str:

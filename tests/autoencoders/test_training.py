@@ -83,7 +83,7 @@ def test_shuffling_visits_every_sample_once_in_a_new_order():
         seen.extend(x.numpy()[:, 0].tolist())
         return plain(model, x)
 
-    ae.fit(make(), X, watching, epochs=2, batch_size=15)
+    ae.fit(make(), X, watching, epochs=2, batch_size=15, compile=False)
     first, second = seen[:50], seen[50:]
     assert sorted(first) == sorted(second) == sorted(X[:, 0].tolist())
     assert first != second and first != X[:, 0].tolist()
@@ -97,7 +97,7 @@ def test_corruption_is_drawn_anew_for_every_batch_and_the_data_stay_clean():
         noisy.append(noise.numpy() - x.numpy())
         return plain(model, x)
 
-    ae.fit(make(), X, watching, epochs=2, batch_size=50, shuffle=False)
+    ae.fit(make(), X, watching, epochs=2, batch_size=50, shuffle=False, compile=False)
     assert not np.allclose(noisy[0], noisy[1])
     assert (before == X).all()
 
@@ -121,7 +121,7 @@ def test_validation_is_measured_after_the_epoch_in_evaluation_mode():
         modes.append(model.training)
         return plain(model, x)
 
-    history = ae.fit(model, X, watching, epochs=2, validation=X[:7])
+    history = ae.fit(model, X, watching, epochs=2, validation=X[:7], compile=False)
     assert modes == [True, False] * 2
     np.testing.assert_allclose(history.validation["loss"][-1], plain(model, mg.tensor(X[:7])).item(), rtol=1e-13)
 
@@ -191,12 +191,47 @@ def test_the_default_generator_comes_back_as_it_was():
     assert mg.random.default_generator().state() == before
 
 
+# ---------------------------------------------------------------- compile
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
+def test_a_compiled_training_gives_the_same_bits(optimizer):
+    results = []
+    for compile in (True, False):
+        model = make(tied=True)
+        chosen = getattr(optim, optimizer)(model.parameters(), lr=0.05)
+        history = ae.fit(model, X, denoising, epochs=3, batch_size=16, optimizer=chosen, validation=X, compile=compile)
+        results.append([values(model), *history.terms.values(), *history.validation.values()])
+        results[-1] += list(chosen.state_dict().values())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_that_reads_values_goes_on_without_compiling_and_says_why():
+    def objective(model, x):
+        noisy = ae.masking_noise(x, 0.25)
+        loss = ae.squared_error(model(noisy), x)
+        return loss * 2.0 if float(loss) > 1e9 else loss
+
+    compiled, eager = make(), make()
+    with pytest.warns(RuntimeWarning, match=r"without compiling.*test_training\.py:\d+"):
+        ae.fit(compiled, X, objective, epochs=2)
+    ae.fit(eager, X, objective, epochs=2, compile=False)
+    assert (values(compiled) == values(eager)).all()
+
+
+def test_data_outside_the_range_of_the_loss_are_refused_when_compiled_too():
+    objective = lambda model, x: ae.binary_cross_entropy(model(x), x)  # noqa: E731
+    with pytest.raises(DataError, match="0, 1"):
+        ae.fit(make(), 3 * X, objective, epochs=1)
+
+
 # ---------------------------------------------------------------- divergence
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_bad_loss_names_term_epoch_and_batch_and_changes_nothing(bad):
-    model, calls, before = make(), [], []
+def test_a_bad_loss_names_term_epoch_and_batch_and_the_epoch_is_undone(bad):
+    model, calls = make(), []
 
     def objective(model, x):
         calls.append(values(model))
@@ -205,18 +240,19 @@ def test_a_bad_loss_names_term_epoch_and_batch_and_changes_nothing(bad):
 
     optimizer = optim.Adam(model.parameters(), lr=0.1)
     with pytest.raises(DivergenceError, match=rf"'penalty' .* is {bad} in epoch 2, batch 3"):
-        ae.fit(model, X, objective, epochs=5, batch_size=20, optimizer=optimizer)
-    before = calls[5]
-    assert (values(model) == before).all() and (before != calls[4]).any()
+        ae.fit(model, X, objective, epochs=5, batch_size=20, optimizer=optimizer, compile=False)
+    assert (values(model) == calls[3]).all() and (calls[3] != calls[0]).any()  # three batches are an epoch
+    assert optimizer.step_counts == [3, 3, 3, 3]
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
-def test_a_bad_gradient_of_a_good_loss_is_caught_too():
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize(("batch_size", "message"), [(50, "after epoch 1"), (20, "before epoch 1, batch 2, and the")])
+def test_a_bad_gradient_of_a_good_loss_is_caught_too(batch_size, message, compile):
     model, before = make(), values(make())
-    with pytest.raises(
-        DivergenceError, match=r"gradient of 'encoder_layers.0.weight' is not finite in epoch 1, batch 1"
-    ):
-        ae.fit(model, X, lambda model, x: mg.sum(mg.sqrt(model.encoder_weights[0] * 0.0)), epochs=1)
+    objective = lambda model, x: mg.sum(mg.sqrt(model.encoder_weights[0] * 0.0))  # noqa: E731
+    with pytest.raises(DivergenceError, match=f"'encoder_layers.0.weight' is not finite {message}"):
+        ae.fit(model, X, objective, epochs=1, batch_size=batch_size, compile=compile)
     assert (values(model) == before).all()
     assert all(p.grad is None for p in model.parameters())
 
@@ -275,7 +311,7 @@ def test_terms_may_not_come_and_go():
         return {"a" if len(calls) == 1 else "b": plain(model, x)}
 
     with pytest.raises(DataError, match=r"\['b'\], and \['a'\]"):
-        ae.fit(make(), X, objective, epochs=1, batch_size=25)
+        ae.fit(make(), X, objective, epochs=1, batch_size=25, compile=False)
 
 
 def test_a_model_without_parameters_is_refused():
