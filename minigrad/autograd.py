@@ -7,6 +7,7 @@ from typing import Any
 
 from . import tape
 from .errors import DTypeError, GraphError, ShapeError
+from .sweep import sweep
 from .tape import Node
 from .tensor import Tensor, Version, tensor
 
@@ -49,7 +50,7 @@ def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bo
     with tape.enable_grad() if create_graph else tape.no_grad():
         seed = _seed(output, gradient, as_tensors)
         assert output._node is not None
-        found = tape.sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
+        found = sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
         for leaf, (g, owned) in found.items():
             new = _as_gradient(leaf, g, owned, as_tensors)
             if leaf.grad is not None:
@@ -108,7 +109,7 @@ def grad(
             known = cotangents.get(output._node)
             cotangents[output._node] = seed if known is None else known + seed
         targets = {x._node for x in ins if x._node is not None}
-        found = tape.sweep(cotangents, targets, retain, as_tensors)
+        found = sweep(cotangents, targets, retain, as_tensors)
         result: list[Tensor | None] = []
         for i, x in enumerate(ins):
             assert x._node is not None

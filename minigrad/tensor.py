@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
-from . import tape
 from .devices import CPU, Device, default_device, device, to_numpy
 from .errors import DTypeError, GraphError, ShapeError
-from .primitives.indexing import ARRAY
 
 if TYPE_CHECKING:
     from .tape import Node
@@ -340,79 +339,13 @@ class Tensor:
     # Indexing
 
     def __getitem__(self, index: Any) -> Tensor:
-        static, arrays = split_index(self, index)
+        static, arrays = indexing.split_index(self, index)
         return tape.apply(P.getitem, self, *arrays, index=static)
 
     @property
-    def at(self) -> At:
+    def at(self) -> indexing.At:
         """`x.at[i].set(v)` and `x.at[i].add(v)`: new tensors with some values replaced or increased."""
-        return At(self)
-
-
-class At:
-    """The first half of `x.at[index].set(v)`."""
-
-    __slots__ = ("_tensor",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-
-    def __getitem__(self, index: Any) -> AtIndex:
-        return AtIndex(self._tensor, index)
-
-
-class AtIndex:
-    """A tensor and an index, waiting for `set` or `add`."""
-
-    __slots__ = ("_index", "_tensor")
-
-    def __init__(self, tensor: Tensor, index: Any) -> None:
-        self._tensor = tensor
-        self._index = index
-
-    def set(self, value: Any) -> Tensor:
-        """Return a copy with x[index] = value."""
-        static, arrays = split_index(self._tensor, self._index)
-        return tape.apply(P.index_set, self._tensor, value, *arrays, index=static)
-
-    def add(self, value: Any) -> Tensor:
-        """Return a copy with value added at index; repeated indices accumulate."""
-        x = self._tensor
-        static, arrays = split_index(x, self._index)
-        chosen = tape.apply(P.getitem, x.detach(), *arrays, index=static)
-        value = value if isinstance(value, Tensor) else tensor(value, dtype=x.dtype, device=x.device)
-        spread = tape.apply(P.broadcast_to, value, shape=chosen.shape)
-        return x + tape.apply(P.scatter_add, spread, *arrays, shape=x.shape, index=static)
-
-
-def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
-    """Split an index into its static part and its index arrays, as the indexing primitives take them."""
-    parts = index if isinstance(index, tuple) else (index,)
-    static: list[Any] = []
-    arrays: list[Tensor] = []
-    for part in parts:
-        if isinstance(part, int | np.integer | slice) or part is None or part is Ellipsis:
-            static.append(int(part) if isinstance(part, np.integer) else part)
-            continue
-        array = part if isinstance(part, Tensor) else tensor(np.asarray(part), device=x.device)
-        if array.dtype.kind == "f" and array.size == 0:
-            array = tensor(np.zeros(array.shape, np.int64), device=x.device)
-        if array.dtype.kind == "b" and array.ndim == 0:
-            static.append(bool(array.item()))
-            continue
-        if array.dtype.kind == "b":
-            tape.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
-            for positions in array._array.nonzero():
-                static.append(ARRAY)
-                arrays.append(Tensor._wrap(positions, x.device, None))
-            continue
-        if array.dtype.kind not in "iu":
-            raise IndexError(
-                f"an index is an integer, a slice or an array of integers or bools, got {array.dtype.name}"
-            )
-        static.append(ARRAY)
-        arrays.append(array)
-    return tuple(static), arrays
+        return indexing.At(self)
 
 
 class Parameter(Tensor):

@@ -9,6 +9,7 @@ from typing import Any
 from . import autograd, tape
 from .errors import ShapeError
 from .primitives import stack, zeros_like
+from .sweep import leaves
 from .tensor import Tensor, tensor
 
 
@@ -22,7 +23,7 @@ def _variable(x: Any) -> Tensor:
 
 def _nested(root: tape.Node, variables: list[Tensor]) -> bool:
     """Return whether there may be an outer differentiation, be it a later one of the program being recorded."""
-    return tape.recording() or not tape.leaves(root) <= {v._node for v in variables}
+    return tape.recording() or not leaves(root) <= {v._node for v in variables}
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Tensor, Any]]:

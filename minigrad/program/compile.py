@@ -16,6 +16,7 @@ import numpy as np
 from .. import tape
 from ..devices import default_device
 from ..errors import GraphError
+from ..sweep import reachable
 from ..tensor import Tensor, Version, tensor
 from . import trees
 from .kernels import available
@@ -212,7 +213,7 @@ def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
     given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor)]
     outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
     made = [t._node for _, t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
-    return any(not outside.isdisjoint(tape.reachable([node], None)) for node in made if node is not None)
+    return any(not outside.isdisjoint(reachable([node], None)) for node in made if node is not None)
 
 
 def default_threads() -> int:

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from .. import tape
 from ..errors import GraphError
+from ..sweep import reachable
 from ..tensor import Tensor
 from .program import Equation, Program, Variable, is_literal
 
@@ -140,7 +141,7 @@ def of_tensor(x: Tensor) -> Program:
                 arguments.append(variables[id(node)])
         return variables[id(node)]
 
-    for node in reversed(tape.reachable([x._node], None)):
+    for node in reversed(reachable([x._node], None)):
         if node.primitive is None:
             variable(node, leaf=True)
             continue

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import devices, tape
+from minigrad import devices, sweep, tape
 from minigrad.errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
 from minigrad.primitives.registry import Domain, Primitive, Samples
 
@@ -85,10 +85,10 @@ def count_products(monkeypatch, run):
         return original(xp, a, b, out=out)
 
     monkeypatch.setattr(mg.primitives["matmul"], "forward", counting)
-    tape._namespaces.clear()
+    sweep._namespaces.clear()
     run()
     monkeypatch.undo()
-    tape._namespaces.clear()
+    sweep._namespaces.clear()
     return counts["matmul"]
 
 

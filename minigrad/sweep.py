@@ -1,0 +1,179 @@
+"""The backward pass: `sweep` walks the nodes from the newest to the oldest and lets each hand its cotangent on.
+
+The ids of nodes grow, so an id order is a topological order and nothing needs recursion. What a node hands to its
+parents is told by the rules in the table of primitives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import Any
+
+from .devices import Device
+from .errors import GraphError, ShapeError
+from .primitives import primitives
+from .primitives.registry import Primitive
+from .tape import Node, apply, state
+from .tensor import Tensor
+
+_namespaces: dict[Any, SimpleNamespace] = {}
+
+
+def _namespace(xp: Any) -> SimpleNamespace:
+    """Return the F of derivative rules: bare forwards on arrays of `xp`, or recorded operations for None."""
+    found = _namespaces.get(xp)
+    if found is None or len(found.__dict__) != len(primitives):
+        bind = (lambda p: partial(apply, p)) if xp is None else (lambda p: partial(p.forward, xp))
+        found = _namespaces[xp] = SimpleNamespace(**{name: bind(p) for name, p in primitives.items()})
+    return found
+
+
+_age = attrgetter("id")
+
+
+def reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
+    """Return the nodes to sweep, newest first: all that the roots depend on and that lead to a target (None: all)."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    nodes = sorted(seen, key=_age)
+    if targets is not None:
+        needed: set[Node] = set()
+        for node in nodes:  # oldest first, so parents are decided before children
+            if node in targets or any(parent in needed for parent in node.parents):
+                needed.add(node)
+        nodes = [node for node in nodes if node in needed]
+    nodes.reverse()
+    return nodes
+
+
+def leaves(root: Node) -> set[Node]:
+    """Return the leaves that `root` depends on."""
+    return {node for node in reachable([root], None) if node.primitive is None}
+
+
+def sweep(
+    cotangents: dict[Node, Any],
+    targets: set[Node] | None,
+    retain_graph: bool,
+    as_tensors: bool,
+) -> dict[Node, tuple[Any, bool]]:
+    """Propagate cotangents from the roots back; return those of the targets (None: of all leaves).
+
+    Cotangents are raw arrays, or tensors with `as_tensors`: the rules are then operations like any other, which can
+    be differentiated and recorded. Each comes with whether its memory belongs to nobody else.
+    """
+    before = state.sweeping
+    try:
+        return _sweep(cotangents, targets, retain_graph, as_tensors)
+    finally:
+        state.sweeping = before
+
+
+def _sweep(
+    cotangents: dict[Node, Any], targets: set[Node] | None, retain_graph: bool, as_tensors: bool
+) -> dict[Node, tuple[Any, bool]]:
+    found: dict[Node, tuple[Any, bool]] = {}
+    nodes = reachable(cotangents, targets)
+    wanted = None if targets is None else set(nodes)
+    owned: set[Node] = set()  # whose cotangent is memory of this sweep alone: a further term may be added in place
+    F: Any = None
+    device: Device | None = None
+    for node in nodes:
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if node.hooks is not None:
+            g = _run_hooks(node, g, as_tensors)
+        primitive = node.primitive
+        if primitive is None or (targets is not None and node in targets):
+            if targets is None or node in targets:
+                found[node] = g, primitive is None and node in owned and node.hooks is None
+            if primitive is None:
+                continue
+        if node.device is not device:
+            device = node.device
+            F = _namespace(None if as_tensors else device.xp)
+        if as_tensors:
+            state.sweeping = node
+        y, inputs = _saved_values(node, primitive, as_tensors)
+        for position, parent in enumerate(node.parents):
+            if parent is None or (wanted is not None and parent not in wanted):
+                continue
+            rule = primitive.rules[position] if primitive.rules is not None else partial(primitive.vjps, position)
+            if rule is None:
+                continue
+            contribution = rule(F, g, y, *inputs, **node.metadata)
+            if contribution is None:
+                continue
+            if contribution.shape != parent.shape:
+                contribution = _sum_to(F, contribution, node, parent)
+            if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
+                contribution = F.astype(contribution, dtype=parent.dtype)
+            known = cotangents.get(parent)
+            if known is None:
+                cotangents[parent] = contribution
+                if not as_tensors and contribution is not g and contribution.base is None:
+                    owned.add(parent)
+            elif as_tensors or parent not in owned:
+                cotangents[parent] = known + contribution
+                owned.add(parent)
+            else:
+                known += contribution
+                cotangents[parent] = known
+        if not retain_graph:
+            node.inputs = None
+            node.result = None
+            node.parents = ()
+    return found
+
+
+def _saved_values(node: Node, primitive: Primitive, as_tensors: bool) -> tuple[Any, Any]:
+    """Return the result and the inputs of a node as its rules want them, after checking that they are still valid."""
+    inputs = node.inputs
+    if inputs is None:
+        raise GraphError(
+            f"the graph through {primitive.name} was released by an earlier backward pass; "
+            "pass retain_graph=True to that one"
+        )
+    if node.versions is not None:
+        for version, count in node.versions:
+            if version.count != count:
+                raise GraphError(
+                    f"a value that {primitive.name} saved for its derivative was changed by assign() "
+                    "before backward; call backward first, or assign to another tensor"
+                )
+    if as_tensors:
+        return (node if node.result is None else Tensor._wrap(node.result, node.device, node)), inputs
+    if primitive.saves_inputs:
+        inputs = [x._array if isinstance(x, Tensor) else x for x in inputs]  # type: ignore[assignment]
+    return (node if node.result is None else node.result), inputs
+
+
+def _sum_to(F: SimpleNamespace, g: Any, node: Node, parent: Node) -> Any:
+    """Undo broadcasting: bring a gradient to the shape of its input."""
+    try:
+        return F.sum_to(g, shape=parent.shape)
+    except ValueError as error:
+        assert node.primitive is not None
+        raise ShapeError(
+            f"a derivative rule of {node.primitive.name} returned shape {g.shape} for an input of shape {parent.shape}"
+        ) from error
+
+
+def _run_hooks(node: Node, g: Any, as_tensor: bool) -> Any:
+    assert node.hooks is not None
+    for hook in list(node.hooks.values()):
+        new = hook(g if as_tensor else Tensor._wrap(node.device.xp.asarray(g), node.device, None))
+        if new is not None:
+            if not isinstance(new, Tensor) or new.shape != node.shape or new.dtype != node.dtype:
+                raise ShapeError(f"a hook must return None or a tensor of shape {node.shape} and dtype {node.dtype}")
+            g = new if as_tensor else new._array
+    return g
