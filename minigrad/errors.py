@@ -35,6 +35,10 @@ class DivergenceError(MinigradError, FloatingPointError):
     """A loss, a gradient or a parameter that became NaN or infinite."""
 
 
+class AnomalyError(MinigradError, FloatingPointError):
+    """A NaN or an infinity that `detect_anomaly` found."""
+
+
 class DataError(MinigradError, ValueError):
     """A file or an array whose contents are not what was asked for."""
 

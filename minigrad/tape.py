@@ -140,6 +140,18 @@ def observing(callback: Callable[..., None] | None, recording: bool = False) -> 
         state.observer, state.recording = before
 
 
+def observer() -> Callable[..., None] | None:
+    """Return what observes this thread's operations."""
+    return state.observer
+
+
+def before_assign(x: Tensor) -> None:
+    """Let an observer that repeats operations keep the value that is about to be replaced."""
+    keep = getattr(state.observer, "before_assign", None)
+    if keep is not None:
+        keep(x)
+
+
 def observed() -> bool:
     """Return whether this thread's operations are observed: backward then consists of such operations."""
     return state.observer is not None

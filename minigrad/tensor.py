@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from . import indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
-from .errors import DTypeError, GraphError, ShapeError
+from .errors import DeviceError, DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
     from .tape import Node
@@ -106,7 +107,8 @@ class Tensor:
         values = np.array2string(
             np.asarray(to_numpy(self._array)), separator=", ", prefix=f"{type(self).__name__.lower()}("
         )
-        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype.name}"
+        extra = f", shape={self.shape}" if "..." in values or not self.size else ""
+        extra += "" if self.dtype == np.float32 else f", dtype={self.dtype.name}"
         extra += "" if self.device is CPU else f", device={self.device.name}"
         if self._node is not None:
             made_by = self._node.primitive
@@ -145,6 +147,42 @@ class Tensor:
             raise GraphError("NumPy would lose the gradient of this tensor; use mg's functions, or t.detach().numpy()")
         tape.refuse_while_recording("NumPy reads a value", "use mg's functions")
         return np.array(to_numpy(self._array), dtype=dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """Hand the memory to another library, without a copy. What it writes there, no version notices."""
+        if self._node is not None:
+            raise GraphError("another library would lose the gradient of this tensor; hand it t.detach()")
+        tape.refuse_while_recording("another library reads a value", "use mg's functions")
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
+    # Copies
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        self._refuse_graph("copied")
+        copied = type(self)._wrap(self.device.put(self._array), self.device, None, Version())
+        memo[id(self)] = copied
+        if self._node is not None:
+            copied._node = tape.Node(copied._array, self.device)
+            copied._node.grad = copy.deepcopy(self._node.grad, memo)
+        return copied
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
+
+    def __reduce__(self) -> tuple:
+        self._refuse_graph("pickled")
+        gradient = None if self._node is None else self._node.grad
+        return _restored, (type(self), to_numpy(self._array), self.device, self._node is not None, gradient)
+
+    def _refuse_graph(self, what: str) -> None:
+        if not self.is_leaf:
+            raise GraphError(
+                f"a tensor that an operation made with gradients cannot be {what}: its graph stays here. Use "
+                "t.detach(), or do it with the leaves"
+            )
 
     def detach(self) -> Tensor:
         """Return a tensor of the same memory through which no gradient flows."""
@@ -187,6 +225,7 @@ class Tensor:
         source = value if isinstance(value, Tensor) else Tensor._wrap(array, self.device, None)
         if source.dtype != self.dtype:
             source = tape.apply(P.astype, source, dtype=self.dtype)
+        tape.before_assign(self)
         tape.apply(P.assign, self, source)
         self._version.count += 1
         return self
@@ -383,6 +422,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     """
     if isinstance(data, Tensor):
         tape.refuse_while_recording("mg.tensor(t) copies a value", "use t itself, or t.detach()")
+        if data._node is not None:
+            raise GraphError("mg.tensor(t) would lose the gradient of t; use t itself, or mg.tensor(t.detach())")
         place = data.device if device is None else _device(device)
         data = data._array
     else:
@@ -398,6 +439,48 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if requires_grad and array.dtype.kind not in "fc":
         raise DTypeError(f"only floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """Return a tensor of the memory of another library's array, without a copy.
+
+    What the other library writes there later changes the tensor, and no version notices; `mg.tensor(mg.from_dlpack(x))`
+    is a copy.
+
+    Parameters
+    ----------
+    x : object with __dlpack__ and __dlpack_device__
+        Such as an array of NumPy or CuPy, or a tensor of PyTorch, on the CPU or a CUDA device.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> import numpy as np
+    >>> a = np.ones(2, np.float32)
+    >>> t = mg.from_dlpack(a)
+    >>> a[0] = 5.0
+    >>> t
+    tensor([5., 1.])
+    """
+    if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
+        raise DTypeError(f"from_dlpack takes an array of another library, got {type(x).__name__}; use mg.tensor")
+    kind, index = x.__dlpack_device__()
+    if int(kind) not in (1, 2, 3):  # CPU, CUDA, pinned host memory
+        raise DeviceError(f"from_dlpack takes memory of the CPU or of a CUDA device, got DLPack device type {kind}")
+    place = device(f"cuda:{index}") if int(kind) == 2 else CPU
+    array = place.xp.from_dlpack(x)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {array.dtype}")
+    return Tensor._wrap(array, place, None, Version())
+
+
+def _restored(cls: type[Tensor], array: Any, place: Device, requires_grad: bool, gradient: Tensor | None) -> Tensor:
+    """Return the leaf that was pickled."""
+    array = place.put(array)
+    node = tape.Node(array, place) if requires_grad else None
+    if node is not None:
+        node.grad = gradient
+    return cls._wrap(array, place, node, Version())
 
 
 def as_tensor(x: Any) -> Tensor:

@@ -180,7 +180,7 @@ class Module:
             if options["dtype"].kind != "f":
                 raise DTypeError(f"parameters are floating, so Module.to cannot convert them to {options['dtype']}")
         # all copies are made before the first parameter changes: a full device leaves the module as it was
-        moved = [(parameter, Parameter(parameter, **options)) for parameter in self.parameters()]
+        moved = [(parameter, Parameter(parameter.detach(), **options)) for parameter in self.parameters()]
         for parameter, copy in moved:
             parameter._array, parameter.device = copy._array, copy.device
             parameter._node, parameter._version = copy._node, copy._version

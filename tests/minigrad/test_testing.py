@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import tape
+from minigrad import sweep, tape
 from minigrad.errors import CheckError, DTypeError
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.testing import check_grad

@@ -1,0 +1,121 @@
+"""Copies, pickles and other libraries: leaves go anywhere, a graph stays, and no gradient is lost silently."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.errors import DTypeError, GraphError
+
+WAYS = {"deepcopy": copy.deepcopy, "copy": copy.copy, "pickle": lambda x: pickle.loads(pickle.dumps(x))}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [
+    lambda: mg.tensor([1.0, 2.0]),
+    lambda: mg.tensor(np.arange(6, dtype="int64").reshape(2, 3)),
+    lambda: mg.tensor(np.ones((0, 2)), requires_grad=True),
+    lambda: mg.Parameter([[1.0], [2.0]]),
+])  # fmt: skip
+def test_a_leaf_and_its_gradient_are_copied(way, make):
+    t = make()
+    if t.requires_grad:
+        t.grad = mg.tensor(np.full(t.shape, 3.0, t.dtype))
+    c = WAYS[way](t)
+    assert type(c) is type(t) and c.dtype == t.dtype and c.requires_grad == t.requires_grad and c.device is t.device
+    np.testing.assert_array_equal(c.detach().numpy(), t.detach().numpy())
+    assert not np.shares_memory(c.detach().numpy(), t.detach().numpy())
+    if t.requires_grad:
+        np.testing.assert_array_equal(c.grad.numpy(), t.grad.numpy())
+        assert c.grad is not t.grad
+    c.assign(c * 0)
+    assert not t.size or t.detach().numpy().any()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_graph_stays_where_it_is(way):
+    t = mg.Parameter([1.0]) * 2
+    with pytest.raises(GraphError, match=r"detach\(\)"):
+        WAYS[way](t)
+    assert WAYS[way](t.detach()).item() == 2.0
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_a_model_and_its_optimizer_stay_connected_and_continue_bit_for_bit(way):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    x = mg.tensor(np.random.default_rng(0).normal(size=(5, 3)).astype("float32"))
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        loss = mg.square(model(x)).sum()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    step(model, optimizer)
+    model_copy, optimizer_copy = WAYS[way]((model, optimizer))
+    assert all(p is q for p, q in zip(model_copy.parameters(), optimizer_copy.parameters, strict=True))
+    assert [step(model, optimizer) for _ in range(3)] == [step(model_copy, optimizer_copy) for _ in range(3)]
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_tied_weights_stay_tied(way):
+    layer = nn.Linear(2, 2)
+    layers = nn.Sequential(layer, layer)
+    copied = WAYS[way](layers)
+    assert len(list(copied.parameters())) == len(list(layers.parameters())) == 2
+
+
+def test_a_generator_is_copied_with_its_counter():
+    g = mg.random.Generator(3)
+    g.uniform((5,))
+    c = copy.deepcopy(g)
+    np.testing.assert_array_equal(c.uniform((4,)).numpy(), g.uniform((4,)).numpy())
+    c.uniform((4,))
+    assert c.state() != g.state()
+
+
+def test_dlpack_shares_memory_both_ways():
+    a = np.arange(3.0)
+    t = mg.from_dlpack(a)
+    a[1] = 7.0
+    assert t.numpy()[1] == 7.0 and t.dtype == np.float64
+    back = np.from_dlpack(mg.tensor([1.0, 2.0]))
+    np.testing.assert_array_equal(back, [1.0, 2.0])
+    leaf = mg.tensor([4.0])
+    assert np.shares_memory(np.from_dlpack(leaf), leaf.numpy())
+
+
+def test_dlpack_of_what_cannot_be_shared_is_refused():
+    with pytest.raises(GraphError, match="gradient"):
+        np.from_dlpack(mg.Parameter([1.0]))
+    with pytest.raises(DTypeError, match="got list"):
+        mg.from_dlpack([1.0])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        np.asarray, np.array, np.exp, np.sum, np.add.reduce, lambda t: np.dot([1.0, 2.0], t), np.from_dlpack,
+        lambda t: np.concatenate([t, t]), lambda t: np.stack([t]), lambda t: mg.tensor([t[0], t[1]]), mg.tensor,
+        lambda t: mg.tensor(t * 1), lambda t: (t * 1).to("cuda"), math.exp,
+    ],
+)  # fmt: skip
+def test_no_way_out_of_the_graph_is_silent(use):
+    t = mg.Parameter([1.0, 2.0])
+    with pytest.raises((GraphError, TypeError, ValueError, RuntimeError)):
+        use(t)
+
+
+def test_repr_says_where_a_tensor_comes_from():
+    w = mg.Parameter([1.0])
+    assert repr(w) == "parameter([1.], requires_grad=True)"
+    assert repr(w * 2) == "tensor([2.], made by multiply)"
+    assert repr(mg.tensor([1.0], dtype="float64")) == "tensor([1.], dtype=float64)"
+    assert "shape=(2000,)" in repr(mg.zeros((2000,)))
+    assert repr(mg.zeros((0, 3))) == "tensor([], shape=(0, 3))"
