@@ -1,6 +1,7 @@
 """Initial values of weights, each scaled so that signals keep their size from layer to layer.
 
-Every function takes `(shape, generator, dtype)` and returns a tensor; a weight has the shape (inputs, outputs).
+Every function takes `(shape, generator, dtype)` and returns a tensor; a weight has the shape (inputs, outputs), a
+kernel (outputs, inputs, height, width): each of its outputs has inputs * height * width inputs.
 Without a generator, the numbers come from the thread's default one, `mg.random.default_generator()`.
 
 Sources: X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS
@@ -20,7 +21,7 @@ from ..tensor import Tensor
 
 
 def xavier_uniform(
-    shape: tuple[int, int], generator: random.Generator | None = None, dtype: Any = np.float32
+    shape: tuple[int, ...], generator: random.Generator | None = None, dtype: Any = np.float32
 ) -> Tensor:
     """Return weights uniform in +-sqrt(6 / (inputs + outputs)): Glorot and Bengio (2010), equation 16.
 
@@ -37,13 +38,13 @@ def xavier_uniform(
     return _uniform(shape, math.sqrt(6 / (inputs + outputs)), generator, dtype)
 
 
-def xavier_normal(shape: tuple[int, int], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
+def xavier_normal(shape: tuple[int, ...], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
     """Return normal weights of variance 2 / (inputs + outputs): Glorot and Bengio (2010), equation 12."""
     inputs, outputs = _fans(shape, "xavier_normal")
     return _normal(shape, math.sqrt(2 / (inputs + outputs)), generator, dtype)
 
 
-def he_uniform(shape: tuple[int, int], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
+def he_uniform(shape: tuple[int, ...], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
     """Return weights uniform in +-sqrt(6 / inputs), which have the variance of He et al. (2015), equation 10.
 
     For layers that relu follows.
@@ -52,14 +53,14 @@ def he_uniform(shape: tuple[int, int], generator: random.Generator | None = None
     return _uniform(shape, math.sqrt(6 / inputs), generator, dtype)
 
 
-def he_normal(shape: tuple[int, int], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
+def he_normal(shape: tuple[int, ...], generator: random.Generator | None = None, dtype: Any = np.float32) -> Tensor:
     """Return normal weights of variance 2 / inputs, for layers that relu follows: He et al. (2015), equation 10."""
     inputs, _ = _fans(shape, "he_normal")
     return _normal(shape, math.sqrt(2 / inputs), generator, dtype)
 
 
 def uniform_fan_in(
-    shape: tuple[int, int], generator: random.Generator | None = None, dtype: Any = np.float32
+    shape: tuple[int, ...], generator: random.Generator | None = None, dtype: Any = np.float32
 ) -> Tensor:
     """Return weights uniform in +-1 / sqrt(inputs), the older heuristic: Glorot and Bengio (2010), equation 1."""
     inputs, _ = _fans(shape, "uniform_fan_in")
@@ -72,8 +73,11 @@ def zeros(shape: int | tuple[int, ...], generator: random.Generator | None = Non
 
 
 def _fans(shape: tuple[int, ...], name: str) -> tuple[int, int]:
-    if not isinstance(shape, tuple | list) or len(shape) != 2 or min(shape) < 1:
-        raise ShapeError(f"{name}: got shape {shape!r}; expected (inputs, outputs), both positive")
+    if not isinstance(shape, tuple | list) or len(shape) not in (2, 4) or min(shape) < 1:
+        raise ShapeError(f"{name}: got shape {shape!r}; expected (inputs, outputs), or that of a kernel, all positive")
+    if len(shape) == 4:
+        outputs, inputs, height, width = shape
+        return inputs * height * width, outputs * height * width
     return shape[0], shape[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..primitives import relu, sigmoid, softplus, tanh
+from ..functions import elu, gelu, silu
+from ..primitives import relu, sigmoid, softmax, softplus, tanh, where
 from ..random import Generator
 from ..tensor import Parameter, Tensor
 from . import init as initial
@@ -66,7 +68,7 @@ class Linear(Module):
         dtype: Any = np.float32,
         device: Any = None,
     ) -> None:
-        shape = _width(inputs, "inputs"), _width(outputs, "outputs")
+        shape = positive(inputs, "inputs", "Linear"), positive(outputs, "outputs", "Linear")
         dtype = np.dtype(dtype)
         if dtype.kind != "f":
             raise DTypeError(f"Linear: got dtype={dtype.name!r}; expected a floating dtype such as 'float32'")
@@ -175,11 +177,118 @@ class Softplus(Module):
         return softplus(x)
 
 
-def _width(value: int, name: str) -> int:
+class GELU(Module):
+    """x times the probability that a standard normal number is below x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the GELU of x."""
+        return gelu(x)
+
+
+class SiLU(Module):
+    """x sigmoid(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the SiLU of x."""
+        return silu(x)
+
+
+class ELU(Module):
+    """x above 0, alpha (exp(x) - 1) below.
+
+    Parameters
+    ----------
+    alpha : float
+        The negative of the limit at -inf.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = float(alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the ELU of x."""
+        return elu(x, self.alpha)
+
+    def describe(self) -> str:
+        """Return alpha."""
+        return f"alpha={self.alpha}"
+
+
+class LeakyReLU(Module):
+    """x above 0, slope x below.
+
+    Parameters
+    ----------
+    slope : float
+    """
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = float(slope)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the leaky relu of x."""
+        return where(x > 0, x, x * self.slope)
+
+    def describe(self) -> str:
+        """Return the slope."""
+        return f"slope={self.slope}"
+
+
+class Softmax(Module):
+    """exp(x) / sum(exp(x)) over an axis.
+
+    Parameters
+    ----------
+    axis : int
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the softmax of x."""
+        return softmax(x, axis=self.axis)
+
+    def describe(self) -> str:
+        """Return the axis."""
+        return f"axis={self.axis}"
+
+
+class Flatten(Module):
+    """All axes but the first as one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, shape (N, ...), with shape (N, features)."""
+        return x.reshape(x.shape[0], -1) if x.size else x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+class Unflatten(Module):
+    """The second axis as several: the inverse of `Flatten`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one sample, such as (16, 7, 7).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, shape (N, features), with shape (N, *shape)."""
+        return x.reshape(x.shape[0], *self.shape)
+
+    def describe(self) -> str:
+        """Return the shape."""
+        return f"{self.shape}"
+
+
+def positive(value: int, name: str, owner: str) -> int:
+    """Return a size as an int of at least 1, or raise in the name of `owner`."""
     try:
         width = operator.index(value)
     except TypeError:
-        raise DTypeError(f"Linear: got {name}={value!r}; expected a positive integer") from None
+        raise DTypeError(f"{owner}: got {name}={value!r}; expected a positive integer") from None
     if width < 1:
-        raise ShapeError(f"Linear: got {name}={value!r}; expected a positive integer")
+        raise ShapeError(f"{owner}: got {name}={value!r}; expected a positive integer")
     return width

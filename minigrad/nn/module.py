@@ -11,7 +11,24 @@ from .. import tape
 from ..devices import Device, device
 from ..errors import DataError, DTypeError
 from ..state import check
-from ..tensor import Parameter
+from ..tensor import Parameter, Tensor, tensor
+
+
+class Buffer(Tensor):
+    """A tensor that belongs to a module and is saved with it, but is not trained, such as a running mean.
+
+    Examples
+    --------
+    >>> from minigrad import nn
+    >>> nn.Buffer([0.0, 0.0])
+    buffer([0., 0.])
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None, device: Any = None) -> None:
+        source = tensor(data, dtype=dtype, device=device)
+        self._array, self.device, self._node, self._version = source._array, source.device, None, source._version
 
 
 class Module:
@@ -63,8 +80,8 @@ class Module:
         """Return what to search for parameters and modules, by name."""
         return vars(self).items()
 
-    def _members(self) -> Iterator[tuple[str, Parameter | Module]]:
-        """Yield the parameters and modules that this one holds itself, as often as it holds them."""
+    def _members(self) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
+        """Yield the parameters, buffers and modules that this one holds itself, as often as it holds them."""
         for name, value in self._attributes():
             yield from _held(name, value)
 
@@ -89,18 +106,25 @@ class Module:
         DataError
             Two parameters have the same name: a key of a dict with a dot or a number as the key makes that possible.
         """
+        return ((name, t) for name, t in self._named_tensors() if isinstance(t, Parameter))
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Yield every buffer once, with its dotted name."""
+        return ((name, t) for name, t in self._named_tensors() if isinstance(t, Buffer))
+
+    def _named_tensors(self) -> Iterator[tuple[str, Parameter | Buffer]]:
         seen: set[int] = set()
         names: set[str] = set()
         for prefix, module in self.named_modules():
-            for own_name, parameter in module._members():
-                if not isinstance(parameter, Parameter) or id(parameter) in seen:
+            for own_name, held in module._members():
+                if isinstance(held, Module) or id(held) in seen:
                     continue
                 name = _join(prefix, own_name)
                 if name in names:
                     raise DataError(f"two parameters are called {name!r}; rename the key of the dict that holds one")
-                seen.add(id(parameter))
+                seen.add(id(held))
                 names.add(name)
-                yield name, parameter
+                yield name, held
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield every parameter once."""
@@ -109,7 +133,7 @@ class Module:
     # Saved values
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return a copy of every parameter's values, by name.
+        """Return a copy of the values of every parameter and buffer, by name.
 
         Examples
         --------
@@ -117,10 +141,10 @@ class Module:
         >>> {name: array.shape for name, array in nn.Linear(3, 2).state_dict().items()}
         {'weight': (3, 2), 'bias': (2,)}
         """
-        return {name: parameter.detach().numpy().copy() for name, parameter in self.named_parameters()}
+        return {name: held.detach().numpy().copy() for name, held in self._named_tensors()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Set the parameters to the values of `state`, or change nothing and raise.
+        """Set the parameters and buffers to the values of `state`, or change nothing and raise.
 
         Parameters
         ----------
@@ -134,9 +158,9 @@ class Module:
         DataError, ShapeError, DTypeError
             A name is missing or unknown, or an array has another shape or dtype than its parameter.
         """
-        parameters = dict(self.named_parameters())
-        for name, array in check(f"{type(self).__name__}.load_state_dict", parameters, state, strict).items():
-            parameters[name].assign(parameters[name].device.put(array))
+        held: dict[str, Tensor] = dict(self._named_tensors())
+        for name, array in check(f"{type(self).__name__}.load_state_dict", held, state, strict).items():
+            held[name].assign(held[name].device.put(array))
 
     # What it does to all below
 
@@ -156,7 +180,7 @@ class Module:
             parameter.grad = None
 
     def to(self, target: Any) -> Self:
-        """Move every parameter to another device, or convert it to another floating dtype; return this module.
+        """Move parameters and buffers to another device, or convert them to another floating dtype; return this module.
 
         The parameters stay the same objects and lose their gradients. Make the optimizer after the move: the arrays
         that it keeps do not follow.
@@ -180,10 +204,13 @@ class Module:
             if options["dtype"].kind != "f":
                 raise DTypeError(f"parameters are floating, so Module.to cannot convert them to {options['dtype']}")
         # all copies are made before the first parameter changes: a full device leaves the module as it was
-        moved = [(parameter, Parameter(parameter.detach(), **options)) for parameter in self.parameters()]
-        for parameter, copy in moved:
-            parameter._array, parameter.device = copy._array, copy.device
-            parameter._node, parameter._version = copy._node, copy._version
+        moved = [
+            (held, type(held)(held.detach(), **options))
+            for _, held in self._named_tensors()
+            if "device" in options or held.dtype.kind == "f"  # a buffer may count
+        ]
+        for held, copy in moved:
+            held._array, held.device, held._node, held._version = copy._array, copy.device, copy._node, copy._version
         return self
 
     def describe(self) -> str:
@@ -196,9 +223,9 @@ class Module:
         return f"{type(self).__name__}({self.describe()}{lines}{chr(10) if lines else ''})"
 
 
-def _held(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:
-    """Yield the parameters and modules in an attribute, looking into lists, tuples and dicts."""
-    if isinstance(value, Parameter | Module):
+def _held(name: str, value: Any) -> Iterator[tuple[str, Parameter | Buffer | Module]]:
+    """Yield the parameters, buffers and modules in an attribute, looking into lists, tuples and dicts."""
+    if isinstance(value, Parameter | Buffer | Module):
         yield name, value
     elif isinstance(value, list | tuple | dict):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):

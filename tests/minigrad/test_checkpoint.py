@@ -20,13 +20,13 @@ def f(x):
     return mg.exp(h) * h + mg.sin(W) * x * A
 
 
+INNER = mg.checkpoint(lambda h: mg.exp(h) * h)
+OUTER = mg.checkpoint(lambda x: mg.sin(W) * x * A)
 FUNCTIONS = {
     "once": mg.checkpoint(f),
     "nested": mg.checkpoint(lambda x: mg.checkpoint(f)(x)),
-    "in parts": lambda x: mg.checkpoint(lambda h: mg.exp(h) * h)(mg.checkpoint(lambda x: mg.tanh(x * W))(x)) + mg.checkpoint(
-        lambda x: mg.sin(W) * x * A
-    )(x),
-}  # fmt: skip
+    "in parts": lambda x: INNER(mg.checkpoint(lambda x: mg.tanh(x * W))(x)) + OUTER(x),
+}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -148,10 +148,9 @@ def test_without_gradients_it_is_the_function():
 
 def test_it_records_as_the_function():
     program = mg.record(mg.grad(lambda x: mg.checkpoint(f)(x).sum()))(mg.tensor(np.ones(4)))
-    assert "checkpoint" not in repr(program)
-    np.testing.assert_array_equal(
-        program(mg.tensor(np.ones(4))).numpy(), mg.grad(lambda x: f(x).sum())(mg.tensor(np.ones(4))).numpy()
-    )
+    assert all(e.primitive.name != "checkpoint" for e in program.equations)
+    x = mg.tensor(rng.normal(size=4))
+    np.testing.assert_array_equal(program(x).numpy(), mg.grad(lambda x: f(x).sum())(x).numpy())
 
 
 def test_a_module_trains_the_same():
