@@ -145,6 +145,8 @@ OPTIMIZERS = {
     "SGD": {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
     "Adam": {"lr": 0.05, "weight_decay": 0.1},
     "AdamW": {"lr": 0.05},
+    "RMSprop": {"momentum": 0.5},
+    "Adagrad": {"weight_decay": 0.1},
 }
 
 

@@ -23,6 +23,10 @@ CONFIGURATIONS = [
     ("Adam", {"lr": 0.05, "betas": (0.0, 0.0), "eps": 1e-2}),
     ("AdamW", {}),
     ("AdamW", {"lr": 0.05, "betas": (0.7, 0.9), "eps": 1e-2, "weight_decay": 0.3}),
+    ("RMSprop", {}),
+    ("RMSprop", {"lr": 0.05, "alpha": 0.7, "eps": 1e-2, "weight_decay": 0.3, "momentum": 0.8}),
+    ("Adagrad", {}),
+    ("Adagrad", {"lr": 0.5, "eps": 1e-2, "weight_decay": 0.3}),
 ]
 
 
@@ -59,7 +63,34 @@ def numpy_adamw(lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         p = adam.send((p, g)) - lr * weight_decay * p
 
 
-NUMPY = {"SGD": numpy_sgd, "Adam": numpy_adam, "AdamW": numpy_adamw}
+def numpy_rmsprop(lr=0.01, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+    """Tieleman and Hinton (2012) in PyTorch's form."""
+    v, b, p = 0.0, 0.0, None
+    while True:
+        p, g = yield p
+        g = g + weight_decay * p
+        v = alpha * v + (1 - alpha) * g**2
+        b = momentum * b + g / (np.sqrt(v) + eps)
+        p = p - lr * b
+
+
+def numpy_adagrad(lr=0.01, eps=1e-10, weight_decay=0.0):
+    """Duchi et al. (2011), diagonal."""
+    total, p = 0.0, None
+    while True:
+        p, g = yield p
+        g = g + weight_decay * p
+        total = total + g**2
+        p = p - lr * g / (np.sqrt(total) + eps)
+
+
+NUMPY = {
+    "SGD": numpy_sgd,
+    "Adam": numpy_adam,
+    "AdamW": numpy_adamw,
+    "RMSprop": numpy_rmsprop,
+    "Adagrad": numpy_adagrad,
+}
 
 
 def gradients(dtype="float64"):
@@ -169,7 +200,7 @@ def test_a_step_before_backward_is_noticed():
         loss.backward()
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", sorted(NUMPY))
 def test_a_step_records_no_graph(name):
     w = mg.Parameter([1.0])
     w.grad = mg.tensor([1.0])
@@ -189,7 +220,7 @@ def test_zero_grad():
 W = mg.Parameter([1.0])
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", sorted(NUMPY))
 @pytest.mark.parametrize(
     ("parameters", "error", "words"),
     [

@@ -1,0 +1,82 @@
+"""Gradient clipping: limit the size of a step before the optimizer takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .. import tape
+from ..errors import DataError
+from ..primitives import clip, minimum, sqrt, square
+from ..primitives import sum as total
+from ..tensor import Parameter, Tensor
+
+
+def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients by one factor so that their common Euclidean norm is at most `max_norm`.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those without gradient are left out.
+    max_norm : float above 0
+
+    Returns
+    -------
+    Tensor, 0-d
+        The norm before; no value is read into Python, so a step with it can be recorded.
+
+    Notes
+    -----
+    Source: R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks", ICML
+    (2013), algorithm 1.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> w = mg.Parameter([3.0, 4.0])
+    >>> (w * w).sum().backward()
+    >>> mg.optim.clip_grad_norm([w], 1.0), w.grad.numpy().round(4)
+    (tensor(10.), array([0.6, 0.8], dtype=float32))
+    """
+    limit = _positive("clip_grad_norm", "max_norm", max_norm)
+    found = [p for p in parameters if p.grad is not None]
+    if not found:
+        raise DataError("clip_grad_norm: no parameter has a gradient; call it after backward")
+    with tape.no_grad():
+        squares = [total(square(_gradient(p))) for p in found]
+        norm = sqrt(sum(squares[1:], start=squares[0]))
+        factor = minimum(limit / (norm + 1e-6), 1.0)
+        for p in found:
+            p.grad = _gradient(p) * factor
+    return norm
+
+
+def clip_grad_value(parameters: Iterable[Parameter], max_value: float) -> None:
+    """Limit each number of each gradient to [-max_value, max_value].
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> w = mg.Parameter([3.0, -0.1])
+    >>> (w * w).sum().backward()
+    >>> mg.optim.clip_grad_value([w], 1.0)
+    >>> w.grad
+    tensor([ 1. , -0.2])
+    """
+    limit = _positive("clip_grad_value", "max_value", max_value)
+    with tape.no_grad():
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = clip(p.grad, -limit, limit)
+
+
+def _gradient(p: Parameter) -> Tensor:
+    assert p.grad is not None
+    return p.grad
+
+
+def _positive(owner: str, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise DataError(f"{owner}: got {name}={value!r}; expected a number above 0")
+    return float(value)

@@ -1,0 +1,174 @@
+"""Learning-rate schedules: what to set `optimizer.lr` to, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import DataError, DTypeError
+from .optimizer import Optimizer
+
+
+class Schedule:
+    """A learning rate that is a function of the number of steps: `lr = base * factor(steps)`.
+
+    Call `step()` after every epoch (or batch: a step is what you make it). The first epoch has `factor(0)`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose learning rate, when the schedule is made, is the base.
+    factor : callable
+        Takes the number of steps, returns a number of at least 0.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> optimizer = mg.optim.SGD([mg.Parameter([1.0])], lr=0.5)
+    >>> schedule = mg.optim.Schedule(optimizer, lambda n: 1 / (1 + n))
+    >>> schedule.step()
+    >>> optimizer.lr
+    0.25
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise DTypeError(f"{type(self).__name__}: got a {type(optimizer).__name__}; expected an optimizer")
+        self.optimizer = optimizer
+        self.base = optimizer.lr
+        self.steps = 0
+        self._factor = factor
+        optimizer.lr = self.base * factor(0)
+
+    def step(self, value: float | None = None) -> None:
+        """Go one step on. `value`, such as a validation loss, is for those schedules that look at it."""
+        self.steps += 1
+        self.optimizer.lr = self.base * self._factor(self.steps)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the numbers from which the schedule continues."""
+        return {"base": self.base, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, or change nothing and raise."""
+        expected = self.state_dict()
+        if set(state) != set(expected):
+            raise DataError(f"{type(self).__name__}.load_state_dict: got {sorted(state)}; expected {sorted(expected)}")
+        for name, value in state.items():
+            setattr(self, name, type(expected[name])(value))
+
+
+class StepDecay(Schedule):
+    """lr = base * factor^(steps // every).
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> optimizer = mg.optim.SGD([mg.Parameter([1.0])], lr=1.0)
+    >>> schedule = mg.optim.StepDecay(optimizer, every=2, factor=0.5)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(optimizer.lr)
+    ...     schedule.step()
+    >>> rates
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    def __init__(self, optimizer: Optimizer, every: int, factor: float = 0.1) -> None:
+        _whole(self, "every", every)
+        _fraction(self, "factor", factor)
+        super().__init__(optimizer, lambda n: factor ** (n // every))
+
+
+class ExponentialDecay(Schedule):
+    """lr = base * factor^steps."""
+
+    def __init__(self, optimizer: Optimizer, factor: float) -> None:
+        _fraction(self, "factor", factor)
+        super().__init__(optimizer, lambda n: factor**n)
+
+
+class CosineDecay(Schedule):
+    """lr falls from base to floor * base along half a cosine over `total` steps, then stays.
+
+    Source: I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR (2017),
+    equation 5.
+    """
+
+    def __init__(self, optimizer: Optimizer, total: int, floor: float = 0.0) -> None:
+        _whole(self, "total", total)
+        if not 0 <= floor <= 1:
+            raise DataError(f"CosineDecay: got floor={floor!r}; expected a number in [0, 1]")
+        super().__init__(
+            optimizer, lambda n: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(n, total) / total))
+        )
+
+
+class LinearWarmup(Schedule):
+    """lr rises from base / total to base over `total` steps, then follows `then`, a factor of the steps after that."""
+
+    def __init__(self, optimizer: Optimizer, total: int, then: Callable[[int], float] = lambda n: 1.0) -> None:
+        _whole(self, "total", total)
+        super().__init__(optimizer, lambda n: (n + 1) / total if n < total else then(n - total))
+
+
+class ReduceOnPlateau(Schedule):
+    """lr is multiplied by `factor` when the value given to `step` has not fallen for `patience` steps.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    factor : float in (0, 1)
+    patience : int, at least 1
+    threshold : float, at least 0
+        By which fraction a value must be below the best one to count as lower.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> optimizer = mg.optim.SGD([mg.Parameter([1.0])], lr=1.0)
+    >>> schedule = mg.optim.ReduceOnPlateau(optimizer, factor=0.5, patience=2)
+    >>> for loss in [3.0, 2.0, 2.0, 2.0]:
+    ...     schedule.step(loss)
+    >>> optimizer.lr
+    0.5
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4) -> None:
+        _fraction(self, "factor", factor)
+        _whole(self, "patience", patience)
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.best = math.inf
+        self.waited = 0
+        self.reduced = 0
+        super().__init__(optimizer, lambda n: self.factor**self.reduced)
+
+    def step(self, value: float | None = None) -> None:
+        """Take the newest value into account."""
+        if value is None:
+            raise DataError("ReduceOnPlateau.step needs the value that should fall, such as a validation loss")
+        value = float(value)
+        if value < self.best * (1 - self.threshold):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        if self.waited >= self.patience:
+            self.reduced, self.waited = self.reduced + 1, 0
+        super().step()
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the numbers from which the schedule continues."""
+        return {**super().state_dict(), "best": self.best, "waited": self.waited, "reduced": self.reduced}
+
+
+def _whole(owner: Schedule, name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected an integer of at least 1")
+
+
+def _fraction(owner: Schedule, name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected a number in (0, 1]")

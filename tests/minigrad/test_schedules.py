@@ -1,0 +1,120 @@
+"""Learning-rate schedules and gradient clipping."""
+
+import math
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import optim
+from minigrad.errors import DataError, DTypeError
+
+
+def rates(make, steps, lr=2.0):
+    optimizer = optim.SGD([mg.Parameter([1.0])], lr=lr)
+    schedule = make(optimizer)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.lr)
+        schedule.step()
+    return found
+
+
+def test_formulas():
+    assert rates(lambda o: optim.StepDecay(o, 2, 0.5), 5) == [2, 2, 1, 1, 0.5]
+    np.testing.assert_allclose(rates(lambda o: optim.ExponentialDecay(o, 0.9), 4), 2 * 0.9 ** np.arange(4), rtol=1e-15)
+    np.testing.assert_allclose(
+        rates(lambda o: optim.CosineDecay(o, 4, floor=0.1), 6),
+        [2 * (0.1 + 0.45 * (1 + math.cos(math.pi * min(n, 4) / 4))) for n in range(6)], rtol=1e-15,
+    )  # fmt: skip
+    assert rates(lambda o: optim.LinearWarmup(o, 4, lambda n: 0.5**n), 7) == [0.5, 1, 1.5, 2, 2, 1, 0.5]
+    assert rates(lambda o: optim.Schedule(o, lambda n: 1 / (n + 1)), 3) == [2, 1, 2 / 3]
+
+
+def test_plateau_waits_for_patience_and_forgives_progress():
+    optimizer = optim.SGD([mg.Parameter([1.0])], lr=1.0)
+    schedule = optim.ReduceOnPlateau(optimizer, factor=0.5, patience=2)
+    seen = []
+    for value in [5, 4, 4, 3, 3, 3, 3, 3, 2]:
+        schedule.step(value)
+        seen.append(optimizer.lr)
+    assert seen == [1, 1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+    with pytest.raises(DataError, match="needs the value"):
+        schedule.step()
+
+
+@pytest.mark.parametrize("make", [
+    lambda o: optim.StepDecay(o, 2, 0.5), lambda o: optim.CosineDecay(o, 9),
+    lambda o: optim.ReduceOnPlateau(o, 0.5, 1), lambda o: optim.LinearWarmup(o, 3),
+])  # fmt: skip
+def test_a_restored_schedule_continues(make):
+    values = [3.0, 2.0, 2.0, 2.0, 1.0, 1.0]
+    optimizers = [optim.SGD([mg.Parameter([1.0])], lr=2.0) for _ in range(2)]
+    first, second = (make(o) for o in optimizers)
+    for v in values[:3]:
+        first.step(v)
+    second.load_state_dict(first.state_dict())
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    for v in values[3:]:
+        first.step(v)
+        second.step(v)
+        assert optimizers[0].lr == optimizers[1].lr
+    with pytest.raises(DataError, match="expected"):
+        first.load_state_dict({"steps": 1})
+
+
+def test_bad_arguments():
+    o = optim.SGD([mg.Parameter([1.0])], lr=2.0)
+    for call, words in [
+        (lambda: optim.StepDecay(o, 0), "every=0"),
+        (lambda: optim.ExponentialDecay(o, 1.5), "factor=1.5"),
+        (lambda: optim.CosineDecay(o, 4, floor=2), "floor=2"),
+        (lambda: optim.ReduceOnPlateau(o, patience=True), "patience=True"),
+        (lambda: optim.clip_grad_norm([], 1.0), "no parameter"),
+        (lambda: optim.clip_grad_norm([], 0), "max_norm=0"),
+        (lambda: optim.clip_grad_value([], -1), "max_value=-1"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            call()
+    with pytest.raises(DTypeError, match="got a float"):
+        optim.StepDecay(0.1, 2)
+    assert o.lr == 2.0
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+def test_clipping_by_the_common_norm(limit):
+    rng = np.random.default_rng(0)
+    ps = [mg.Parameter(rng.normal(size=s)) for s in [(3, 2), (), (4,)]]
+    gs = [rng.normal(size=p.shape) for p in ps[:2]]
+    for p, g in zip(ps[:2], gs, strict=True):
+        p.grad = mg.tensor(g)
+    norm = math.sqrt(sum((g**2).sum() for g in gs))
+    np.testing.assert_allclose(optim.clip_grad_norm(ps, limit).item(), norm, rtol=1e-14)
+    for p, g in zip(ps[:2], gs, strict=True):
+        # the denominator has 1e-6 added, as in PyTorch
+        np.testing.assert_allclose(p.grad.numpy(), g * min(1, limit / (norm + 1e-6)), rtol=1e-14)
+    assert ps[2].grad is None
+
+
+def test_clipping_is_part_of_a_compiled_step():
+    def make():
+        w = mg.Parameter(np.arange(1.0, 4.0))
+        optimizer = optim.SGD([w], lr=0.5)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = (w * w * x).sum()
+            loss.backward()
+            norm = optim.clip_grad_norm([w], 1.0)
+            optim.clip_grad_value([w], 0.7)
+            optimizer.step()
+            return loss, norm
+
+        return step, w
+
+    (eager, w), (step, v) = make(), make()
+    compiled = mg.compile(step)
+    for _ in range(4):
+        x = mg.tensor(np.random.default_rng(1).random(3))
+        assert [t.item() for t in eager(x)] == [t.item() for t in compiled(x)]
+        np.testing.assert_array_equal(w.detach().numpy(), v.detach().numpy())
