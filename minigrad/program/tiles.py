@@ -281,7 +281,7 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
         if e.primitive.name == "astype":
             raise NotLowered("not a function of the array module")
         symbols, calls = lower(e.primitive.forward, kinds, e.metadata, e.output.dtype)
-        if any(call.name == "where" and call.inputs[0].dtype.kind != "b" for call in calls):
+        if any(call.name == "where" and not _is_boolean(call.inputs[0]) for call in calls):
             raise NotLowered("a condition that is not boolean")
     except NotLowered:
         forward = partial(e.primitive.forward, e.output.device.xp, **e.metadata)
@@ -297,6 +297,10 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
             function = partial(_overflowing, function)
         result = named.get(call.result, call.result)
         yield Operation(call.name, function, arguments, result, call.result.dtype, in_place=call.name != "where")
+
+
+def _is_boolean(x: Any) -> bool:
+    return not _is_number(x) and x.dtype.kind == "b"
 
 
 def _is_number(x: Any) -> bool:

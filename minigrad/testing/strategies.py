@@ -23,6 +23,8 @@ except ImportError as error:
     ) from error
 
 from . import families
+from .expressions import Expression as Expression
+from .expressions import expressions as expressions
 
 Shape = tuple[int, ...]
 

@@ -255,6 +255,12 @@ def test_chains_over_drawn_shapes_and_layouts(kernels, data):
         assert [*map(bits, expected)] == [*map(bits, found)]
 
 
+def test_a_condition_that_is_one_bool_is_replayed():
+    f = mg.compile(lambda x: mg.where(np.bool_(True), x, x * 2.0) + 1.0)
+    for _ in range(2):
+        assert f(mg.tensor(3.0)).item() == 4.0
+
+
 def test_a_module_trains_as_without_compile_and_modes_have_their_own_programs():
     class Layer(nn.Module):
         def __init__(self):
