@@ -385,3 +385,11 @@ def test_nan_is_never_hidden():
         np.testing.assert_array_equal(mg.autograd.grad(value.sum(), x)[0].numpy(), expected)
     assert np.isnan(mg.logsumexp(x).item())
     assert mg.ones((2,))[np.True_].shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_a_tie_halves_the_cotangent_whatever_it_is(name):
+    x, y = (mg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    mg.primitives[name](x, y).backward(mg.tensor([3.0, -4.0]))
+    np.testing.assert_array_equal(x.grad.numpy(), [1.5, -2.0])
+    np.testing.assert_array_equal(y.grad.numpy(), [1.5, -2.0])
