@@ -122,7 +122,8 @@ def _sweep(
                 cotangents[parent] = contribution
                 if not as_tensors and contribution is not g and contribution.base is None:
                     owned.add(parent)
-            elif as_tensors or parent not in owned:
+            elif as_tensors or parent not in owned or known.strides != contribution.strides:
+                # in place only where the sum would have the same layout: a program, whose sums are new, has these bits
                 cotangents[parent] = known + contribution
                 owned.add(parent)
             else:

@@ -168,6 +168,13 @@ def note(owner: Any, attribute: str) -> None:
         state.observer.note(owner, attribute)  # type: ignore[union-attr]
 
 
+def note_made(x: Tensor) -> None:
+    """Let a recorder know of a leaf that the recorded function makes: a program makes it once, and it must not change."""
+    made = getattr(state.observer, "made_inside", None)
+    if made is not None:
+        made.append(x)
+
+
 def grad_enabled() -> bool:
     """Return whether operations of this thread leave nodes."""
     return state.grad_enabled

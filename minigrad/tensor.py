@@ -52,6 +52,8 @@ class Tensor:
         result.device = device
         result._node = node
         result._version = version
+        if version is not None and tape.state.recording:
+            tape.note_made(result)
         return result
 
     # What it is

@@ -105,6 +105,7 @@ class _Recorder:
         self._captured: dict[tuple[int, bool], Variable] = {}  # and of whether gradients flow to it
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._alive: list[Any] = []
+        self.made_inside: list[Tensor] = []
         self.conditions: dict[tuple[Any, str], Any] = {}
         self._names: set[str] = set()
 
@@ -156,6 +157,11 @@ class _Recorder:
             raise RecordingError(
                 f"backward at {line} runs through an operation from before the recording ({node!r}); "
                 "apply it in the recorded function"
+            )
+        if primitive.effect and any(x is inputs[0] for x in self.made_inside):
+            raise RecordingError(
+                f"assign() at {line} changes a tensor that the recorded function made; in the program it would be made "
+                "once and keep what the last run left in it. Make it outside of the function"
             )
         # an assigned tensor keeps its array: from now on the array stands for the new value
         view = (primitive.view or primitive.effect) and _share_memory(result, inputs[0])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.errors import GraphError
+from minigrad.errors import GraphError, RecordingError
 from minigrad.program.kernels import available
 from minigrad.program.passes import simplify
 from minigrad.program.replay import Replay
@@ -350,6 +350,15 @@ def test_reading_a_value_raises_and_names_the_line():
     with pytest.raises(GraphError, match=r"test_compile\.py:\d+"):
         f(mg.tensor([1.0]))
     assert f.programs == []
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: mg.zeros((1,)).assign(x) * 2.0,
+    lambda x: x + mg.random.Generator(0).uniform((1,)),
+])  # fmt: skip
+def test_a_state_that_begins_anew_in_every_call_cannot_be_recorded(f):
+    with pytest.raises(RecordingError, match=r"test_compile\.py:\d+ changes a tensor that the recorded function made"):
+        mg.compile(f)(mg.tensor([1.0]))
 
 
 def test_a_result_that_requires_grad_is_refused():

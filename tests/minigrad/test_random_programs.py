@@ -6,11 +6,11 @@
 import os
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.testing.strategies import expressions
+from minigrad.testing.strategies import Expression, expressions
 
 COUNT = int(os.environ.get("MINIGRAD_PROGRAMS", "60"))
 STEP = 1e-30  # of the complex step: no difference is taken, so there is no rounding to balance
@@ -56,7 +56,16 @@ def test_value_gradient_and_hessian_vector_product(f, seed):
         np.testing.assert_allclose(exact, (p - m) / (2 * h), rtol=1e-4, atol=1e-5 * scale)
 
 
+def mixed_layouts():
+    """Found by drawing: a cotangent in Fortran order was added to in place, where a program makes one in C order."""
+    f = Expression([np.array(-0.6), np.linspace(-1.0, 1.3, 6).reshape(2, 3) ** 3])
+    f.steps = [("cumsum", (1,)), ("add", (2, 0)), ("cumsum", (3,)), ("add", (4, 4)), ("row", (5,)), ("divide", (5, 6))]
+    f.steps += [("transpose", (7,)), ("add", (8, 8))]
+    return f
+
+
 @settings(max_examples=COUNT)
+@example(f=mixed_layouts())
 @given(f=expressions())
 def test_recorded_and_compiled_gradients_have_the_bits_of_eager_ones(f):
     both = mg.value_and_grad(f, argnums=tuple(range(len(f.leaves))))
