@@ -169,7 +169,7 @@ def note(owner: Any, attribute: str) -> None:
 
 
 def note_made(x: Tensor) -> None:
-    """Let a recorder know of a leaf that the recorded function makes: a program makes it once, and it must not change."""
+    """Let a recorder know of a leaf that the recorded function makes: a program makes it once; it must not change."""
     made = getattr(state.observer, "made_inside", None)
     if made is not None:
         made.append(x)
