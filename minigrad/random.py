@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ class Generator:
     def counter(self) -> int:
         """How many blocks of four 32-bit words have been drawn."""
         return self._counter.item()
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the counter, with its name."""
+        yield "counter", self._counter
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._key[0]}, stream={self._key[1]}, counter={self.counter})"

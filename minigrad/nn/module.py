@@ -106,13 +106,14 @@ class Module:
         DataError
             Two parameters have the same name: a key of a dict with a dot or a number as the key makes that possible.
         """
-        return ((name, t) for name, t in self._named_tensors() if isinstance(t, Parameter))
+        return ((name, t) for name, t in self.named_tensors() if isinstance(t, Parameter))
 
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
         """Yield every buffer once, with its dotted name."""
-        return ((name, t) for name, t in self._named_tensors() if isinstance(t, Buffer))
+        return ((name, t) for name, t in self.named_tensors() if isinstance(t, Buffer))
 
-    def _named_tensors(self) -> Iterator[tuple[str, Parameter | Buffer]]:
+    def named_tensors(self) -> Iterator[tuple[str, Parameter | Buffer]]:
+        """Yield every parameter and buffer once, with its dotted name."""
         seen: set[int] = set()
         names: set[str] = set()
         for prefix, module in self.named_modules():
@@ -141,7 +142,7 @@ class Module:
         >>> {name: array.shape for name, array in nn.Linear(3, 2).state_dict().items()}
         {'weight': (3, 2), 'bias': (2,)}
         """
-        return {name: held.detach().numpy().copy() for name, held in self._named_tensors()}
+        return {name: held.detach().numpy().copy() for name, held in self.named_tensors()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Set the parameters and buffers to the values of `state`, or change nothing and raise.
@@ -158,7 +159,7 @@ class Module:
         DataError, ShapeError, DTypeError
             A name is missing or unknown, or an array has another shape or dtype than its parameter.
         """
-        held: dict[str, Tensor] = dict(self._named_tensors())
+        held: dict[str, Tensor] = dict(self.named_tensors())
         for name, array in check(f"{type(self).__name__}.load_state_dict", held, state, strict).items():
             held[name].assign(held[name].device.put(array))
 
@@ -206,7 +207,7 @@ class Module:
         # all copies are made before the first parameter changes: a full device leaves the module as it was
         moved = [
             (held, type(held)(held.detach(), **options))
-            for _, held in self._named_tensors()
+            for _, held in self.named_tensors()
             if "device" in options or held.dtype.kind == "f"  # a buffer may count
         ]
         for held, copy in moved:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,13 @@ class Optimizer:
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         """Assign the parameter its next value, and the kept tensors theirs."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule; write _update in the class")
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the tensors that change from step to step, with names: "lr", "step_counts", "mean[0]"."""
+        yield "lr", self._lr
+        yield "step_counts", self._counts
+        for name, kept in self._kept.items():
+            yield from ((f"{name}[{i}]", value) for i, value in enumerate(kept))
 
     # Saved state
 

@@ -208,27 +208,31 @@ def _letters() -> Iterator[str]:
 
 
 def _name_in_code(x: Tensor) -> str | None:
-    """Return what the code that is running calls a captured tensor: "W1", "weights[0]", or "linear.weight"."""
-    for frame in source.frames():
-        if source.in_package(frame):  # of the library's own names only those of modules tell the reader something
-            variables = {"self": frame.f_locals.get("self")}
-        else:
-            variables = {**frame.f_globals, **frame.f_locals}
-        names = [path for name, value in variables.items() for path, held in _parts(name, value) if held is x]
-        # one letter is mostly the variable of a loop, and then a name of the container's says more
-        names = sorted((n for n in names if n != "self"), key=lambda n: (len(n) == 1, "[" in n))
-        if names:
-            return names[0]
+    """Return what the code that is running calls a captured tensor: "W1", "weights[0]", or "model.0.weight"."""
+    frames = list(source.frames())
+    for frame in frames:
+        if not source.in_package(frame):
+            names = [n for name, value in {**frame.f_globals, **frame.f_locals}.items() for n in _names(name, value, x)]
+            # a dotted name says more than that of a local variable, and one letter is mostly the variable of a loop
+            names = sorted((n for n in names if n != "self"), key=lambda n: ("." not in n, len(n) == 1, "[" in n))
+            if names:
+                return names[0]
+    for frame in frames:  # of the library's own names only those of modules, optimizers and generators tell something
+        if source.in_package(frame):
+            owner = frame.f_locals.get("self")
+            names = [] if owner is x else list(_names("self", owner, x))
+            if names:
+                return names[0]
     return None
 
 
-def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield a variable, the items of a list or dict, and the attributes of `self`, with their names."""
-    if name == "self" and hasattr(value, "__dict__"):
-        for attribute, held in vars(value).items():
-            yield f"{type(value).__name__.lower()}.{attribute}", held
+def _names(name: str, value: Any, x: Tensor) -> Iterator[str]:
+    """Yield under which names x is held by a variable: itself, in a list or dict, or among the tensors of an object."""
+    if value is x:
+        yield name
+    elif hasattr(type(value), "named_tensors"):
+        owner = type(value).__name__.lower() if name == "self" else name
+        yield from (f"{owner}.{path}" for path, held in value.named_tensors() if held is x)
     elif isinstance(value, list | tuple | dict) and len(value) <= 100 and not name.startswith("_"):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        yield from ((f"{name}[{key!r}]", held) for key, held in items)
-    else:
-        yield name, value
+        yield from (f"{name}[{key!r}]" for key, held in items if held is x)
