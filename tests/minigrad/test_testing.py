@@ -196,6 +196,33 @@ def test_integers_and_bools_are_passed_through():
     check_grad(lambda c, x, i: mg.where(c, x, 2.0 * x)[i], X > 0, X, np.array([1, 1, 0]))
 
 
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (mg.abs, [0.0, 1.0]),
+        (mg.relu, [0.0]),
+        (lambda x: mg.max(x), [1.0, 1.0]),
+        (mg.norm, [0.0, 0.0]),
+        (mg.sort, [1.0, 1.0, 2.0]),
+        (lambda x: mg.sqrt(abs(x)), [0.0, 2.0]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_kink_is_noticed_and_named(f, x):
+    with pytest.raises(CheckError, match="kink or a jump|not finite|nan|inf"):
+        check_grad(f, np.array(x))
+
+
+def test_a_wrong_derivative_of_a_smooth_function_is_not_blamed_on_a_kink():
+    wrong = Primitive(
+        "wrong abs", forward=lambda xp, x, /: xp.abs(x) * x, vjps=[lambda F, g, y, x: g * F.abs(x)], saves="x",
+        samples=Samples("any", (Domain(-1.0, 1.0),), analytic=False),
+    )  # fmt: skip
+    with pytest.raises(CheckError, match="is wrong") as caught:
+        check_grad(wrong, np.array([1.0, -2.0]))
+    assert "kink" not in str(caught.value)
+
+
 def test_misuse_is_refused():
     w = mg.ones(3)
     with pytest.raises(ValueError, match="order=3"):
