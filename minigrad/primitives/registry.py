@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import tape
-from ..errors import MinigradError
+from ..errors import MinigradError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Primitive:
     def __call__(self, *args: Any, **metadata: Any) -> Any:
         if self.variadic and self.arity == 0:
             arrays, given = tuple(args[0]), args[1:]
+            if not arrays:
+                raise ShapeError(f"{self.name} needs at least one array, got an empty sequence")
         elif self.variadic:
             arrays, given = args, ()
         else:

@@ -121,7 +121,7 @@ class Compiled:
         with self._lock:
             for entry in self._entries.get(key, ()):
                 if entry.is_valid():
-                    return entry.run(args)
+                    return self._step(*args) if entry.overlaps(args) else entry.run(args)
             return self._record(key, args)
 
     def _record(self, key: tuple, args: tuple) -> Any:
@@ -163,6 +163,7 @@ class _Entry:
         self.replay = Replay(simplify(program), threads, fuse=bool(kernels))
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
         self._assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
+        self._versions = {id(t._version) for t in self._assigned}  # a view has the version of what it is a view of
         self._argument = {v: i for i, v in enumerate(program.arguments)}
         self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
         self._nested = any(isinstance(x, list | tuple | dict) for x in args)
@@ -174,6 +175,13 @@ class _Entry:
     def is_current(self) -> bool:
         """Return whether the captured tensors still live where they did."""
         return all(t._array is array for t, array in self._captured)
+
+    def overlaps(self, args: tuple) -> bool:
+        """Return whether an argument is a view of a tensor that the step assigns to, and so would change on the way."""
+        if not self._versions:
+            return False
+        given = [x for _, x in trees.leaves(args)] if self._nested else args
+        return any(isinstance(x, Tensor) and id(x._version) in self._versions for x in given)
 
     def run(self, args: tuple) -> Any:
         """Copy the arguments in, replay, and copy the results out."""

@@ -294,8 +294,8 @@ class _Reference:
         if not bends and not jumps:
             return ""
         return (
-            f". But there it has a kink or a jump: its slope is {left_near:.4g} on one side and {right_near:.4g} on the "
-            "other, from close by. Move the inputs away from points where f is not differentiable"
+            f". But there it has a kink or a jump: its slope is {left_near:.4g} on one side and {right_near:.4g} on "
+            "the other, from close by. Move the inputs away from points where f is not differentiable"
         )
 
 

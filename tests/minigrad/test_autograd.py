@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import GraphError, ShapeError
+from minigrad.errors import DTypeError, GraphError, ShapeError
 
 
 def test_grad_of_intermediate_results_and_several_outputs():
@@ -141,3 +141,9 @@ def test_transforms_differentiate_through_each_other():
         for e in steps
     ]  # fmt: skip
     np.testing.assert_allclose(mg.grad(along)(x).numpy(), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.jacobian, mg.hessian])
+def test_integers_have_no_gradient(transform):
+    with pytest.raises(DTypeError, match="only floating tensors"):
+        transform(lambda x: x.sum())(mg.tensor([1, 2]))

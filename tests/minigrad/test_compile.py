@@ -328,6 +328,21 @@ def test_a_step_may_change_its_arguments():
         assert bits(x) == bits(expected)
 
 
+def test_an_argument_that_is_a_view_of_an_assigned_parameter_changes_on_the_way():
+    results = []
+    for compiled in (False, True):
+        w = mg.Parameter([1.0, 1.0])
+
+        def step(x, w=w):
+            w.assign(w + 1.0)
+            return x * 2.0
+
+        f = mg.compile(step) if compiled else step
+        f(mg.tensor([0.0, 0.0]))
+        results.append([f(w.detach()).numpy().tolist() for _ in range(3)])
+    assert results[0] == results[1] == [[6.0, 6.0], [8.0, 8.0], [10.0, 10.0]]
+
+
 def test_a_change_of_the_parameters_memory_is_noticed():
     layer = nn.Linear(3, 2)
     f = mg.compile(lambda x: layer(x).detach())

@@ -80,3 +80,9 @@ def test_empty_everything():
     check_grad(lambda t: mg.concat([t, mg.tanh(t)], axis=0).sum(axis=0) + mg.square(t).sum(), x)
     check_grad(lambda t: t[:, 1:].reshape(2, 0) @ t[:, 0], x)
     check_grad(lambda t: t[np.array([], int)] * t, x)
+
+
+def test_joining_nothing_is_refused():
+    for join in (mg.concat, mg.stack):
+        with pytest.raises(ShapeError, match="at least one array, got an empty sequence"):
+            join([])
