@@ -1,6 +1,7 @@
 """Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
 from autoencoders import datasets, pca
+from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.features import max_activation_inputs
 from autoencoders.history import History
@@ -15,6 +16,7 @@ __all__ = [
     "History",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "contractive",
     "datasets",
     "fit",
     "gaussian_noise",

@@ -1,0 +1,106 @@
+"""The contractive penalty: the closed form, the Jacobian and the estimate agree, and gradients reach W by both paths."""
+
+import numpy as np
+import pytest
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad import nn
+from minigrad.errors import DataError, ShapeError
+from minigrad.testing import check_grad
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(7, 4))
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "linear"]
+
+
+def jacobian_norm(encode, x):
+    """(1/m) sum |J|^2, sample by sample with mg.jacobian."""
+    rows = [mg.jacobian(lambda t: encode(t.reshape(1, -1))[0])(mg.tensor(row)).numpy() for row in x]
+    return sum((j**2).sum() for j in rows) / len(x)
+
+
+def make(activation, sizes=(4, 3)):
+    model = ae.Autoencoder(sizes, activation=activation, dtype="float64")
+    for p in model.parameters():
+        p.assign(rng.normal(size=p.shape))
+    return model
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("method", ["auto", "closed", "exact"])
+def test_one_layer(activation, method):
+    model = make(activation)
+    expected = jacobian_norm(model.encode, X)
+    np.testing.assert_allclose(ae.contractive(model.encode, mg.tensor(X), method).item(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["auto", "exact"])
+def test_deep_encoders_and_any_function(method):
+    model = make("tanh", (4, 5, 3))
+    np.testing.assert_allclose(
+        ae.contractive(model.encode, mg.tensor(X), method).item(), jacobian_norm(model.encode, X), rtol=1e-12
+    )
+    net = nn.Sequential(nn.Linear(4, 2, dtype="float64"), nn.Softplus())
+    np.testing.assert_allclose(ae.contractive(net, mg.tensor(X), method).item(), jacobian_norm(net, X), rtol=1e-12)
+
+
+def test_the_linear_penalty_is_weight_decay():
+    model = make("linear")
+    np.testing.assert_allclose(
+        ae.contractive(model.encode, mg.tensor(X)).item(), ae.l2(model.encoder_weights[0]).item(), rtol=1e-13
+    )
+
+
+def test_the_estimate_is_unbiased():
+    model = make("tanh", (4, 5, 3))
+    mg.random.seed(0)
+    x = mg.tensor(X)
+    draws = np.array([ae.contractive(model.encode, x, "hutchinson").item() for _ in range(2000)])
+    exact = ae.contractive(model.encode, x, "exact").item()
+    assert abs(draws.mean() - exact) < 4 * draws.std() / np.sqrt(len(draws))  # four standard errors
+    many = np.array([ae.contractive(model.encode, x, "hutchinson", probes=20).item() for _ in range(100)])
+    assert many.std() < 0.5 * draws.std()
+
+
+@pytest.mark.parametrize("method", ["closed", "exact", "hutchinson"])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_gradients_of_two_orders_reach_the_weights_by_both_paths(activation, method):
+    model = make(activation)
+
+    def penalty(W, b):
+        model.encoder_layers[0].weight, model.encoder_layers[0].bias = W, b
+        mg.random.seed(3)
+        return ae.contractive(model.encode, mg.tensor(X), method)
+
+    check_grad(penalty, rng.normal(size=(4, 3)), rng.normal(size=3))
+
+
+@pytest.mark.parametrize("method", ["auto", "exact", "hutchinson"])
+def test_a_contractive_autoencoder_trains_and_compiles_to_the_same_bits(method):
+    def objective(model, x):
+        return {
+            "reconstruction": ae.squared_error(model(x), x),
+            "contraction": 0.1 * ae.contractive(model.encode, x, method),
+        }
+
+    results = []
+    for compile in (True, False):
+        model = ae.Autoencoder((4, 3), activation="sigmoid")
+        history = ae.fit(model, X, objective, epochs=3, batch_size=4, compile=compile)
+        results.append([*history.terms["contraction"], *(p.detach().numpy().tobytes() for p in model.parameters())])
+    assert results[0] == results[1]
+
+
+def test_refusals():
+    model = make("sigmoid", (4, 3, 2))
+    x = mg.tensor(X)
+    for call, error, words in [
+        (lambda: ae.contractive(model.encode, x, "closed"), DataError, "one encoder layer only"),
+        (lambda: ae.contractive(model.encode, x, "jacobian"), DataError, "method='jacobian'"),
+        (lambda: ae.contractive(model.encode, x, probes=0), DataError, "probes=0"),
+        (lambda: ae.contractive(model.encode, x[0]), ShapeError, "expected"),
+        (lambda: ae.contractive(lambda t: t.sum(axis=1), x, "exact"), ShapeError, r"expected \(m, k\)"),
+    ]:
+        with pytest.raises(error, match=words):
+            call()
