@@ -91,11 +91,11 @@ def contractive(
     if h.ndim != 2 or h.shape[0] != x.shape[0]:
         raise ShapeError(f"contractive: encode gave shape {h.shape} for x of shape {x.shape}; expected (m, k)")
     if method == "exact" or (method == "auto" and h.shape[1] <= MOST_EXACT):
-        directions = [
-            mg.tensor(np.eye(h.shape[1], dtype=h.dtype)[[j] * len(h)], device=h.device) for j in range(h.shape[1])
-        ]
+        unit = np.eye(h.shape[1], dtype=h.dtype)
+        directions = [mg.tensor(unit[[j] * len(h)], device=h.device) for j in range(h.shape[1])]
         return _mean_square(pull_back, directions, x.shape[0])
-    signs = [mg.where(mg.random.uniform(h.shape, h.dtype, h.device) < 0.5, -1.0, 1.0) for _ in range(probes)]
+    minus = mg.full((), -1.0, h.dtype, h.device)
+    signs = [mg.where(mg.random.uniform(h.shape, h.dtype, h.device) < 0.5, minus, 1.0) for _ in range(probes)]
     return _mean_square(pull_back, signs, x.shape[0]) / probes
 
 

@@ -1,4 +1,4 @@
-"""The contractive penalty: the closed form, the Jacobian and the estimate agree, and gradients reach W by both paths."""
+"""The contractive penalty: closed form, Jacobian and estimate agree, and gradients reach W by both paths."""
 
 import numpy as np
 import pytest
