@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 
 import minigrad as mg
 from autoencoders.history import History
+from autoencoders.progress import progress_bar
 from minigrad import data, nn, optim
 from minigrad.errors import (
     DataError,
@@ -50,6 +50,9 @@ def fit(
     device: Any = None,
     callback: Callable[[nn.Module, History], bool | None] | None = None,
     compile: bool = True,
+    max_norm: float | None = None,
+    schedule: optim.Schedule | Callable[[int], float] | None = None,
+    patience: int | None = None,
 ) -> History:
     """Train a model in place by minibatch gradient descent.
 
@@ -85,6 +88,14 @@ def fit(
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording; where it reads values, which a recording cannot repeat, a warning says so and
         the training goes on without.
+    max_norm : float above 0, optional
+        Scale the gradient of each step to at most this Euclidean norm.
+    schedule : Schedule or callable, optional
+        A schedule of `minigrad.optim` takes a step after every epoch, and is given the validation loss (without
+        validation, the training loss). A callable gives the learning rate of an epoch: ``schedule(1)`` of the first.
+    patience : int, at least 1, optional
+        End the training when that loss has not fallen for so many epochs. The parameters are then those of the best
+        epoch, also when the training ends otherwise.
 
     Returns
     -------
@@ -114,6 +125,7 @@ def fit(
     parameters = list(model.parameters())
     if not parameters:
         raise DataError(f"fit: the model {type(model).__name__} has no parameters to train")
+    patience = None if patience is None else _positive(patience, "patience")
     place = parameters[0].device if device is None else mg.device(device)
     train_set = _samples(X, "X", model, parameters[0].dtype, place)
     held_out = None if validation is None else _samples(validation, "validation", model, parameters[0].dtype, place)
@@ -131,12 +143,15 @@ def fit(
     was_training = model.training
     steps = epochs * math.ceil(len(train_set) / batch_size)
     try:
-        with _noise(seed, NOISE), _bar(steps, progress) as bar:
+        with _noise(seed, NOISE), progress_bar(steps, progress) as bar:
             model.train()
-            step = _Step(model, objective, optimizer, compile, train_set[:batch_size])
+            step = _Step(model, objective, optimizer, compile, train_set[:batch_size], max_norm)
+            best = _Best(model)
             for epoch in range(1, epochs + 1):
                 start = time.perf_counter()
                 model.train()
+                if schedule is not None and not isinstance(schedule, optim.Schedule):
+                    optimizer.lr = schedule(epoch)
                 before = model.state_dict(), optimizer.state_dict()
                 means = _Means(len(train_set))
                 batches = data.batches(train_set, batch_size=batch_size, generator=shuffler, shuffle=shuffle)
@@ -157,8 +172,15 @@ def fit(
                     _append(history.validation, _measure(model, held_out, objective, batch_size, seed))
                 history.seconds.append(time.perf_counter() - start)
                 bar.set_postfix(epoch=epoch, loss=f"{sum(means.values.values()):.4g}")
-                if callback is not None and callback(model, history):
+                judged = history.validation if held_out is not None else history.terms
+                loss = sum(curve[-1] for curve in judged.values())
+                if isinstance(schedule, optim.Schedule):
+                    schedule.step(loss)
+                tired = patience is not None and best.age(loss) >= patience
+                if (callback is not None and callback(model, history)) or tired:
                     break
+            if patience is not None:
+                best.restore()
     finally:
         model.train(was_training)
         optimizer.zero_grad()
@@ -169,8 +191,15 @@ class _Step:
     """One update of the parameters, from a batch to the terms before the update; compiled if that is possible."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, optimizer: optim.Optimizer, compile: bool, first: mg.Tensor
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: optim.Optimizer,
+        compile: bool,
+        first: mg.Tensor,
+        max_norm: float | None,
     ) -> None:
+        self._max_norm = max_norm
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
@@ -206,8 +235,32 @@ class _Step:
         if not total.requires_grad:
             raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
         total.backward()
+        if self._max_norm is not None:
+            optim.clip_grad_norm(self._model.parameters(), self._max_norm)
         self._optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
+
+
+class _Best:
+    """The parameters of the epoch with the lowest loss so far."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._loss = math.inf
+        self._age = 0
+        self._state: dict[str, np.ndarray] | None = None
+
+    def age(self, loss: float) -> int:
+        """Take in the loss after an epoch; return for how many epochs there was none lower."""
+        self._age += 1
+        if loss < self._loss:
+            self._loss, self._age, self._state = loss, 0, self._model.state_dict()
+        return self._age
+
+    def restore(self) -> None:
+        """Bring the best parameters back."""
+        if self._state is not None:
+            self._model.load_state_dict(self._state)
 
 
 def _check_terms(values: dict[str, float], model: nn.Module, where: str) -> None:
@@ -289,31 +342,6 @@ def _noise(seed: int, stream: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(before)
-
-
-class _NoBar:
-    """A progress bar that shows nothing."""
-
-    def update(self) -> None:
-        """Do nothing."""
-
-    def set_postfix(self, **values: Any) -> None:
-        """Do nothing."""
-
-
-@contextmanager
-def _bar(steps: int, progress: bool) -> Iterator[Any]:
-    """A progress bar on standard error, where there is somebody to see it."""
-    if progress and sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            pass
-        else:
-            with tqdm(total=steps, unit="batch", dynamic_ncols=True) as bar:
-                yield bar
-            return
-    yield _NoBar()
 
 
 def _positive(value: int, name: str) -> int:

@@ -146,6 +146,76 @@ def test_a_callback_sees_every_epoch_and_can_end_the_training():
     assert history.epochs == 3
 
 
+# ---------------------------------------------------------------- schedules, clipping, early stopping
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_schedule_sets_the_learning_rate_epoch_by_epoch(compile):
+    rates = []
+    for make_schedule in (lambda o: optim.StepDecay(o, 1, 0.5), lambda o: lambda epoch: 0.1 * 0.5 ** (epoch - 1)):
+        model = make()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        seen = []
+        callback = lambda m, h, o=optimizer, s=seen: s.append(o.lr)  # noqa: E731
+        ae.fit(
+            model,
+            X,
+            plain,
+            epochs=3,
+            optimizer=optimizer,
+            schedule=make_schedule(optimizer),
+            callback=callback,
+            compile=compile,
+        )
+        rates.append((values(model).tobytes(), seen))
+    assert rates[0][0] == rates[1][0]  # the same steps
+    assert rates[0][1] == [0.05, 0.025, 0.0125] and rates[1][1] == [0.1, 0.05, 0.025]
+
+
+def test_a_plateau_is_noticed_by_the_validation_loss():
+    model = make()
+    optimizer = optim.SGD(model.parameters(), lr=1e-12)  # nothing falls
+    schedule = optim.ReduceOnPlateau(optimizer, factor=0.5, patience=2)
+    ae.fit(model, X, plain, epochs=5, optimizer=optimizer, schedule=schedule, validation=X)
+    assert optimizer.lr == 0.25e-12
+
+
+def test_early_stopping_brings_the_best_parameters_back():
+    model = make()
+    kept = []
+
+    def callback(model, history):
+        kept.append(values(model))
+
+    # a learning rate that rises until the loss does
+    history = ae.fit(
+        model, X, plain, epochs=60, batch_size=50, validation=X[:20], callback=callback, patience=3,
+        optimizer=optim.SGD(model.parameters(), lr=0.1), schedule=lambda epoch: 0.02 * 1.6**epoch,
+    )  # fmt: skip
+    curve = history.validation["loss"]
+    best = int(np.argmin(curve))
+    assert history.epochs == best + 4 < 60
+    assert (values(model) == kept[best]).all()
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_max_norm_limits_every_step(compile):
+    model = make()
+    before = values(model)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    ae.fit(
+        model,
+        X,
+        lambda m, x: 1e6 * plain(m, x),
+        epochs=1,
+        batch_size=50,
+        optimizer=optimizer,
+        max_norm=0.01,
+        compile=compile,
+    )
+    np.testing.assert_allclose(np.linalg.norm(values(model) - before), 0.01, rtol=1e-6)
+
+
 # ---------------------------------------------------------------- seeds
 
 
@@ -280,6 +350,8 @@ def test_a_learning_rate_that_is_far_too_large_diverges_with_finite_parameters()
         ({"epochs": 2.5}, DTypeError, "epochs=2.5"),
         ({"batch_size": 0}, DataError, "batch_size=0"),
         ({"seed": -1}, DataError, "seed"),
+        ({"patience": 0}, DataError, "patience=0"),
+        ({"max_norm": -1.0}, DataError, "max_norm=-1.0"),
         ({"objective": lambda model, x: model(x)}, ShapeError, r"'loss' has shape \(50, 6\)"),
         ({"objective": lambda model, x: 1.0}, DTypeError, "returned 1.0"),
         ({"objective": lambda model, x: {}}, DTypeError, "returned {}"),

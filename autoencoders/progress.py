@@ -1,0 +1,33 @@
+"""The progress bar of a training, where there is somebody to see it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class _NoBar:
+    """A progress bar that shows nothing."""
+
+    def update(self) -> None:
+        """Do nothing."""
+
+    def set_postfix(self, **values: Any) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def progress_bar(steps: int, progress: bool) -> Iterator[Any]:
+    """A progress bar on standard error, where there is somebody to see it."""
+    if progress and sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            pass
+        else:
+            with tqdm(total=steps, unit="batch", dynamic_ncols=True) as bar:
+                yield bar
+            return
+    yield _NoBar()
