@@ -14,6 +14,7 @@ import numpy as np
 
 import minigrad as mg
 from autoencoders import corruption, datasets, lecture, losses, models, regularizers, training
+from autoencoders.contractive import contractive
 from minigrad import optim
 from minigrad.errors import MinigradError
 from minigrad.files import write_atomically
@@ -26,14 +27,28 @@ NOISES: dict[str, Callable[[mg.Tensor, float], mg.Tensor]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, or 2 after an error in what was asked for."""
+    """Run a command; return its exit status: 0, 2 after an error in what was asked for, or 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except KeyboardInterrupt:
+        print(f"autoencoders {options.command}: interrupted{_kept(options)}", file=sys.stderr)
+        return 130
     except (MinigradError, OSError, MemoryError) as error:
         print(f"autoencoders {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _kept(options: argparse.Namespace) -> str:
+    """Return where an interrupted training goes on from, if it got that far."""
+    if options.command != "train" or not _checkpoint(options.out).exists():
+        return ""
+    return f"; the last epoch is in {_checkpoint(options.out)}: the same command with --resume goes on from there"
+
+
+def _checkpoint(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.checkpoint.safetensors")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=_whole(1), default=128)
     command.add_argument("--learning-rate", type=_number(0.0, above=True), default=1e-3)
     command.add_argument("--seed", type=_whole(0), default=0)
+    command.add_argument("--contractive", type=_number(0.0), default=0.0, help="factor of the contractive penalty")
+    command.add_argument("--sparsity", type=_sparsity, help="factor and target of the KL penalty, such as 3:0.05")
+    command.add_argument("--validation", type=_number(0.0), default=0.0, help="fraction of the data to measure on only")
+    command.add_argument("--patience", type=_whole(1), help="epochs without a lower loss after which to stop")
     command.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training of this command")
     command.set_defaults(run=_train)
 
     for name, use, text in (
@@ -122,13 +142,40 @@ def _train(options: argparse.Namespace) -> None:
             terms = {"reconstruction": losses.binary_cross_entropy_with_logits(model.decode_logits(h), x)}
         if options.l2:
             terms["l2"] = options.l2 * regularizers.l2(model)
+        if options.contractive:
+            terms["contraction"] = options.contractive * contractive(model.encode, x)
+        if options.sparsity:
+            factor, target = options.sparsity
+            terms["sparsity"] = factor * regularizers.kl_sparsity(h, target)
         return terms
 
+    held_out = x[:0]
+    if options.validation:
+        order = mg.random.Generator(options.seed, 4).permutation(len(x)).numpy()
+        count = round(options.validation * len(x))
+        if not 0 < count < len(x):
+            raise MinigradError(f"--validation {options.validation:g} leaves {len(x) - count} of {len(x)} samples")
+        x, held_out = x[order[count:]], x[order[:count]]
+    checkpoint = _checkpoint(options.out)
+    if options.resume and not checkpoint.exists():
+        raise MinigradError(f"--resume: there is no {checkpoint}; leave it out to begin")
+
     history = training.fit(
-        model, x, objective, epochs=options.epochs, batch_size=options.batch_size, seed=options.seed,
+        model,
+        x,
+        objective,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        seed=options.seed,
         optimizer=optim.Adam(model.parameters(), lr=options.learning_rate),
-    )  # fmt: skip
+        validation=held_out if len(held_out) else None,
+        patience=options.patience,
+        checkpoint=checkpoint,
+        resume=options.resume,
+    )
     path = models.save_model(model, options.out)
+    for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors")):
+        finished.unlink(missing_ok=True)
     print(f"{model}: loss {history.loss[0]:.4f} after epoch 1, {history.loss[-1]:.4f} after epoch {history.epochs}")
     print(f"saved: {path}")
 
@@ -222,6 +269,17 @@ def _sizes(text: str) -> tuple[int, ...]:
     if len(sizes) < 2 or min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"expected two or more positive widths such as 784,500, got {text!r}")
     return sizes
+
+
+def _sparsity(text: str) -> tuple[float, float]:
+    factor, _, target = text.partition(":")
+    try:
+        pair = float(factor), float(target)
+    except ValueError:
+        pair = (-1.0, 0.0)
+    if pair[0] < 0 or not 0 < pair[1] < 1:
+        raise argparse.ArgumentTypeError(f"expected a factor and a target in (0, 1), such as 3:0.05, got {text!r}")
+    return pair
 
 
 def _noise(text: str) -> Callable[[mg.Tensor], mg.Tensor] | None:

@@ -11,7 +11,7 @@ from typing import Any
 class _NoBar:
     """A progress bar that shows nothing."""
 
-    def update(self) -> None:
+    def update(self, steps: int = 1) -> None:
         """Do nothing."""
 
     def set_postfix(self, **values: Any) -> None:

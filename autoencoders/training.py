@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import minigrad as mg
+from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
+from autoencoders.inputs import positive, samples_of
 from autoencoders.progress import progress_bar
 from minigrad import data, nn, optim
 from minigrad.errors import (
@@ -53,6 +55,8 @@ def fit(
     max_norm: float | None = None,
     schedule: optim.Schedule | Callable[[int], float] | None = None,
     patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> History:
     """Train a model in place by minibatch gradient descent.
 
@@ -96,6 +100,11 @@ def fit(
     patience : int, at least 1, optional
         End the training when that loss has not fallen for so many epochs. The parameters are then those of the best
         epoch, also when the training ends otherwise.
+    checkpoint : str or path-like, optional
+        A file to write after every epoch, atomically, with all that the next epoch depends on; the one before is kept
+        beside it. However the training ends, it is there.
+    resume : bool
+        Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
 
     Returns
     -------
@@ -119,16 +128,18 @@ def fit(
     >>> history.epochs, history.loss[-1] < history.loss[0]
     (3, True)
     """
-    epochs = _positive(epochs, "epochs")
-    batch_size = _positive(batch_size, "batch_size")
+    epochs = positive(epochs, "epochs")
+    batch_size = positive(batch_size, "batch_size")
     shuffler = Generator(seed, SHUFFLE)
     parameters = list(model.parameters())
     if not parameters:
         raise DataError(f"fit: the model {type(model).__name__} has no parameters to train")
-    patience = None if patience is None else _positive(patience, "patience")
+    patience = None if patience is None else positive(patience, "patience")
+    if resume and checkpoint is None:
+        raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
     place = parameters[0].device if device is None else mg.device(device)
-    train_set = _samples(X, "X", model, parameters[0].dtype, place)
-    held_out = None if validation is None else _samples(validation, "validation", model, parameters[0].dtype, place)
+    train_set = samples_of(X, "X", model, parameters[0].dtype, place)
+    held_out = None if validation is None else samples_of(validation, "validation", model, parameters[0].dtype, place)
     if place is not parameters[0].device:
         if optimizer is not None:
             raise DeviceError(
@@ -139,6 +150,8 @@ def fit(
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
 
+    settings = {"seed": seed, "batch_size": batch_size, "samples": len(train_set), "shuffle": bool(shuffle)}
+    file = None if checkpoint is None else Checkpoint(checkpoint, settings)
     history = History()
     was_training = model.training
     steps = epochs * math.ceil(len(train_set) / batch_size)
@@ -147,7 +160,15 @@ def fit(
             model.train()
             step = _Step(model, objective, optimizer, compile, train_set[:batch_size], max_norm)
             best = _Best(model)
-            for epoch in range(1, epochs + 1):
+            generators = {"shuffle": shuffler, "noise": mg.random.default_generator()}
+            done = 0
+            if file is not None and resume:
+                done, state = file.restore(model, optimizer, schedule, generators, history)
+                best.set_state(state)
+                bar.update(done * math.ceil(len(train_set) / batch_size))
+            for epoch in range(done + 1, epochs + 1):
+                if patience is not None and best.waited >= patience:
+                    break
                 start = time.perf_counter()
                 model.train()
                 if schedule is not None and not isinstance(schedule, optim.Schedule):
@@ -176,8 +197,10 @@ def fit(
                 loss = sum(curve[-1] for curve in judged.values())
                 if isinstance(schedule, optim.Schedule):
                     schedule.step(loss)
-                tired = patience is not None and best.age(loss) >= patience
-                if (callback is not None and callback(model, history)) or tired:
+                best.see(loss, keep=patience is not None)
+                if file is not None:
+                    file.save(epoch, model, optimizer, schedule, generators, history, best.state())
+                if callback is not None and callback(model, history):
                     break
             if patience is not None:
                 best.restore()
@@ -247,20 +270,28 @@ class _Best:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._loss = math.inf
-        self._age = 0
-        self._state: dict[str, np.ndarray] | None = None
+        self._parameters: dict[str, np.ndarray] | None = None
+        self.waited = 0  # epochs since then
 
-    def age(self, loss: float) -> int:
-        """Take in the loss after an epoch; return for how many epochs there was none lower."""
-        self._age += 1
+    def see(self, loss: float, keep: bool) -> None:
+        """Take in the loss after an epoch, and the parameters if it is the lowest."""
+        self.waited += 1
         if loss < self._loss:
-            self._loss, self._age, self._state = loss, 0, self._model.state_dict()
-        return self._age
+            self._loss, self.waited = loss, 0
+            self._parameters = self._model.state_dict() if keep else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"loss": self._loss, "waited": self.waited, "state": self._parameters}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self._loss, self.waited, self._parameters = state["loss"], state["waited"], state["state"]
 
     def restore(self) -> None:
         """Bring the best parameters back."""
-        if self._state is not None:
-            self._model.load_state_dict(self._state)
+        if self._parameters is not None:
+            self._model.load_state_dict(self._parameters)
 
 
 def _check_terms(values: dict[str, float], model: nn.Module, where: str) -> None:
@@ -342,39 +373,3 @@ def _noise(seed: int, stream: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(before)
-
-
-def _positive(value: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise DTypeError(f"fit: got {name}={value!r}; expected an integer of at least 1") from None
-    if number < 1:
-        raise DataError(f"fit: got {name}={value!r}; expected at least 1")
-    return number
-
-
-def _samples(X: mg.Tensor | ArrayLike, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device) -> mg.Tensor:
-    """X as a finite tensor of samples that the model can take."""
-    array = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(f"fit: {name} has dtype {array.dtype}; expected real numbers")
-    if array.ndim < 2 or array.size == 0:
-        raise ShapeError(
-            f"fit: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
-        )
-    expected = getattr(model, "input_shape", None)
-    if expected is not None and array.shape[1:] != expected:
-        raise ShapeError(
-            f"fit: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}"
-        )
-    with np.errstate(over="ignore"):  # reported below
-        converted = array.astype(dtype, copy=False)
-    finite = np.isfinite(converted)
-    if not finite.all():
-        first = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise DataError(
-            f"fit: {name}{list(first)} is {array[first]}, one of {finite.size - int(finite.sum())} values that are not "
-            f"finite numbers in {dtype.name}; remove or replace them first"
-        )
-    return mg.tensor(converted, device=place)

@@ -100,6 +100,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
         self._kernels = kernels
+        self._elsewhere = False  # whether the step runs on a GPU
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
         update_wrapper(self, step)
@@ -115,7 +116,8 @@ class Compiled:
 
     def __call__(self, *args: Any) -> Any:
         """Return what `step(*args)` would return."""
-        if tape.recording() or tape.observed():  # part of a larger program: that one is to be compiled
+        # inside of a larger program, that one is to be compiled; replay is for the CPU as yet
+        if tape.recording() or tape.observed() or self._elsewhere:
             return self._step(*args)
         key = _kind(args)
         with self._lock:
@@ -135,6 +137,9 @@ class Compiled:
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
+        self._elsewhere = any(v.device.type != "cpu" for v in (*program.arguments, *program.captured))
+        if self._elsewhere:
+            return result
         entry = _Entry(program, args, self._threads, self._kernels)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]

@@ -5,6 +5,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
+from autoencoders import checkpoints
 from autoencoders.cli import main
 
 
@@ -156,3 +157,36 @@ def test_a_damaged_array_file_is_refused(tmp_path, capsys):
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY not really")
     assert main(["train", "--data", str(tmp_path / "x.npy")]) == 2
     assert "not a readable .npy file" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_resumes_to_the_same_model(tmp_path, monkeypatch, capsys):
+    common = ["train", "--sizes", "64,8", "--epochs", "5", "--noise", "masking:0.25", "--contractive", "0.01"]
+    common += ["--sparsity", "0.1:0.1", "--validation", "0.2", "--patience", "4"]
+    assert main([*common, "--out", str(tmp_path / "whole.safetensors")]) == 0
+    save, count = checkpoints.Checkpoint.save, []
+
+    def interrupting(self, *args):
+        save(self, *args)
+        count.append(1)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "parts.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.Checkpoint, "save", interrupting)
+        assert main([*common, "--out", str(out)]) == 130
+    words = capsys.readouterr().err
+    assert "interrupted" in words and "parts.checkpoint.safetensors" in words and "--resume" in words
+    assert main([*common, "--out", str(out), "--resume"]) == 0
+    resumed, whole = (mg.load(tmp_path / name) for name in ("parts.safetensors", "whole.safetensors"))
+    assert {name: a.tobytes() for name, a in resumed.items()} == {name: a.tobytes() for name, a in whole.items()}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parts.safetensors", "whole.safetensors"]
+    assert main([*common, "--out", str(out), "--resume"]) == 2
+    assert "there is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3", "3:1.5", "-1:0.1", "a:b"])
+def test_a_bad_sparsity_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--sparsity", text])
+    assert "--sparsity" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Checkpoints of a training: all that the next epoch depends on, in one safetensors file that is whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoencoders.history import History
+from minigrad import files, nn, optim
+from minigrad.errors import DataError, DTypeError, ShapeError
+from minigrad.random import Generator
+
+FORMAT = "autoencoders training 1"
+
+
+class Checkpoint:
+    """The file from which an interrupted training goes on, and a copy of the one before it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. The one before is kept beside it, with "previous" in its name.
+    settings : dict
+        What must be the same when the training goes on: seed, batch size, number of samples.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.settings = settings
+        if not self.path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"fit: there is no folder {self.path.absolute().parent} for the checkpoint")
+
+    @property
+    def previous(self) -> Path:
+        """Where the checkpoint before the last one is."""
+        return self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
+
+    def save(
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        schedule: Any,
+        generators: dict[str, Generator],
+        history: History,
+        best: dict[str, Any],
+    ) -> None:
+        """Write everything; the file that was there becomes the previous one."""
+        arrays = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best.pop("state") or {}}
+        flat = {f"{group}.{name}": np.asarray(a) for group, state in arrays.items() for name, a in state.items()}
+        numbers = {
+            "epoch": epoch,
+            "settings": self.settings,
+            "schedule": schedule.state_dict() if isinstance(schedule, optim.Schedule) else None,
+            "generators": {name: g.state() for name, g in generators.items()},
+            "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
+            "best": best,
+        }
+        text = json.dumps(numbers)
+        if self.path.exists():
+            files.write_atomically(self.previous, self.path.read_bytes())
+        files.save(self.path, flat, {"format": FORMAT, "numbers": text, "digest": _digest(flat, text)})
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        schedule: Any,
+        generators: dict[str, Generator],
+        history: History,
+    ) -> tuple[int, dict[str, Any]]:
+        """Bring everything to where the file was written; return the epoch, and the best parameters until then.
+
+        Raises
+        ------
+        DataError
+            The file is damaged, or of a training with other settings; nothing has been changed then.
+        FileNotFoundError
+            There is no such file.
+        """
+        flat, numbers = self._read()
+        if numbers["settings"] != self.settings:
+            other = {k: v for k, v in numbers["settings"].items() if self.settings.get(k) != v}
+            raise DataError(f"fit: {self.path} is of a training with other settings: {other}; expected {self.settings}")
+        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
+        for name, array in flat.items():
+            group, _, rest = name.partition(".")
+            groups[group][rest] = array
+        if (numbers["schedule"] is None) == isinstance(schedule, optim.Schedule):
+            found = "without" if numbers["schedule"] is None else "with"
+            raise DataError(
+                f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
+            )
+        before = model.state_dict()
+        try:
+            model.load_state_dict(groups["model"])
+            optimizer.load_state_dict(groups["optimizer"])
+            if isinstance(schedule, optim.Schedule):
+                schedule.load_state_dict(numbers["schedule"])
+        except (DataError, ShapeError, DTypeError) as error:
+            model.load_state_dict(before)
+            raise DataError(f"fit: {self.path} does not fit this model and optimizer: {error}") from error
+        for name, g in generators.items():
+            g.set_state(numbers["generators"][name])
+        history.terms, history.validation, history.seconds = (
+            numbers["history"][name] for name in ("terms", "validation", "seconds")
+        )
+        return numbers["epoch"], {**numbers["best"], "state": groups["best"] or None}
+
+    def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        hint = f"; the checkpoint before it, {self.previous}, may be whole" if self.previous.exists() else ""
+        try:
+            flat, metadata = files.load_with_metadata(self.path)
+        except DataError as error:
+            raise DataError(f"{error}{hint}") from error
+        if metadata.get("format") != FORMAT:
+            raise DataError(f"{self.path}: not a checkpoint of a training: its format is {metadata.get('format')!r}")
+        text = metadata.get("numbers", "")
+        if metadata.get("digest") != _digest(flat, text):
+            raise DataError(f"{self.path}: damaged: its contents do not have the checksum in it{hint}")
+        return flat, json.loads(text)
+
+
+def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
+    """Return a checksum of names, dtypes, shapes and values, and of the text beside them."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        a = arrays[name]
+        found.update(f"{name} {a.dtype.name} {a.shape}".encode())
+        found.update(np.ascontiguousarray(a).tobytes())
+    return found.hexdigest()

@@ -1,0 +1,136 @@
+"""Checkpoints: an interrupted training goes on bit for bit, damage is noticed, and nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad import files, optim
+from minigrad.errors import DataError
+
+X = np.random.default_rng(0).random((50, 6))
+
+
+def objective(model, x):
+    return {"reconstruction": ae.squared_error(model(ae.masking_noise(x, 0.25)), x), "weights": 1e-3 * ae.l2(model)}
+
+
+def train(path=None, stop_after=None, resume=False, epochs=8, seed=3, **options):
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    schedule = optim.StepDecay(optimizer, 2, 0.5)
+
+    def callback(model, history):
+        if history.epochs == stop_after:
+            raise KeyboardInterrupt
+
+    history = ae.fit(
+        model, X, objective, epochs=epochs, batch_size=16, optimizer=optimizer, schedule=schedule, seed=seed,
+        validation=X[:10], callback=callback, checkpoint=path, resume=resume, **options,
+    )  # fmt: skip
+    state = [p.detach().numpy().tobytes() for p in model.parameters()]
+    return state, history.terms, history.validation, optimizer.lr, optimizer.step_counts
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("stop_after", [1, 5])
+def test_a_resumed_training_gives_the_bits_of_an_uninterrupted_one(tmp_path, stop_after, patience, compile):
+    path = tmp_path / "training.safetensors"
+    expected = train(patience=patience, compile=compile)
+    with pytest.raises(KeyboardInterrupt):
+        train(path, stop_after, patience=patience, compile=compile)
+    mg.random.uniform((5,))
+    assert train(path, resume=True, patience=patience, compile=compile) == expected
+    assert train(path, resume=True, patience=patience, compile=compile) == expected  # nothing is left to do
+
+
+def test_more_epochs_go_on_where_fewer_ended(tmp_path):
+    path = tmp_path / "training.safetensors"
+    train(path, epochs=3)
+    assert train(path, resume=True, epochs=8) == train(epochs=8)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped bit", "another file"])
+def test_damage_is_noticed_and_the_previous_checkpoint_is_named_and_whole(tmp_path, damage):
+    path = tmp_path / "training.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(path, stop_after=4)
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped bit":
+        content[-5] ^= 1
+        path.write_bytes(content)
+    else:
+        files.save(path, {"a": np.ones(2)})
+    with pytest.raises(DataError, match=r"not a readable|damaged|not a checkpoint") as caught:
+        train(path, resume=True)
+    previous = tmp_path / "training.previous.safetensors"
+    assert damage == "another file" or str(previous) in str(caught.value)
+    assert train(previous, resume=True) == train()
+
+
+def test_other_settings_and_missing_files_are_refused(tmp_path):
+    path = tmp_path / "training.safetensors"
+    train(path, epochs=1)
+    with pytest.raises(DataError, match="other settings: {'seed': 3}"):
+        train(path, resume=True, seed=4)
+    with pytest.raises(FileNotFoundError):
+        train(tmp_path / "nothing.safetensors", resume=True)
+    with pytest.raises(DataError, match="resume=True without checkpoint"):
+        train(resume=True)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        train(tmp_path / "no" / "folder.safetensors")
+    model = ae.Autoencoder((6, 4), output="sigmoid")
+    before = model.state_dict()
+    with pytest.raises(DataError, match="does not fit|with a schedule"):
+        ae.fit(model, X, objective, epochs=2, batch_size=16, seed=3, checkpoint=path, resume=True)
+    assert all((before[k] == v).all() for k, v in model.state_dict().items())
+
+
+def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "training.safetensors"
+    train(path, epochs=2)
+    content = path.read_bytes()
+
+    def full(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        train(path, resume=True, epochs=4)
+    monkeypatch.undo()
+    assert path.read_bytes() == content
+    assert train(path, resume=True) == train()
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_leaves_a_checkpoint_that_goes_on(tmp_path, kill):
+    path = tmp_path / "training.safetensors"
+    code = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('t', {str(Path(__file__))!r})\n"
+        "t = importlib.util.module_from_spec(spec); spec.loader.exec_module(t)\n"
+        f"t.train({str(path)!r}, epochs=100000)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(ae.__file__).parents[1], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "training.previous.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(kill)
+    process.wait()
+    _, metadata = files.load_with_metadata(path)
+    epoch = json.loads(metadata["numbers"])["epoch"]
+    assert epoch >= 2
+    assert train(path, resume=True, epochs=epoch + 2) == train(epochs=epoch + 2)
