@@ -32,6 +32,10 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
         self.path = Path(path)
         self.settings = settings
+        if self.path.is_dir():
+            raise DataError(
+                f"fit: {self.path} is a folder; the checkpoint is a file, such as training.safetensors in it"
+            )
         if not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(f"fit: there is no folder {self.path.absolute().parent} for the checkpoint")
 

@@ -152,6 +152,15 @@ def fit(
 
     settings = {"seed": seed, "batch_size": batch_size, "samples": len(train_set), "shuffle": bool(shuffle)}
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
+    if isinstance(optimizer, optim.LBFGS):
+        raise DTypeError("fit: LBFGS wants the whole objective, not batches; call optimizer.step(closure) yourself")
+    if isinstance(schedule, optim.Schedule):
+        if schedule.optimizer is not optimizer:
+            raise DataError("fit: the schedule is of another optimizer; pass optimizer=schedule.optimizer as well")
+    elif schedule is not None and not callable(schedule):
+        raise DTypeError(
+            f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
+        )
     history = History()
     was_training = model.training
     steps = epochs * math.ceil(len(train_set) / batch_size)
@@ -230,10 +239,11 @@ class _Step:
         self._shapes: set[tuple[int, ...]] = set()  # of the batches for which it was recorded
         if compile:  # once as it is: checks of values (is x in [0, 1]?) are left out of a recording
             generator = mg.random.default_generator()
-            before = generator.state()
+            before, buffers = generator.state(), model.state_dict()
             with mg.no_grad():
                 _terms(objective(model, first))
             generator.set_state(before)
+            model.load_state_dict(buffers)  # running means have seen this batch
 
     def __call__(self, x: mg.Tensor) -> Mapping[str, mg.Tensor]:
         if self._compiled is None:

@@ -42,6 +42,9 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     tensor([0., 0.])
     """
 
+    if not callable(f):
+        raise DTypeError(f"mg.checkpoint takes a function, got {type(f).__name__}")
+
     @wraps(f)
     def checkpointed(*args: Any) -> Any:
         if tape.recording() or not tape.grad_enabled():

@@ -266,6 +266,8 @@ class Tensor:
 
         Returns a function that removes the hook.
         """
+        if not callable(hook):
+            raise DTypeError(f"register_hook takes a function of the gradient, got {type(hook).__name__}")
         if self._node is None:
             raise GraphError("this tensor requires no gradient, so a hook on it would never run")
         node = self._node

@@ -49,6 +49,8 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
         values = list(args)
+        if not all(-len(args) <= i < len(args) for i in wanted):
+            raise ShapeError(f"grad: got argnums={argnums!r} for {len(args)} positional arguments")
         with tape.enable_grad():
             for i in wanted:
                 values[i] = _variable(args[i])

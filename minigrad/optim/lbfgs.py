@@ -222,7 +222,9 @@ class LBFGS(Optimizer):
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of all that changes from step to step: also the pairs of the estimate."""
-        pairs = np.array([np.stack(pair) for pair in self._pairs]).reshape(len(self._pairs), 2, -1)
+        pairs = np.array([np.stack(pair) for pair in self._pairs]).reshape(
+            len(self._pairs), 2, sum(p.size for p in self.parameters)
+        )
         return {**super().state_dict(), "pairs": pairs, "evaluations": np.array(self.evaluations)}
 
     def load_state_dict(self, state: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import tape
 from ..devices import default_device
-from ..errors import GraphError
+from ..errors import DataError, DTypeError, GraphError
 from ..sweep import reachable
 from ..tensor import Tensor, Version, tensor
 from . import trees
@@ -97,6 +97,10 @@ class Compiled:
     def __init__(self, step: Callable[..., Any], threads: int | None, kernels: bool | None) -> None:
         self._step = step
         self._threads = default_threads() if threads is None else threads
+        if not callable(step):
+            raise DTypeError(f"mg.compile takes a function, got {type(step).__name__}")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise DataError(f"mg.compile: got threads={threads!r}; expected an integer of at least 1")
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
         self._kernels = kernels

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import source, tape
-from ..errors import RecordingError
+from ..errors import DTypeError, RecordingError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
 from . import trees
@@ -50,6 +50,9 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     >>> program(mg.tensor([[1.0, 1.0]]))  # a second one, of the same W
     tensor(3.2399998)
     """
+
+    if not callable(f):
+        raise DTypeError(f"mg.record takes a function, got {type(f).__name__}")
 
     @wraps(f)
     def recorded(*args: Any) -> Program:

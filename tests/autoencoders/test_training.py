@@ -277,6 +277,23 @@ def test_a_compiled_training_gives_the_same_bits(optimizer):
         np.testing.assert_array_equal(a, b)
 
 
+def test_running_means_and_dropout_are_those_of_an_eager_training():
+    class Net(nn.Module):
+        def __init__(self):
+            self.first, self.drop, self.norm = nn.Linear(6, 6), nn.Dropout(0.3), nn.BatchNorm(6)
+
+        def forward(self, x):
+            return self.norm(self.drop(self.first(x)))
+
+    results = []
+    for compile in (True, False):
+        mg.random.seed(1)
+        net = Net()
+        history = ae.fit(net, X, plain, epochs=3, batch_size=16, validation=X[:5], compile=compile)
+        results.append([*(a.tobytes() for a in net.state_dict().values()), history.loss, history.validation])
+    assert results[0] == results[1]
+
+
 def test_a_step_that_reads_values_goes_on_without_compiling_and_says_why():
     def objective(model, x):
         noisy = ae.masking_noise(x, 0.25)
@@ -351,6 +368,10 @@ def test_a_learning_rate_that_is_far_too_large_diverges_with_finite_parameters()
         ({"batch_size": 0}, DataError, "batch_size=0"),
         ({"seed": -1}, DataError, "seed"),
         ({"patience": 0}, DataError, "patience=0"),
+        ({"schedule": 3}, DTypeError, "schedule=3"),
+        ({"schedule": optim.StepDecay(optim.SGD([mg.Parameter([1.0])], lr=0.1), 1)}, DataError, "another optimizer"),
+        ({"optimizer": optim.LBFGS([mg.Parameter([1.0])])}, DTypeError, "LBFGS"),
+        ({"checkpoint": "."}, DataError, "is a folder"),
         ({"max_norm": -1.0}, DataError, "max_norm=-1.0"),
         ({"objective": lambda model, x: model(x)}, ShapeError, r"'loss' has shape \(50, 6\)"),
         ({"objective": lambda model, x: 1.0}, DTypeError, "returned 1.0"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.errors import GraphError, RecordingError
+from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, ShapeError
 from minigrad.program.kernels import available
 from minigrad.program.passes import simplify
 from minigrad.program.replay import Replay
@@ -509,3 +509,18 @@ def test_an_update_is_written_straight_into_the_parameter():
     replay = Replay(program, threads=1, fuse=False)
     assert [f.__name__ for f, _ in replay.calls] == ["multiply", "subtract"]
     assert replay.calls[-1][1][-1].base is w._array or np.shares_memory(replay.calls[-1][1][-1], w._array)
+
+
+def test_bad_arguments_are_refused_at_once():
+    with pytest.raises(DTypeError, match="takes a function, got int"):
+        mg.compile(3)
+    with pytest.raises(DTypeError, match="takes a function, got int"):
+        mg.record(3)
+    with pytest.raises(DTypeError, match="takes a function, got int"):
+        mg.checkpoint(3)
+    with pytest.raises(DataError, match="threads=0"):
+        mg.compile(mg.exp, threads=0)
+    with pytest.raises(ShapeError, match="argnums=3 for 1 positional"):
+        mg.grad(mg.sum, argnums=3)(mg.tensor([1.0]))
+    with pytest.raises(DTypeError, match="got int"):
+        mg.Parameter([1.0]).register_hook(3)

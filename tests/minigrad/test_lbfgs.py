@@ -113,6 +113,13 @@ def test_a_restored_optimizer_continues_bit_for_bit():
     assert results[0] == results[1]
 
 
+def test_a_new_optimizer_has_a_state_too():
+    w = mg.Parameter(np.array([1.0, 2.0]))
+    state = optim.LBFGS([w]).state_dict()
+    assert state["pairs"].shape == (0, 2, 2)
+    optim.LBFGS([w]).load_state_dict(state)
+
+
 def test_refusals():
     w = mg.Parameter(np.array([1.0]))
     with pytest.raises(DataError, match="max_iter=0"):
