@@ -4,7 +4,7 @@ from . import autograd, data, errors, nn, optim, random, tape, testing
 from .anomaly import detect_anomaly
 from .checkpoint import checkpoint
 from .convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, upsample2x
-from .creation import arange, full, ones, zeros
+from .creation import arange, from_dlpack, full, ones, zeros
 from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save
 from .functions import (
@@ -27,6 +27,6 @@ from .primitives import *  # the operations, by the names of the table
 from .program import Compiled, Program, compile, draw, record
 from .selection import one_hot, sort, take, take_along_axis, topk
 from .tape import enable_grad, no_grad
-from .tensor import Parameter, Tensor, from_dlpack, tensor
+from .tensor import Parameter, Tensor, tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .version import __version__

@@ -1,10 +1,11 @@
-"""Functions that make tensors from nothing."""
+"""Functions that make tensors from nothing, and from the memory of other libraries."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .devices import default_device, device
+from .devices import CPU, default_device, device
+from .errors import DeviceError, DTypeError
 from .tensor import Tensor, Version
 
 
@@ -61,3 +62,36 @@ def arange(start: int, stop: int | None = None, step: int = 1, dtype: Any = None
 
 def _place(name: Any) -> Any:
     return default_device() if name is None else device(name)
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """Return a tensor of the memory of another library's array, without a copy.
+
+    What the other library writes there later changes the tensor, and no version notices; `mg.tensor(mg.from_dlpack(x))`
+    is a copy.
+
+    Parameters
+    ----------
+    x : object with __dlpack__ and __dlpack_device__
+        Such as an array of NumPy or CuPy, or a tensor of PyTorch, on the CPU or a CUDA device.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> import numpy as np
+    >>> a = np.ones(2, np.float32)
+    >>> t = mg.from_dlpack(a)
+    >>> a[0] = 5.0
+    >>> t
+    tensor([5., 1.])
+    """
+    if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
+        raise DTypeError(f"from_dlpack takes an array of another library, got {type(x).__name__}; use mg.tensor")
+    kind, index = x.__dlpack_device__()
+    if int(kind) not in (1, 2, 3):  # CPU, CUDA, pinned host memory
+        raise DeviceError(f"from_dlpack takes memory of the CPU or of a CUDA device, got DLPack device type {kind}")
+    place = device(f"cuda:{index}") if int(kind) == 2 else CPU
+    array = place.xp.from_dlpack(x)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {array.dtype}")
+    return Tensor._wrap(array, place, None, Version())

@@ -11,7 +11,7 @@ import numpy as np
 from . import indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
-from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
     from .tape import Node
@@ -443,39 +443,6 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if requires_grad and array.dtype.kind not in "fc":
         raise DTypeError(f"only floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())
-
-
-def from_dlpack(x: Any) -> Tensor:
-    """Return a tensor of the memory of another library's array, without a copy.
-
-    What the other library writes there later changes the tensor, and no version notices; `mg.tensor(mg.from_dlpack(x))`
-    is a copy.
-
-    Parameters
-    ----------
-    x : object with __dlpack__ and __dlpack_device__
-        Such as an array of NumPy or CuPy, or a tensor of PyTorch, on the CPU or a CUDA device.
-
-    Examples
-    --------
-    >>> import minigrad as mg
-    >>> import numpy as np
-    >>> a = np.ones(2, np.float32)
-    >>> t = mg.from_dlpack(a)
-    >>> a[0] = 5.0
-    >>> t
-    tensor([5., 1.])
-    """
-    if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
-        raise DTypeError(f"from_dlpack takes an array of another library, got {type(x).__name__}; use mg.tensor")
-    kind, index = x.__dlpack_device__()
-    if int(kind) not in (1, 2, 3):  # CPU, CUDA, pinned host memory
-        raise DeviceError(f"from_dlpack takes memory of the CPU or of a CUDA device, got DLPack device type {kind}")
-    place = device(f"cuda:{index}") if int(kind) == 2 else CPU
-    array = place.xp.from_dlpack(x)
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {array.dtype}")
-    return Tensor._wrap(array, place, None, Version())
 
 
 def _restored(cls: type[Tensor], array: Any, place: Device, requires_grad: bool, gradient: Tensor | None) -> Tensor:
