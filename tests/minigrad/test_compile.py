@@ -141,6 +141,48 @@ def test_large_groups_run_in_tiles_and_on_threads(kernels, monkeypatch):
         assert any(f.__name__ == "_in_parallel" for f, _ in replay.calls if hasattr(f, "__name__"))
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("make", STEPS, ids=lambda f: f.__name__)
+def test_tiles_of_a_few_elements_change_nothing(make, kernels, monkeypatch):
+    """A view that is read in a tile must not see what another tile has assigned."""
+    monkeypatch.setattr("minigrad.program.tiles.CACHE", 100)
+    (step, changed), (copy, copied) = make(), make()
+    compiled = mg.compile(copy, kernels=kernels)
+    for _ in range(3):
+        x = mg.tensor(normal(7, 12))
+        step(x), compiled(x)
+        assert [*map(bits, changed)] == [*map(bits, copied)]
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_an_old_value_that_is_read_after_the_new_one_is_computed_is_the_old_one(kernels):
+    def make():
+        w = mg.Parameter(np.arange(5.0))
+
+        def step(x):
+            new = w * x
+            old = w + 1.0
+            w.assign(new)
+            return old.detach()
+
+        return step, w
+
+    (step, w), (copy, v) = make(), make()
+    compiled = mg.compile(copy, kernels=kernels)
+    for _ in range(3):
+        x = mg.tensor(np.full(5, 0.5))
+        assert bits(step(x)) == bits(compiled(x))
+        assert bits(w) == bits(v)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_choice_does_not_overwrite_what_it_chooses_from(kernels):
+    f = mg.compile(lambda x: mg.exp(mg.where(x > 0, mg.exp(x), mg.exp(-x))), kernels=kernels)
+    x = mg.tensor(normal(3, 5))
+    for _ in range(2):
+        assert bits(f(x)) == bits(mg.exp(mg.where(x > 0, mg.exp(x), mg.exp(-x))))
+
+
 OPTIMIZERS = {
     "SGD": {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
     "Adam": {"lr": 0.05, "weight_decay": 0.1},
