@@ -60,7 +60,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         if len({x.dtype for x in outputs}) > 1:
             kinds = ", ".join(sorted(x.dtype.name for x in outputs))
             raise DTypeError(f"checkpoint: the function returned tensors of {kinds}; expected one dtype")
-        again = _Again(f, args, watcher, len(given))
+        again = _Again(f, args, watcher)
         xp = outputs[0].device.xp
         joined = xp.concatenate([x._array.reshape(-1) for x in outputs])
         row = Primitive(
@@ -108,12 +108,11 @@ class _Watcher:
 class _Again:
     """The derivative rule of a checkpoint: for the first input that asks, it runs the function again."""
 
-    def __init__(self, f: Callable, args: tuple, watcher: _Watcher, given: int) -> None:
+    def __init__(self, f: Callable, args: tuple, watcher: _Watcher) -> None:
         self._f = f
         self._args = args
         self._captured = watcher.captured
         self._assigned = watcher.assigned
-        self._given = given
         self._cotangent: Any = None
         self._gradients: dict[int, Any] = {}
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..errors import ShapeError
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-2.0, 2.0)
+BLOCK = 2**20  # bytes of windows that are handled at a time
 Pair = tuple[int, int]
 
 
@@ -39,14 +42,26 @@ def _windows(xp: Any, x: Any, kernel: Pair, stride: Pair) -> Any:
     return xp.lib.stride_tricks.as_strided(x, (*kernel, *x.shape[:-2], *count), strides)
 
 
-def _fold(xp: Any, w: Any, size: Pair, stride: Pair) -> Any:
-    """Add windows (kh, kw, ..., H', W') up in images (..., *size): the transpose of `_windows`."""
-    result = xp.zeros((*w.shape[2:-2], *size), w.dtype)
+def _add_windows(result: Any, w: Any, stride: Pair) -> None:
+    """Add windows (kh, kw, ..., H', W') to images (..., H, W): the transpose of `_windows`."""
     for i in range(w.shape[0]):
         for j in range(w.shape[1]):  # one window element at a time: these never overlap
             rows = slice(i, i + stride[0] * w.shape[-2], stride[0])
             columns = slice(j, j + stride[1] * w.shape[-1], stride[1])
             result[..., rows, columns] += w[i, j]
+
+
+def _fold(xp: Any, w: Any, size: Pair, stride: Pair) -> Any:
+    result = xp.zeros((*w.shape[2:-2], *size), w.dtype)
+    _add_windows(result, w, stride)
+    return result
+
+
+def _images_last(xp: Any, x: Any, padding: Pair = (0, 0)) -> Any:
+    """Return images (N, C, H, W) as (C, H, W, N), padded with zeros: loops over N are longer than over W."""
+    n, c, h, w = x.shape
+    result = xp.zeros((c, h + 2 * padding[0], w + 2 * padding[1], n), x.dtype)
+    result[:, padding[0] : padding[0] + h, padding[1] : padding[1] + w] = x.transpose(1, 2, 3, 0)
     return result
 
 
@@ -59,6 +74,12 @@ def _padded_windows(xp: Any, x: Any, kernel: Pair, stride: Pair, padding: Pair) 
         padded[:, :, padding[0] : padding[0] + h, padding[1] : padding[1] + w] = x
         x = padded
     return _windows(xp, x, kernel, stride)
+
+
+def _blocks(xp: Any, images: int, bytes_each: int) -> list[slice]:
+    """Return slices of images whose windows stay in a second-level cache; a GPU wants large calls, so only one."""
+    step = images if xp is not np else max(1, BLOCK // max(1, bytes_each))
+    return [slice(start, start + step) for start in range(0, images, max(1, step))]
 
 
 def _check_images(name: str, x: Any, channels: int, what: str) -> None:
@@ -74,11 +95,16 @@ def _check_kernels(name: str, w: Any) -> None:
 def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Any:
     _check_kernels("conv2d", w)
     _check_images("conv2d", x, w.shape[1], "images")
-    windows = _padded_windows(xp, x, w.shape[-2:], stride, padding)
-    kh, kw, n, c, rows, columns = windows.shape
-    # a product per image: small enough for the cache, and the result needs no transposition
-    matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(n, c * kh * kw, rows * columns)
-    return (w.reshape(len(w), c * kh * kw) @ matrices).reshape(n, len(w), rows, columns)
+    (n, c, *size), (outputs, _, kh, kw) = x.shape, w.shape
+    rows, columns = _count((size[0], size[1]), (kh, kw), stride, padding)
+    kernels = w.reshape(outputs, c * kh * kw)
+    result = xp.empty((n, outputs, rows, columns), xp.result_type(x, w))
+    for part in _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize):
+        windows = _padded_windows(xp, x[part], (kh, kw), stride, padding)
+        # a product per image: the result needs no transposition
+        matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(len(x[part]), c * kh * kw, rows * columns)
+        result[part] = (kernels @ matrices).reshape(result[part].shape)
+    return result
 
 
 def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Any:
@@ -87,24 +113,34 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
     (n, _, h, width), (inputs, channels, kh, kw) = x.shape, w.shape
     if _count(size, (kh, kw), stride, padding) != (h, width):
         raise ShapeError(f"conv2d_transpose cannot make images of size {size} from {(h, width)} with stride {stride}")
-    flat = w.reshape(inputs, channels * kh * kw).T @ x.reshape(n, inputs, h * width)
-    windows = flat.reshape(n, channels, kh, kw, h, width).transpose(2, 3, 0, 1, 4, 5)
-    # padding and cutting it off is faster than clipping windows: NumPy's loops over whole windows are longer
-    folded = _fold(xp, windows, (size[0] + 2 * padding[0], size[1] + 2 * padding[1]), stride)
-    if padding == (0, 0):
-        return folded
-    return folded[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]].copy()
+    kernels = w.reshape(inputs, channels * kh * kw).T
+    result = xp.empty((n, channels, *size), xp.result_type(x, w))
+    for part in _blocks(xp, n, channels * kh * kw * h * width * x.itemsize):
+        images = _images_last(xp, x[part])
+        flat = kernels @ images.reshape(inputs, h * width * images.shape[-1])
+        windows = flat.reshape(channels, kh, kw, h, width, images.shape[-1]).transpose(1, 2, 0, 5, 3, 4)
+        # padding and cutting it off is faster than clipping windows: NumPy's loops over whole windows are longer
+        padded = xp.zeros((channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1], images.shape[-1]), flat.dtype)
+        _add_windows(padded.transpose(0, 3, 1, 2), windows, stride)
+        inner = padded[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+        result[part] = inner.transpose(3, 0, 1, 2)
+    return result
 
 
 def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, padding: Pair) -> Any:
-    windows = _padded_windows(xp, x, kernel, stride, padding)
-    kh, kw, n, c, rows, columns = windows.shape
+    n, c, h, width = x.shape
+    rows, columns = _count((h, width), kernel, stride, padding)
     if v.ndim != 4 or (v.shape[0], *v.shape[2:]) != (n, rows, columns):
         raise ShapeError(f"conv2d_kernel takes cotangents of shape ({n}, O, {rows}, {columns}), got {v.shape}")
-    # one product, because the sum runs over all images
-    matrix = windows.transpose(3, 0, 1, 2, 4, 5).reshape(c * kh * kw, n * rows * columns)
-    flat = v.swapaxes(0, 1).reshape(v.shape[1], n * rows * columns)
-    return (flat @ matrix.T).reshape(v.shape[1], c, kh, kw)
+    outputs = v.shape[1]
+    total = xp.zeros((outputs, c * kernel[0] * kernel[1]), xp.result_type(x, v))
+    for part in _blocks(xp, n, c * kernel[0] * kernel[1] * rows * columns * x.itemsize):
+        windows = _windows(xp, _images_last(xp, x[part], padding).transpose(0, 3, 1, 2), kernel, stride)
+        # one product for all images of a block, because the sum runs over them
+        columns_here = rows * columns * windows.shape[3]
+        matrix = windows.transpose(2, 0, 1, 4, 5, 3).reshape(c * kernel[0] * kernel[1], columns_here)
+        total += _images_last(xp, v[part]).reshape(outputs, columns_here) @ matrix.T
+    return total.reshape(outputs, c, *kernel)
 
 
 def _x_rule(F: Any, g: Any, y: Any, x: Any, w: Any, stride: Pair, padding: Pair) -> Any:

@@ -26,8 +26,6 @@ class Plan:
         The number of the block of each value that needs memory.
     sizes : list of int
         The bytes of each block.
-    arguments : int
-        The bytes of the arguments, which are copied in.
 
     Examples
     --------
@@ -40,7 +38,6 @@ class Plan:
     def __init__(self, program: Program) -> None:
         self.groups = schedule(program)
         self.roots = storage_roots(program)
-        self.arguments = sum(extent(v) for v in program.arguments)
         last_use = self._last_uses(program)
         self.buffers: dict[Variable, int] = {}
         self.sizes: list[int] = []

@@ -8,6 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.errors import ShapeError
+from minigrad.primitives import convolution as rows
 from minigrad.testing import check_grad
 
 rng = np.random.default_rng(5)
@@ -169,3 +170,20 @@ X, W = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3))
 def test_refused_inputs(call, message):
     with pytest.raises(ShapeError, match=message):
         call()
+
+
+def test_blocks_of_images_change_nothing(monkeypatch):
+    x, w = normal(7, 2, 6, 5), normal(3, 2, 3, 2)
+    g = normal(7, 3, 3, 6)
+
+    def results():
+        a, b = (mg.tensor(v, requires_grad=True) for v in (x, w))
+        y = mg.conv2d(a, b, stride=(2, 1), padding=1)
+        y.backward(mg.tensor(g))
+        return y.detach().numpy(), a.grad.numpy(), b.grad.numpy()
+
+    whole = results()
+    for images in (1, 2, 3, 6):  # the last block is smaller
+        monkeypatch.setattr(rows, "BLOCK", images * 2 * 3 * 2 * 3 * 6 * 8)
+        for found, expected in zip(results(), whole, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)  # the kernel's sum has another order
