@@ -5,9 +5,15 @@ from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.features import max_activation_inputs
 from autoencoders.history import History
-from autoencoders.losses import binary_cross_entropy, binary_cross_entropy_with_logits, squared_error
+from autoencoders.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    emphasis,
+    huber,
+    squared_error,
+)
 from autoencoders.models import Autoencoder, load_model, save_model
-from autoencoders.regularizers import kl_sparsity, l1, l2
+from autoencoders.regularizers import decoder_norm, kl_sparsity, l1, l2, orthogonality
 from autoencoders.training import DivergenceError, fit
 
 __all__ = [
@@ -18,14 +24,18 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "contractive",
     "datasets",
+    "decoder_norm",
+    "emphasis",
     "fit",
     "gaussian_noise",
+    "huber",
     "kl_sparsity",
     "l1",
     "l2",
     "load_model",
     "masking_noise",
     "max_activation_inputs",
+    "orthogonality",
     "pca",
     "salt_and_pepper_noise",
     "save_model",
