@@ -1,6 +1,7 @@
 """Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
 from autoencoders import datasets, pca
+from autoencoders.classifier import SoftmaxRegression, softmax_regression
 from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.features import max_activation_inputs
@@ -20,6 +21,7 @@ __all__ = [
     "Autoencoder",
     "DivergenceError",
     "History",
+    "SoftmaxRegression",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "contractive",
@@ -39,5 +41,6 @@ __all__ = [
     "pca",
     "salt_and_pepper_noise",
     "save_model",
+    "softmax_regression",
     "squared_error",
 ]
