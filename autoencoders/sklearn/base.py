@@ -108,14 +108,13 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         seed = int(random.randint(np.iinfo(np.int32).max))
         held_out = None
         if self.validation_fraction > 0:
-            train, held_out = train_test_split(train, test_size=float(self.validation_fraction), random_state=random)
+            train, held_out = train_test_split(train, test_size=self.validation_fraction, random_state=random)
         sizes = (train.shape[1], *self.hidden_layer_sizes, self.n_components)
         model = Autoencoder(sizes, self.activation, self.output, self.tied, seed=seed, dtype=train.dtype)
-        decay = float(self.weight_decay)
 
         def objective(model: Autoencoder, x: mg.Tensor) -> dict[str, mg.Tensor]:
             terms = self._objective(model, x)
-            return {**terms, "weight_decay": decay * l2(model)} if decay else terms
+            return {**terms, "weight_decay": self.weight_decay * l2(model)} if self.weight_decay else terms
 
         history = fit(
             model,
@@ -123,7 +122,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             objective,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            optimizer=optim.Adam(model.parameters(), lr=float(self.learning_rate)),
+            optimizer=optim.Adam(model.parameters(), lr=self.learning_rate),
             seed=seed,
             progress=bool(self.verbose),
             validation=held_out,

@@ -87,5 +87,5 @@ class ContractiveAutoencoder(BaseAutoencoder):
     def _objective(self, model: Autoencoder, x: mg.Tensor) -> dict[str, mg.Tensor]:
         return {
             "reconstruction": self._reconstruction(model, model.encode(x), x),
-            "contraction": float(self.strength) * contractive(model.encode, x, self.method),
+            "contraction": self.strength * contractive(model.encode, x, self.method),
         }

@@ -99,4 +99,4 @@ class SparseAutoencoder(BaseAutoencoder):
     def _objective(self, model: Autoencoder, x: mg.Tensor) -> dict[str, mg.Tensor]:
         h = model.encode(x)
         penalty = kl_sparsity(h, self.rho) if self.penalty == "kl" else l1(h)
-        return {"reconstruction": self._reconstruction(model, h, x), "sparsity": float(self.beta) * penalty}
+        return {"reconstruction": self._reconstruction(model, h, x), "sparsity": self.beta * penalty}

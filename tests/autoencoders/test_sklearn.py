@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import autoencoders as ae
@@ -63,11 +64,14 @@ def test_a_grid_search_in_two_processes_finds_the_wider_code():
 
 def test_the_linear_estimator_is_as_good_as_pca_and_never_better():
     """Adam stops about 1 % above the floor; nothing gets below it, whatever the rounding (float64: 1e-12)."""
-    ours = -LinearAutoencoder(8, random_state=0).fit(DIGITS).score(DIGITS)
+    estimator = LinearAutoencoder(8, random_state=0).fit(DIGITS)
+    ours = -estimator.score(DIGITS)
     exact = PCA(8).fit(DIGITS)
     floor = np.square(exact.inverse_transform(exact.transform(DIGITS)) - DIGITS).sum(axis=1).mean()
     assert floor * (1 - 1e-12) < ours < 1.03 * floor
     assert floor == pytest.approx(ae.pca.reconstruction_floor(DIGITS, 8), rel=1e-9)
+    # nearly as good, for digits, would be a sigmoid in its linear range
+    assert (estimator.model_.activation, estimator.model_.output) == ("linear", "linear")
 
 
 @pytest.mark.parametrize("estimator", [*ESTIMATORS, DEEP], ids=lambda e: type(e).__name__)
@@ -82,6 +86,18 @@ def test_equal_random_states_give_equal_bits_and_others_do_not(estimator):
     np.testing.assert_array_equal(codes(np.random.RandomState(1)), ones)
     assert not np.array_equal(codes(2), ones)
     assert not np.array_equal(codes(None), codes(None))
+
+
+def test_the_random_state_sets_both_the_initial_weights_and_the_training(monkeypatch):
+    seeds = []
+    estimator = AutoencoderTransformer(3, epochs=1, learning_rate=0.0)
+    monkeypatch.setattr(
+        "autoencoders.sklearn.base.fit",
+        lambda *args, seed, **rest: seeds.append(seed) or ae.fit(*args, seed=seed, **rest),
+    )
+    a, b, c = (clone(estimator).set_params(random_state=i).fit_transform(DIGITS[:20]) for i in (0, 0, 1))
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
 def test_fitting_does_not_touch_the_random_numbers_of_others():
@@ -286,8 +302,9 @@ def test_the_package_does_without_scikit_learn_until_it_is_asked_for(monkeypatch
         importlib.import_module("autoencoders.sklearn")
 
 
-def test_the_estimators_show_their_parameters_only():
+def test_the_estimators_show_their_parameters_and_tags():
     """What is set by a class, such as a linear activation, is no parameter; a clone has the same ones."""
+    assert get_tags(LinearAutoencoder()).transformer_tags.preserves_dtype == ["float64", "float32"]
     assert set(LinearAutoencoder().get_params()) < set(AutoencoderTransformer().get_params())
     assert "activation" not in LinearAutoencoder().get_params()
     assert repr(clone(LinearAutoencoder(4, tied=True))) == "LinearAutoencoder(n_components=4, tied=True)"
