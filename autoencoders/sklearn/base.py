@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -93,12 +93,13 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Raises
         ------
         ShapeError, DTypeError, DataError, ValueError, TypeError
-            A parameter or X is unusable; a model from an earlier fit is still there then.
+            A parameter or X is unusable.
         DivergenceError
-            The training diverged.
+            The training diverged. After any error the estimator is as it was before.
         """
         self._check_parameters()
-        train: NDArray[Any] = validate_data(self, X, dtype=DTYPES)
+        # it writes n_features_in_ into the estimator: into a clone until the training has succeeded
+        train: NDArray[Any] = validate_data(clone(self), X, dtype=DTYPES)
         if self.loss == "cross_entropy" and not (train.min() >= 0 and train.max() <= 1):
             raise DataError(
                 f"{type(self).__name__}: loss='cross_entropy' needs X in [0, 1], but it reaches from {train.min():g} "
@@ -128,6 +129,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             validation=held_out,
             patience=self.patience,
         )
+        validate_data(self, X, skip_check_array=True)
         self.model_, self.history_, self.n_iter_ = model, history, history.epochs
         return self
 

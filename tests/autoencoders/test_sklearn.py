@@ -259,11 +259,11 @@ def test_samples_held_out_have_no_influence_on_the_training():
 )
 def test_unusable_parameters_are_refused_and_the_old_model_stays(estimator, error, message):
     X = 2 * DIGITS[:20]
-    usable = type(estimator)(**SHORT).fit(X)
-    before = usable.transform(X)
+    usable = type(estimator)(**SHORT).fit(X[:, :60])
+    before = usable.transform(X[:, :60])
     with pytest.raises(error, match=message):
         usable.set_params(**estimator.get_params()).fit(X)
-    np.testing.assert_array_equal(usable.transform(X), before)
+    np.testing.assert_array_equal(usable.transform(X[:, :60]), before)
 
 
 def test_unusable_data_are_refused():
