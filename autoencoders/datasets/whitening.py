@@ -80,12 +80,13 @@ def zca_whitening(X: ArrayLike, epsilon: float) -> Whitening:
     >>> bool(np.allclose(whiten.inverse(whiten(X)), X))
     True
     """
+    resolution = _resolution(X)
     X = check_matrix(X, "zca_whitening", "X")
     epsilon = check_number(epsilon, "epsilon", "zca_whitening")
     centred, mean = centre(X)
     V, variances = principal_axes(centred, min(X.shape))
     width = X.shape[1]
-    _check_variances(variances, width, epsilon, "zca_whitening")
+    _check_variances(variances, width, epsilon, resolution, "zca_whitening")
     # directions beyond the rank of X, which V does not hold, have variance 0
     deviations, rest = np.sqrt(variances + epsilon), np.sqrt(epsilon) if len(variances) < width else 1.0
     identity = np.eye(width)
@@ -128,24 +129,32 @@ def pca_whitening(X: ArrayLike, epsilon: float, k: int | None = None) -> Whiteni
     >>> whiten([[4.0, 2.0]]).round(6).tolist()
     [[1.414214]]
     """
+    resolution = _resolution(X)
     X = check_matrix(X, "pca_whitening", "X")
     epsilon = check_number(epsilon, "epsilon", "pca_whitening")
     k = min(X.shape) if k is None else check_width(k, X.shape, "pca_whitening")
     centred, mean = centre(X)
     V, variances = principal_axes(centred, k)
-    _check_variances(variances[:k], k, epsilon, "pca_whitening")
+    _check_variances(variances[:k], k, epsilon, resolution, "pca_whitening")
     deviations = np.sqrt(variances[:k] + epsilon)
     return Whitening(mean, V / deviations, deviations[:, None] * V.T)
 
 
-def _check_variances(variances: Array, wanted: int, epsilon: float, caller: str) -> None:
-    """No direction may be divided by 0, nor by what rounding left of it."""
-    noise = variances[0] * (wanted * np.finfo(np.float64).eps) ** 2
+def _resolution(X: ArrayLike) -> float:
+    """The relative rounding error of the numbers given."""
+    dtype = np.asarray(X).dtype
+    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+
+
+def _check_variances(variances: Array, wanted: int, epsilon: float, resolution: float, caller: str) -> None:
+    """No direction may be divided by 0, nor by what rounding left there."""
+    noise = variances[0] * (wanted * resolution) ** 2
     flat = wanted - int((variances > noise).sum())
     if flat and epsilon <= noise:
         raise DataError(
             f"{caller}: got epsilon={epsilon:g}, but along {flat} of {wanted} directions the data have no variance; "
-            "expected a positive epsilon, such as a hundredth of the mean variance."
+            "expected a larger epsilon, such as a hundredth of the mean variance"
+            + (", or a smaller k." if caller == "pca_whitening" else ".")
         )
 
 
