@@ -76,14 +76,3 @@ def test_tied_weights_end_orthonormal(data, seed):
     model, _ = descend(pca.normalize(X) * np.sqrt(len(X)), k, True, seed)
     W = model.encoder_weights[0].detach().numpy()
     np.testing.assert_allclose(W.T @ W, np.eye(k), atol=1e-3)
-
-
-@QUICK
-@given(data_with_a_gap(), st.sampled_from(["sigmoid", "tanh", "relu"]), st.integers(0, 100))
-def test_no_deep_encoder_beats_the_floor_of_one_affine_decoder(data, activation, seed):
-    X, k = data
-    model = ae.Autoencoder((X.shape[1], k), activation=activation, seed=seed, dtype="float64")
-    history = ae.fit(
-        model, X, reconstruction, epochs=100, batch_size=len(X), optimizer=optim.Adam(model.parameters(), lr=0.05)
-    )
-    assert min(history.loss) >= pca.reconstruction_floor(X, k) - 1e-12 * pca.explained_variance(X).sum()

@@ -1,0 +1,64 @@
+"""What the functions of this package are given, checked: matrices, widths, and samples."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minigrad.errors import DataError, DTypeError, ShapeError
+
+Array = NDArray[np.float64]
+
+
+def check_width(k: int, shape: tuple[int, ...], caller: str) -> int:
+    """k as an int that fits a matrix of this shape."""
+    try:
+        width = operator.index(k)
+    except TypeError:
+        raise DTypeError(f"{caller}: got k={k!r}; expected an integer, the number of hidden units.") from None
+    if not 1 <= width <= min(shape):
+        raise ShapeError(f"{caller}: got k={width} for X of shape {shape}; expected 1 <= k <= {min(shape)}.")
+    return width
+
+
+def check_matrix(X: ArrayLike, caller: str, name: str) -> Array:
+    """X as a finite float64 matrix with at least one row and one column."""
+    given = np.asarray(X)
+    if given.dtype.kind not in "biuf":
+        raise DTypeError(f"{caller}: {name} has dtype {given.dtype}; expected real numbers.")
+    if given.ndim != 2 or given.size == 0:
+        raise ShapeError(
+            f"{caller}: {name} has shape {given.shape}; expected a matrix with at least one row and one column."
+        )
+    matrix = given.astype(np.float64, copy=False)
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise DataError(
+            f"{caller}: {name}[{row}, {column}] is {matrix[row, column]}, one of {finite.size - finite.sum()} values "
+            "that are not finite; remove or replace them first."
+        )
+    return matrix
+
+
+def check_rows(x: ArrayLike, width: int, caller: str) -> Array:
+    """x as a float64 array whose last axis has ``width`` entries."""
+    rows = np.asarray(x, dtype=np.float64)
+    if rows.ndim == 0 or rows.shape[-1] != width:
+        raise ShapeError(f"{caller}: got shape {rows.shape}; expected (..., {width}).")
+    return rows
+
+
+def check_number(value: float, name: str, caller: str, high: float = math.inf) -> float:
+    """value as a finite float from 0 to high."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"{caller}: got {name}={value!r}; expected a number.") from None
+    if not (0 <= number <= high and math.isfinite(number)):
+        limits = "a finite number of at least 0" if high == math.inf else f"a number in [0, {high:g}]"
+        raise DataError(f"{caller}: got {name}={value!r}; expected {limits}.")
+    return number
