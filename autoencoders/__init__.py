@@ -1,6 +1,6 @@
 """Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
-from autoencoders import datasets, pca
+from autoencoders import datasets, features, pca
 from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.features import max_activation_inputs
@@ -18,6 +18,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "contractive",
     "datasets",
+    "features",
     "fit",
     "gaussian_noise",
     "kl_sparsity",
