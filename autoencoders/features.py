@@ -92,6 +92,20 @@ def codes(model: Any, X: mg.Tensor | ArrayLike, batch_size: int = 1024) -> NDArr
     return _in_pieces(encode, encode, X, batch_size, "codes")
 
 
+def reconstructions(model: Any, X: mg.Tensor | ArrayLike, batch_size: int = 1024) -> NDArray[Any]:
+    """Return ``model(X)`` as an array, of the shape of X; for parameters and errors see `codes`.
+
+    Examples
+    --------
+    >>> from autoencoders import Autoencoder
+    >>> reconstructions(Autoencoder((4, 2)), np.eye(4)).shape
+    (4, 4)
+    """
+    if not callable(model):
+        raise DTypeError(f"reconstructions: got {type(model).__name__}; expected a model or a function of a tensor")
+    return _in_pieces(model, model, X, batch_size, "reconstructions")
+
+
 def mean_activations(h: mg.Tensor | ArrayLike) -> NDArray[np.float64]:
     """Return rho_hat_l = (1/m) sum_i h_il, what the penalty `kl_sparsity` holds near rho.
 
