@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders import features, pca
 from autoencoders.figures.style import (
+    DASHES,
     MARKERS,
     PALETTE,
     REFERENCE,
@@ -108,12 +109,15 @@ def activation_histograms(codes: Mapping[str, mg.Tensor | ArrayLike], bins: int 
     """
     arrays = named(codes, "activation_histograms", ("samples", "units"))
     bins = positive(bins, "bins", "activation_histograms")
-    edges = np.histogram_bin_edges([f(h) for h in arrays.values() for f in (np.min, np.max)], bins)
+    low, high = min(float(h.min()) for h in arrays.values()), max(float(h.max()) for h in arrays.values())
+    if high - low <= 1e-9 * max(abs(low), abs(high)) + 1e-300:  # rounding is not worth bins of its own
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, bins + 1)
     figure, axes = single("activation of a hidden unit", "fraction of activations")
     for i, (name, h) in enumerate(arrays.items()):
-        axes.stairs(
-            np.histogram(h, edges)[0] / h.size, edges, label=name, color=PALETTE[i % len(PALETTE)], linewidth=1.5
-        )
+        color, dashes = PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)]
+        fractions = np.histogram(h, edges)[0] / h.size
+        axes.stairs(fractions, edges, label=name, color=color, linestyle=dashes, linewidth=1.5)
     axes.set_yscale("log")
     axes.legend()
     return figure

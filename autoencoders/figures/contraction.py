@@ -182,8 +182,12 @@ def contractive_picture(
         )
         upper.set_aspect("equal")
         plain_axes(lower, "speed of the code", "samples")
-        for label, norms, color in (("along", along[name], PALETTE[0]), ("across", across[name], PALETTE[2])):
-            lower.stairs(np.histogram(norms, edges)[0], edges, label=label, color=color, linewidth=1.5)
+        for label, norms, color, dashes in (
+            ("along", along[name], PALETTE[0], "-"),
+            ("across", across[name], PALETTE[2], "--"),
+        ):
+            counts = np.histogram(norms, edges)[0]
+            lower.stairs(counts, edges, label=label, color=color, linestyle=dashes, linewidth=1.5)
     for axes in rows[:, 1:].flat:
         axes.set_ylabel("")
     figure.suptitle(f"arrows: r(x) − x, × {factor:.2g}", fontsize="medium")

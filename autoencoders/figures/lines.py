@@ -112,7 +112,7 @@ def kl_curve(rho: float | Sequence[float]) -> Figure:
 
     Notes
     -----
-    Drawn by `autoencoders.kl_sparsity` itself, at rho_hat = 0.001, 0.003, ..., 0.999 and at rho, where it is 0.
+    Drawn by `autoencoders.kl_sparsity` itself, at rho_hat = 0.002, 0.006, ..., 0.998 and at rho, where it is 0.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def kl_curve(rho: float | Sequence[float]) -> Figure:
             raise DataError(f"kl_curve: got rho={target:g}; expected mean activations strictly between 0 and 1")
     figure, axes = single(r"mean activation of a unit, $\hat{\rho}$", r"penalty KL($\rho\,\|\,\hat{\rho}$) (nats)")
     for target, marker in zip(targets, _markers(len(targets)), strict=True):
-        grid = np.unique([*np.linspace(0.001, 0.999, 500), target])
+        grid = np.unique([*np.linspace(0.002, 0.998, 250), target])
         penalty = [kl_sparsity(mg.tensor([[r]], dtype="float64"), target).item() for r in grid]
         at_target = [int(np.searchsorted(grid, target))]
         axes.plot(grid, penalty, label=f"ρ = {target:g}", marker=marker, markevery=at_target, clip_on=False)
