@@ -1,6 +1,6 @@
 """Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
-from autoencoders import datasets, features, pca
+from autoencoders import datasets, features, figures, pca
 from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.features import max_activation_inputs
@@ -19,6 +19,7 @@ __all__ = [
     "contractive",
     "datasets",
     "features",
+    "figures",
     "fit",
     "gaussian_noise",
     "kl_sparsity",
