@@ -1,6 +1,6 @@
 """Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
-from autoencoders import datasets, pca
+from autoencoders import datasets, features, figures, pca
 from autoencoders.classifier import SoftmaxRegression, softmax_regression
 from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
@@ -28,6 +28,8 @@ __all__ = [
     "datasets",
     "decoder_norm",
     "emphasis",
+    "features",
+    "figures",
     "fit",
     "gaussian_noise",
     "huber",

@@ -1,200 +1,76 @@
-"""What `fit` trains on, checked at the border: arrays in memory, arrays on disk, or batches that come one by one."""
+"""What users give, checked at the border: sizes, data as a tensor of the model's dtype, and arrays to look at."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
-from minigrad import data, nn
+from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
-from minigrad.random import Generator
-
-Batch = tuple[mg.Tensor, ...]  # x, or x and y
 
 
-class InMemory:
-    """Samples that live on the device of the model as a whole.
-
-    Attributes
-    ----------
-    count : int or None
-        How many samples there are, where that is known.
-    first : tuple of Tensor
-        The batch that comes first without shuffling.
-    """
-
-    def __init__(self, tensors: Batch, batch_size: int) -> None:
-        self._tensors = tensors
-        self._batch_size = batch_size
-        self.count: int | None = len(tensors[0])
-        self.first = tuple(t[:batch_size] for t in tensors)
-
-    def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
-        """Go once through all samples."""
-        return data.batches(*self._tensors, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
-
-
-class OnDisk:
-    """A memory-mapped array: each batch is read, converted and checked when it is needed. Attributes as `InMemory`."""
-
-    def __init__(self, arrays: Sequence[np.ndarray], batch_size: int, convert: _Convert) -> None:
-        self._arrays = arrays
-        self._batch_size = batch_size
-        self._convert = convert
-        self.count: int | None = len(arrays[0])
-        self.first = convert(*(a[:batch_size] for a in arrays))
-
-    def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
-        """Go once through all samples, in the order that `InMemory` would use."""
-        parts = data.batches(*self._arrays, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
-        return (self._convert(*part) for part in parts)
-
-
-class Stream:
-    """An iterable of batches; the order and the sizes are its own. Attributes as `InMemory`."""
-
-    def __init__(self, source: Iterable[Any], convert: _Convert) -> None:
-        self._source = source
-        self._convert = convert
-        self.count: int | None = None
-        self._begun: Iterator[Any] | None = iter(source)
-        head = next(self._begun, None)
-        if head is None:
-            raise DataError(f"fit: {convert.name} is an iterable without a batch")
-        self._begun = itertools.chain([head], self._begun)
-        self.first = self._one(head)
-
-    def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
-        """Go once through the iterable; the batch that was looked at beforehand is still the first."""
-        source, self._begun = self._begun or iter(self._source), None
-        empty = True
-        for item in source:
-            empty = False
-            yield self._one(item)
-        if empty:
-            raise DataError(
-                f"fit: {self._convert.name} gave no batch when it was gone through again; expected an iterable that "
-                "begins anew each time, such as an object with __iter__, not a generator"
-            )
-
-    def _one(self, item: Any) -> Batch:
-        return self._convert(*item) if isinstance(item, tuple) else self._convert(item)
-
-
-Source = InMemory | OnDisk | Stream
-
-
-def source_of(
-    X: Any, y: Any, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device, batch_size: int, epochs: int
-) -> Source:
-    """Return X, with y where it is given, as a source of batches.
-
-    Raises
-    ------
-    ShapeError, DTypeError, DataError
-        X or y is unusable, or X can be gone through only once and there is more than one epoch.
-    """
-    convert = _Convert(name, model, dtype, place)
-    if _is_stream(X):
-        if y is not None:
-            raise DataError(f"fit: {name} is an iterable of batches; let it give pairs (x, y), and leave y out")
-        if epochs > 1 and iter(X) is X:
-            raise DataError(
-                f"fit: {name} is an iterator, which ends after one epoch, and epochs={epochs}; expected an iterable "
-                "that begins anew each time, such as an object with __iter__"
-            )
-        return Stream(X, convert)
-    if isinstance(X, np.memmap):
-        arrays = [X] if y is None else [X, np.asarray(y)]
-        if X.ndim < 2 or X.size == 0:
-            raise ShapeError(f"fit: {name} has shape {X.shape}; expected (samples, ...), at least one of each")
-        if y is not None and len(arrays[1]) != len(X):
-            raise ShapeError(f"fit: y of {name} has {len(arrays[1])} entries; expected {len(X)}, one per sample")
-        return OnDisk(arrays, batch_size, convert)
-    return InMemory(convert(X) if y is None else convert(X, y), batch_size)
-
-
-def positive(value: int, name: str) -> int:
-    """Return an argument of `fit` as an integer of at least 1."""
+def positive(value: int, name: str, caller: str = "fit") -> int:
+    """An argument as an integer of at least 1."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise DTypeError(f"fit: got {name}={value!r}; expected an integer of at least 1") from None
+        raise DTypeError(f"{caller}: got {name}={value!r}; expected an integer of at least 1") from None
     if number < 1:
-        raise DataError(f"fit: got {name}={value!r}; expected at least 1")
+        raise DataError(f"{caller}: got {name}={value!r}; expected at least 1")
     return number
 
 
-def steps_of(source: Source, batch_size: int) -> int | None:
-    """Return how many batches an epoch has, where that is known."""
-    return None if source.count is None else math.ceil(source.count / batch_size)
+def samples_of(
+    X: mg.Tensor | ArrayLike,
+    name: str,
+    model: nn.Module | None,
+    dtype: np.dtype,
+    place: mg.Device | None,
+    caller: str = "fit",
+) -> mg.Tensor:
+    """X as a finite tensor of samples that the model can take."""
+    array = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
+    if array.ndim < 2 or array.size == 0:
+        raise ShapeError(
+            f"{caller}: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
+        )
+    expected = getattr(model, "input_shape", None)
+    if expected is not None and array.shape[1:] != expected:
+        raise ShapeError(
+            f"{caller}: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}"
+        )
+    return mg.tensor(converted(array, dtype, f"{caller}: {name}"), device=place)
 
 
-class _Convert:
-    """Turns what was given for samples, and for their labels, into tensors that the model can take."""
-
-    def __init__(self, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device) -> None:
-        self.name = name
-        self._model = model
-        self._dtype = dtype
-        self._place = place
-
-    def __call__(self, *given: Any) -> Batch:
-        if len(given) > 2:
-            raise DataError(f"fit: {self.name} gave a batch of {len(given)} parts; expected x, or x and y")
-        x = self._samples(given[0])
-        if len(given) == 1:
-            return (x,)
-        y = self._finite(_array(given[1]), f"y of {self.name}", keep_integers=True)
-        if y.ndim == 0 or len(y) != len(x):
-            raise ShapeError(f"fit: y of {self.name} has shape {y.shape}; expected {len(x)} entries, one per sample")
-        return x, y
-
-    def _samples(self, X: Any) -> mg.Tensor:
-        array = _array(X)
-        if array.dtype.kind not in "biuf":
-            raise DTypeError(f"fit: {self.name} has dtype {array.dtype}; expected real numbers")
-        if array.ndim < 2 or array.size == 0:
-            raise ShapeError(
-                f"fit: {self.name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
-            )
-        expected = getattr(self._model, "input_shape", None)
-        if expected is not None and array.shape[1:] != expected:
-            raise ShapeError(
-                f"fit: {self.name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for "
-                f"{self._model}"
-            )
-        return self._finite(array, self.name)
-
-    def _finite(self, array: np.ndarray, name: str, keep_integers: bool = False) -> mg.Tensor:
-        """The array in the dtype of the model; labels, which are integers, stay what they are."""
-        if array.dtype.kind not in "biuf":
-            raise DTypeError(f"fit: {name} has dtype {array.dtype}; expected real numbers")
-        if keep_integers and array.dtype.kind in "iu":
-            return mg.tensor(array.astype(np.int64), device=self._place)
-        with np.errstate(over="ignore"):  # reported below
-            converted = array.astype(self._dtype, copy=False)
-        finite = np.isfinite(converted)
-        if not finite.all():
-            first = tuple(int(i) for i in np.argwhere(~finite)[0])
-            raise DataError(
-                f"fit: {name}{list(first)} is {array[first]}, one of {finite.size - int(finite.sum())} values that are "
-                f"not finite numbers in {self._dtype.name}; remove or replace them first"
-            )
-        return mg.tensor(converted, device=self._place)
+def converted(array: NDArray[Any], dtype: np.dtype, name: str) -> NDArray[Any]:
+    """An array in another floating dtype, in which all of its values must be finite."""
+    with np.errstate(over="ignore"):  # reported below
+        result = array.astype(dtype, copy=False)
+    _check_finite(result, array, name, f"finite numbers in {dtype.name}; remove or replace them first")
+    return result
 
 
-def _array(given: Any) -> np.ndarray:
-    return given.detach().numpy() if isinstance(given, mg.Tensor) else np.asarray(given)
+def finite_array(value: mg.Tensor | ArrayLike, caller: str, name: str, axes: Sequence[str]) -> NDArray[Any]:
+    """A value as a finite array of floats with these axes, none of them empty; floats keep their dtype."""
+    array = value.detach().numpy() if isinstance(value, mg.Tensor) else np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
+    if array.ndim != len(axes) or array.size == 0:
+        raise ShapeError(f"{caller}: {name} has shape {array.shape}; expected ({', '.join(axes)}), none of them empty")
+    _check_finite(array, array, f"{caller}: {name}", "finite; did the training diverge?")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def _is_stream(X: Any) -> bool:
-    """Whether X is an iterable that NumPy would not take for an array."""
-    array_like = isinstance(X, mg.Tensor | np.ndarray | Sequence) or hasattr(X, "__array__")
-    return isinstance(X, Iterable) and not array_like
+def _check_finite(array: NDArray[Any], given: NDArray[Any], name: str, expected: str) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        count = finite.size - int(finite.sum())
+        raise DataError(f"{name}{list(first)} is {given[first]}, one of {count} values that are not {expected}")

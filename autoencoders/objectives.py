@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import minigrad as mg
-from autoencoders.inputs import Batch, Source
+from autoencoders.sources import Batch, Source
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
 

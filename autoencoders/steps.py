@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import minigrad as mg
-from autoencoders.inputs import Batch
 from autoencoders.objectives import Objective, sum_of, terms_of
+from autoencoders.sources import Batch
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
 

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
-from autoencoders.inputs import InMemory, positive, source_of, steps_of
+from autoencoders.inputs import positive
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, measure, noise
 from autoencoders.progress import progress_bar
+from autoencoders.sources import InMemory, source_of, steps_of
 from autoencoders.steps import GradientStep, LBFGSStep, check_values
 from minigrad import nn, optim
 from minigrad.errors import DataError, DeviceError, DivergenceError, DTypeError
