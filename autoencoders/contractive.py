@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +32,8 @@ def contractive(
     Parameters
     ----------
     encode : callable
-        From x, shape (m, n), to codes, shape (m, k), each row on its own: ``model.encode``, a module, or any function.
-    x : Tensor, shape (m, n)
+        From x to codes, shape (m, ...), each sample on its own: ``model.encode``, a module, or any function.
+    x : Tensor, shape (m, ...)
     method : {"auto", "closed", "exact", "hutchinson"}
         "closed": sum_l f'(a_l)^2 |W_l|^2, for ``model.encode`` of an `Autoencoder` with one encoder layer. "exact": the
         Jacobian, by k backward passes. "hutchinson": an unbiased estimate, |J^T v|^2 with random signs v. "auto": the
@@ -70,8 +71,8 @@ def contractive(
         raise DataError(f"contractive: got method={method!r}; expected one of {', '.join(METHODS)}")
     if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
         raise DataError(f"contractive: got probes={probes!r}; expected an integer of at least 1")
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ShapeError(f"contractive: got x of shape {x.shape}; expected (m, n), at least one row")
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise ShapeError(f"contractive: got x of shape {x.shape}; expected (m, ...), at least one sample")
     model = getattr(encode, "__self__", None)
     has_closed_form = (
         isinstance(model, Autoencoder)
@@ -88,11 +89,12 @@ def contractive(
         slope = SLOPES[model.activation](model.encode(x))
         return mg.sum(mg.square(slope) @ mg.sum(mg.square(model.encoder_weights[0]), axis=0)) / x.shape[0]
     h, pull_back = mg.vjp(encode, x)
-    if h.ndim != 2 or h.shape[0] != x.shape[0]:
-        raise ShapeError(f"contractive: encode gave shape {h.shape} for x of shape {x.shape}; expected (m, k)")
-    if method == "exact" or (method == "auto" and h.shape[1] <= MOST_EXACT):
-        unit = np.eye(h.shape[1], dtype=h.dtype)
-        directions = [mg.tensor(unit[[j] * len(h)], device=h.device) for j in range(h.shape[1])]
+    if h.ndim < 2 or h.shape[0] != x.shape[0]:
+        raise ShapeError(f"contractive: encode gave shape {h.shape} for x of shape {x.shape}; expected (m, ...)")
+    units = math.prod(h.shape[1:])
+    if method == "exact" or (method == "auto" and units <= MOST_EXACT):
+        unit = np.eye(units, dtype=h.dtype)
+        directions = [mg.tensor(unit[[j] * len(h)].reshape(h.shape), device=h.device) for j in range(units)]
         return _mean_square(pull_back, directions, x.shape[0])
     minus = mg.full((), -1.0, h.dtype, h.device)
     signs = [mg.where(mg.random.uniform(h.shape, h.dtype, h.device) < 0.5, minus, 1.0) for _ in range(probes)]
@@ -100,7 +102,7 @@ def contractive(
 
 
 def _mean_square(pull_back: Callable[[mg.Tensor], Any], directions: list[mg.Tensor], m: int) -> mg.Tensor:
-    """Return (1/m) sum |J^T v|^2 over the directions v, each with a row for every sample."""
+    """Return (1/m) sum |J^T v|^2 over the directions v, each with an entry for every sample."""
     squares = []
     for v in directions:
         g = pull_back(v)
