@@ -6,19 +6,35 @@ from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepp
 from autoencoders.features import max_activation_inputs
 from autoencoders.history import History
 from autoencoders.losses import binary_cross_entropy, binary_cross_entropy_with_logits, squared_error
-from autoencoders.models import Autoencoder, load_model, save_model
+from autoencoders.models import (
+    Autoencoder,
+    ConvAutoencoder,
+    EncoderDecoder,
+    StackedAutoencoder,
+    TopKAutoencoder,
+    VariationalAutoencoder,
+    gaussian_kl,
+    load_model,
+    save_model,
+)
 from autoencoders.regularizers import kl_sparsity, l1, l2
 from autoencoders.training import DivergenceError, fit
 
 __all__ = [
     "Autoencoder",
+    "ConvAutoencoder",
     "DivergenceError",
+    "EncoderDecoder",
     "History",
+    "StackedAutoencoder",
+    "TopKAutoencoder",
+    "VariationalAutoencoder",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "contractive",
     "datasets",
     "fit",
+    "gaussian_kl",
     "gaussian_noise",
     "kl_sparsity",
     "l1",
