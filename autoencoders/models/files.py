@@ -50,8 +50,7 @@ def save_model(model: nn.Module, path: str | Path) -> Path:
     ('model.safetensors', Autoencoder(4-2-4, activation='sigmoid', output='linear', tied=False))
     """
     file = _model_file(path)
-    kind = type(model).__name__ if type(model) in KINDS.values() else OWN  # a subclass has code of its own
-    config = model.config() if isinstance(model, Model) and kind != OWN else {}
+    kind, config = _kind(model)
     metadata = {"format": f"autoencoders.{kind}/1", "config": json.dumps(config), "model": repr(model)}
     files.save(file, model.state_dict(), metadata)
     return file
@@ -96,14 +95,12 @@ def load_model(path: str | Path, into: nn.Module | None = None) -> Any:
     if into is None:
         if kind == OWN:
             raise DataError(
-                f"{file}: holds a module of your own, {metadata.get('model', '')}; make one like it and pass it: "
-                "load_model(path, into=module)"
+                f"{file}: holds a module of your own; make one like it and pass it: load_model(path, into=module). "
+                f"It was {metadata.get('model', 'not described')}"
             )
         into = _make(file, kind, config)
-    elif type(into) in KINDS.values() or kind != OWN:
-        found = (kind, config), (type(into).__name__, into.config() if isinstance(into, Model) else {})
-        if found[0] != found[1]:
-            raise DataError(f"{file}: holds {metadata.get('model', kind)}; expected a model like into, {into!r}")
+    elif (kind, config) != _kind(into):
+        raise DataError(f"{file}: holds {metadata.get('model', kind)}; expected a model like into, {into!r}")
     try:
         into.load_state_dict(state)
     except (DataError, DTypeError, ShapeError) as error:
@@ -129,6 +126,13 @@ def describe_file(path: str | Path) -> str:
         model = load_model(path)
         text, state = repr(model), model.state_dict()
     return "\n".join([text, *(f"{name:28} {array.dtype}{list(array.shape)}" for name, array in state.items())])
+
+
+def _kind(model: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Return what a file says of a model: the kind and the configuration."""
+    if isinstance(model, Model) and type(model) in KINDS.values():  # a subclass has code of its own
+        return type(model).__name__, model.config()
+    return OWN, {}
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
