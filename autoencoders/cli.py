@@ -184,7 +184,7 @@ def _train(options: argparse.Namespace) -> None:
 def _use(use: Callable[[models.Model, np.ndarray], mg.Tensor]) -> Callable[[argparse.Namespace], None]:
     def run(options: argparse.Namespace) -> None:
         _check_out(options.out, ".npy")
-        model = models.load_model(options.model).eval()
+        model = models.load_model(options.model)
         x = _data(options.data, "x_test")
         features = math.prod(model.input_shape)
         if x.shape[1] != features:

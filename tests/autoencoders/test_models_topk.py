@@ -69,7 +69,8 @@ def test_fit_counts_each_sample_once():
 # ---------------------------------------------------------------- dead units
 
 
-def test_the_error_of_dead_units_by_hand():
+@pytest.mark.parametrize("k", [2, 7])  # fewer and more than the five that are dead
+def test_the_error_of_dead_units_by_hand(k):
     model = half_dead(units=12, dtype="float64")
     rng = np.random.default_rng(0)
     idle = np.array([0] * 6 + [50] * 5 + [49])  # the last one is not dead yet
@@ -77,12 +78,12 @@ def test_the_error_of_dead_units_by_hand():
     model.eval()
     x = rng.normal(size=(4, 64))
     x_hat = model(x)
-    found = model.dead_unit_error(mg.tensor(x), x_hat, after=50, k=2)
+    found = model.dead_unit_error(mg.tensor(x), x_hat, after=50, k=k)
     state = model.state_dict()
     z = x @ state["encoder_layers.0.weight"] + state["encoder_layers.0.bias"]
     code = np.zeros_like(z)
     for row, kept in zip(z, code, strict=True):
-        strongest = 6 + np.argsort(-row[6:11])[:2]
+        strongest = 6 + np.argsort(-row[6:11])[:k]
         kept[strongest] = row[strongest]
     expected = ((x - x_hat.detach().numpy() - code @ state["decoder_layers.0.weight"]) ** 2).sum() / 4
     np.testing.assert_allclose(found.item(), expected, rtol=1e-13)
