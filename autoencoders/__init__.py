@@ -13,15 +13,30 @@ from autoencoders.losses import (
     huber,
     squared_error,
 )
-from autoencoders.models import Autoencoder, load_model, save_model
+from autoencoders.models import (
+    Autoencoder,
+    ConvAutoencoder,
+    EncoderDecoder,
+    StackedAutoencoder,
+    TopKAutoencoder,
+    VariationalAutoencoder,
+    gaussian_kl,
+    load_model,
+    save_model,
+)
 from autoencoders.regularizers import decoder_norm, kl_sparsity, l1, l2, orthogonality
 from autoencoders.training import DivergenceError, fit
 
 __all__ = [
     "Autoencoder",
+    "ConvAutoencoder",
     "DivergenceError",
+    "EncoderDecoder",
     "History",
     "SoftmaxRegression",
+    "StackedAutoencoder",
+    "TopKAutoencoder",
+    "VariationalAutoencoder",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "contractive",
@@ -31,6 +46,7 @@ __all__ = [
     "features",
     "figures",
     "fit",
+    "gaussian_kl",
     "gaussian_noise",
     "huber",
     "kl_sparsity",

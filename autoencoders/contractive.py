@@ -19,9 +19,8 @@ def contractive(
     Parameters
     ----------
     encode : callable
-        From x, shape (m, n), to codes, shape (m, k), each row on its own: ``model.encode``, a module, or any function.
-    x : Tensor, shape (m, n)
-        Or (m, ...), such as images.
+        From x to codes, shape (m, ...), each sample on its own: ``model.encode``, a module, or any function.
+    x : Tensor, shape (m, ...)
     method : {"auto", "closed", "exact", "hutchinson"}
         "closed": sum_l f'(a_l)^2 |W_l|^2, for ``model.encode`` of an `Autoencoder` with one encoder layer. "exact": the
         Jacobian, by k backward passes. "hutchinson": an unbiased estimate, |J^T v|^2 with random signs v. "auto": the
