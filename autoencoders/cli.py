@@ -111,11 +111,11 @@ def _lecture(options: argparse.Namespace) -> None:
     lecture.prepare(options.out)  # minutes of training are lost on a report that cannot be written
     results = lecture.run(options.data, options.seed)
     report = lecture.write(results, options.out)
-    for row in (("squared error per image", "train", "test", "corrupted"), *lecture.table(results.numbers)):
-        print(f"{row[0]:24} {row[1]:>9} {row[2]:>9} {row[3]:>9}")
-    linear = results.numbers["linear"]
+    for row in lecture.summary(results.numbers):
+        print(f"{row[0]:28} {row[1]:>9} {row[2]:>9} {row[3]:>9}")
     print(
-        f"linear: {linear['above_floor_percent']:.2f} % above the PCA floor; {results.numbers['seconds']:.0f} s in all"
+        f"linear: {results.numbers['7.2']['above_floor_percent']:.2f} % above the PCA floor; "
+        f"{results.numbers['seconds']:.0f} s in all"
     )
     print(f"report: {report}")
 

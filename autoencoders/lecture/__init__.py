@@ -1,6 +1,6 @@
-"""The lecture on real digits, in one command: `python -m autoencoders lecture`."""
+"""The lecture, module by module, in one command: `python -m autoencoders lecture`."""
 
-from .experiments import SETTINGS, Settings, run
-from .report import prepare, table, write
+from .report import prepare, run, summary, write
+from .walk import SETTINGS, Settings
 
-__all__ = ["SETTINGS", "Settings", "prepare", "run", "table", "write"]
+__all__ = ["SETTINGS", "Settings", "prepare", "run", "summary", "write"]

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file, and its numbers as JSON."""
+"""The report: the sections in their order, as one self-contained HTML file, and all numbers as JSON."""
 
 from __future__ import annotations
 
@@ -7,27 +7,60 @@ import importlib
 import io
 import json
 import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from minigrad.errors import MissingDependencyError
 from minigrad.files import write_atomically
 
-from .experiments import Results
+from . import comparison, contraction, decay, decoders, denoising, principal, sparse
+from .section import Section
+from .walk import SETTINGS, Settings, Walk
+
+SECTIONS = (decoders, principal, denoising, decay, sparse, contraction, comparison)  # 7.3 is shown before 7.4
 
 
-def table(numbers: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return the rows of the table: model, and squared error per image on train, test, and corrupted test images."""
-    rank, units = numbers["settings"]["rank"], numbers["settings"]["hidden"]
-    return [
-        (name, f"{m['error_train']:.3f}", f"{m['error_test']:.3f}", f"{m['error_test_from_corrupted']:.3f}")
-        for name, m in (
-            (f"PCA, {rank} directions", numbers["pca"]),
-            (f"linear, {rank} units", numbers["linear"]),
-            (f"plain, {units} units", numbers["plain"]),
-            (f"denoising, {units} units", numbers["denoising"]),
-        )
-    ]
+@dataclass
+class Results:
+    """What the report shows: sections in the order of the lecture, and every number by name."""
+
+    sections: list[Section]
+    numbers: dict[str, Any]
+
+
+def run(data: str, seed: int = 0, settings: Settings | None = None, say: Callable[[str], Any] = print) -> Results:
+    """Run all experiments on "digits" or "mnist"; `say` is told what begins.
+
+    Everything but the seconds is a function of the data, the settings and the seed.
+    """
+    begin = time.perf_counter()
+    chosen = SETTINGS[data] if settings is None else settings
+    walk = Walk(data, seed, chosen, say)
+    sections = sorted((module.section(walk) for module in SECTIONS), key=lambda section: section.number)
+    numbers = {
+        "data": data,
+        "seed": seed,
+        "settings": asdict(chosen),
+        "train_images": len(walk.train),
+        "test_images": len(walk.test),
+        **{section.number: section.numbers for section in sections},
+        "seconds": time.perf_counter() - begin,
+    }
+    return Results(sections, numbers)
+
+
+def summary(numbers: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return a table for the terminal: squared errors on test images, from corrupted ones, accuracy on codes."""
+    rank = numbers["7.2"]["rank"]
+    rows = [("squared error per test image", "clean", "corrupted", "accuracy")]
+    for name, errors in numbers["7.2"]["errors"].items():
+        rows.append((f"{name}, {rank} numbers", f"{errors['test']:.3f}", f"{errors['from corrupted']:.3f}", ""))
+    for name, n in numbers["7.7"]["models"].items():
+        rows.append((name, f"{n['error test']:.3f}", f"{n['error from corrupted']:.3f}", f"{n['accuracy']:.2%}"))
+    return rows
 
 
 def prepare(folder: str | Path) -> Path:
@@ -58,19 +91,32 @@ def write(results: Results, folder: str | Path) -> Path:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    images = {name: _as_data(figure) for name, figure in results.figures.items()}
     html = environment.get_template("report.html.j2").render(
-        numbers=results.numbers, rows=table(results.numbers), images=images
+        sections=results.sections, numbers=results.numbers, formula=_formula, picture=_picture
     )
     write_atomically(folder / "results.json", (json.dumps(results.numbers, indent=1) + "\n").encode())
     write_atomically(folder / "report.html", html.encode())
     return folder / "report.html"
 
 
-def _as_data(figure: Any) -> str:
-    """Return a figure as PNG in a data URL."""
+def _formula(latex: str) -> str:
+    """Return a formula as a data URL of an SVG, drawn by matplotlib."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.mathtext import math_to_image
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    math_to_image(latex, buffer, prop=FontProperties(family="serif", math_fontfamily="cm", size=15), format="svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture(figure: Any) -> str:
+    """Return a figure as a data URL of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

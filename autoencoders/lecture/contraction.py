@@ -1,0 +1,128 @@
+"""7.6: codes that do not move when the input does, but where the data themselves move."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import autoencoders as ae
+import minigrad as mg
+from autoencoders import datasets, features, figures, losses, models
+from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
+from autoencoders.lecture.walk import Walk, cross_entropy
+
+
+def jacobian_norm(h: mg.Tensor, W: mg.Tensor) -> mg.Tensor:
+    return mg.sum(mg.square(h * (1.0 - h)) @ mg.sum(mg.square(W), axis=0)) / len(h)
+
+
+def contractive(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
+    return {"cross entropy": cross_entropy(model, x), "contraction": factor * ae.contractive(model.encode, x)}
+
+
+def toy(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
+    return {"error": losses.squared_error(model(x), x), "contraction": factor * ae.contractive(model.encode, x)}
+
+
+def section(walk: Walk) -> Section:
+    """Train contractive models on a circle and on images; compare Jacobians along and across the data."""
+    s = walk.settings
+    model = walk.compare("contractive", partial(contractive, factor=s.contraction))
+    picture, toy_numbers = _circle(walk)
+    compared = {name: walk.models[name] for name in ("plain", "weight decay", "masking 25%", "contractive")}
+    x = walk.test[:500]
+    norms = {name: features.jacobian_norms(m.encode, x) for name, m in compared.items()}
+    spectra = {name: features.singular_values_along(m.encode, x[:100]) for name, m in compared.items()}
+    along, across = _directions(walk, x)
+    speeds = {
+        name: (
+            float(features.directional_norms(m.encode, x, along).mean()),
+            float(features.directional_norms(m.encode, x, across).mean()),
+        )
+        for name, m in compared.items()
+    }
+    h = model.encode(x[:50])
+    closed = jacobian_norm(h, model.encoder_weights[0]).item()
+    exact = float(np.mean([np.sum(np.square(_jacobian(model, row))) for row in x[:50]]))
+    return Section(
+        "7.6",
+        "Contractive autoencoders",
+        [
+            Text(
+                "Penalise how much the code moves with the input: the squared norm of the encoder's Jacobian. The "
+                "reconstruction pulls the other way, for it needs a code that follows the data. What remains is "
+                "sensitivity in the directions in which the data vary, and no other."
+            ),
+            Formula(
+                r"$\Omega = \frac{1}{m}\sum_{i=1}^{m}\|J(x_i)\|_F^2 = \frac{1}{m}\sum_{i=1}^{m}\sum_{l=1}^{k}"
+                r"\,[\,h_{il}(1-h_{il})\,]^2\ \|W_l\|^2$",
+                jacobian_norm,
+            ),
+            Text(
+                "The right side holds for one sigmoid layer. On 50 test images it gives "
+                f"{closed:.6f}, and the whole Jacobian, row by row, {exact:.6f}."
+            ),
+            Formula(r"$\mathcal{L} + \lambda\,\Omega$", contractive),
+            Text("Points around a circle show what that means: there is one direction along the data, and one across."),
+            Plot(
+                "circle", picture,
+                "Above, where a reconstruction leads. Below, how fast the code moves along the circle and across it.",
+            ),
+            Text(
+                "Along the circle the code of the contractive model moves "
+                f"{toy_numbers['contractive']:.1f} times as fast as across it; with the plain model the ratio is "
+                f"{toy_numbers['plain']:.1f}."
+            ),
+            Table(
+                ("model", "mean |J|", "along the data", "across", "ratio"),
+                [
+                    (name, f"{norms[name].mean():.3f}", f"{a:.4f}", f"{b:.4f}", f"{a / b:.2f}")
+                    for name, (a, b) in speeds.items()
+                ],
+                "On test images. Along: towards the nearest other image of the same class. Across: random directions.",
+            ),
+            Plot("norms", figures.jacobian_norms(norms), "The norm of the Jacobian on test images."),
+            Plot(
+                "spectra", figures.singular_values(spectra),
+                "The singular values of the Jacobian: a contractive encoder keeps few directions and damps the others.",
+            ),
+        ],
+        {
+            "closed form": closed,
+            "whole Jacobian": exact,
+            "circle": toy_numbers,
+            "norms": {name: float(n.mean()) for name, n in norms.items()},
+            "along": {name: a for name, (a, _) in speeds.items()},
+            "across": {name: b for name, (_, b) in speeds.items()},
+        },
+    )  # fmt: skip
+
+
+def _circle(walk: Walk) -> tuple[Any, dict[str, float]]:
+    """Return the picture of a plain and a contractive model of a circle, and how much faster codes move along it."""
+    walk.say("7.6 a circle: plain and contractive")
+    curve = datasets.circle(500, noise=0.03, seed=walk.seed)
+    trained, ratios = {}, {}
+    for name, factor in (("plain", 0.0), ("contractive", 0.02)):
+        model = models.Autoencoder((2, 30), activation="tanh", seed=walk.seed)
+        walk.fit(model, curve.points, partial(toy, factor=factor), 300, lr=5e-3)
+        along = features.directional_norms(model.encode, curve.points, curve.tangents).mean()
+        across = features.directional_norms(model.encode, curve.points, curve.normals).mean()
+        trained[name], ratios[name] = model, float(along / across)
+    return figures.contractive_picture(trained, curve.points, curve.tangents, curve.normals), ratios
+
+
+def _directions(walk: Walk, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors from each image to the nearest training image of its class, and in random directions."""
+    steps = np.empty_like(x)
+    for i, row in enumerate(x):
+        same = walk.train[walk.data.y_train == walk.data.y_test[i]]
+        steps[i] = same[np.argmin(((same - row) ** 2).sum(axis=1))] - row
+    noise = mg.random.Generator(walk.seed, stream=10).normal(x.shape).numpy()
+    return (steps / np.linalg.norm(steps, axis=1, keepdims=True), noise / np.linalg.norm(noise, axis=1, keepdims=True))
+
+
+def _jacobian(model: models.Autoencoder, row: np.ndarray) -> np.ndarray:
+    return mg.jacobian(lambda x: model.encode(x))(mg.tensor(row)).numpy()

@@ -1,0 +1,108 @@
+"""7.3: what keeps a wide model from copying: weight decay and tied weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders import features, figures, losses, models, pca, regularizers, training
+from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
+from autoencoders.lecture.walk import Walk, cross_entropy, squared_error
+from minigrad import optim
+
+
+def decayed(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
+    return {"cross entropy": cross_entropy(model, x), "decay": factor / 2 * regularizers.l2(model)}
+
+
+def tie(model: models.Autoencoder) -> list[mg.Tensor]:
+    return [weight.mT for weight in reversed(model.encoder_weights)]  # no array of its own: W* = W transposed
+
+
+def linear_decayed(model: Any, x: mg.Tensor, factor: float) -> mg.Tensor:
+    return losses.squared_error(model(x), x) + factor * regularizers.l2(model)
+
+
+def section(walk: Walk) -> Section:
+    """Train wide models on few images with and without decay, and a linear one against its exact optimum."""
+    s = walk.settings
+    few = walk.train[: s.few]
+    rows, measured = [], {}
+    for name, factor, tied in (
+        ("no decay", 0.0, False),
+        *((f"λ = {d:g}", d, False) for d in s.decays),
+        ("tied", 0.0, True),
+    ):
+        walk.say(f"7.3 {name}: {walk.pixels}-{s.wide}-{walk.pixels} on {s.few} images")
+        model = models.Autoencoder((walk.pixels, s.wide), output="sigmoid", tied=tied, seed=walk.seed)
+        walk.fit(model, few, partial(decayed, factor=factor), s.few_epochs)
+        measured[name] = {
+            "train": squared_error(model, few),
+            "test": squared_error(model, walk.test),
+            "squared weights": float(regularizers.l2(model).item()),
+            "jacobian": float(features.jacobian_norms(model.encode, walk.test[:500]).mean()),
+            "parameters": int(sum(p.size for p in model.parameters())),
+        }
+        m = measured[name]
+        rows.append(
+            (name, f"{m['train']:.2f}", f"{m['test']:.2f}", f"{m['squared weights']:.0f}", f"{m['jacobian']:.2f}",
+             f"{m['parameters']:,}".replace(",", " "))
+        )  # fmt: skip
+    exact = _against_the_optimum(walk)
+    walk.compare("weight decay", partial(decayed, factor=s.decay))
+    walk.compare("tied weights", cross_entropy, tied=True)
+    return Section(
+        "7.3",
+        "Regularization",
+        [
+            Text(
+                f"A model with {s.wide} units for {walk.pixels} pixels is overcomplete: it could copy its input, and "
+                f"on {s.few} training images it can learn them by heart. Weight decay makes that expensive. Its "
+                "derivative is λW, so each step also shrinks the weights a little; biases are left alone."
+            ),
+            Formula(r"$\mathcal{L} + \frac{\lambda}{2}\,(\|W\|_F^2 + \|W^{*}\|_F^2)$", decayed),
+            Text(
+                "The other way of the lecture is to tie the weights, W* = Wᵀ. That is half of the parameters, and one "
+                "array: its gradient is the sum of what comes from the encoder and from the decoder."
+            ),
+            Formula(r"$W^{*} = W^{T}$", tie),
+            Table(
+                ("model", "train", "test", "|W|²", "|J| on test", "parameters"),
+                rows,
+                f"Squared error per image after {s.few_epochs} epochs on {s.few} images, and on "
+                f"{len(walk.test)} test images. |J| is the mean norm of the encoder's Jacobian (section 7.6).",
+            ),
+            Plot(
+                "decay",
+                figures.bars(
+                    {name: m["test"] / m["train"] for name, m in measured.items()}, "test error / train error"
+                ),
+                "How much worse each model is on images that it did not see.",
+            ),
+            Text(
+                "For a linear autoencoder the optimum with decay is known in closed form: the principal directions "
+                "themselves, each shrunk by √(1 − λ/sᵢ²), and those with sᵢ² ≤ λ left out. L-BFGS reached a loss of "
+                f"{exact['reached']:.6f}; the formula says {exact['floor']:.6f}."
+            ),
+            Formula(r"$\min\ \frac{1}{m}\|X - X W W^{*}\|_F^2 + \lambda\,(\|W\|_F^2 + \|W^{*}\|_F^2)$", linear_decayed),
+        ],
+        {"few images": measured, "linear optimum": exact},
+    )
+
+
+def _against_the_optimum(walk: Walk) -> dict[str, float]:
+    """Minimise the loss of a linear autoencoder with decay, and return it beside the exact minimum."""
+    s = walk.settings
+    walk.say("7.3 linear autoencoder with decay, against its exact optimum")
+    centred = (walk.train - walk.train.mean(axis=0)).astype(np.float64)
+    factor = float(pca.explained_variance(walk.train)[s.rank // 2])  # half of the directions are worth it
+    model = models.Autoencoder((walk.pixels, s.rank), activation="linear", dtype="float64", seed=walk.seed)
+    training.fit(
+        model, centred, partial(linear_decayed, factor=factor), epochs=1,
+        optimizer=optim.LBFGS(model.parameters(), max_iter=200), seed=walk.seed,
+    )  # fmt: skip
+    reached = linear_decayed(model, mg.tensor(centred), factor).item()
+    return {"factor": factor, "reached": reached, "floor": pca.l2_floor(walk.train, s.rank, factor)}

@@ -1,0 +1,128 @@
+"""7.4: restore the clean input from a corrupted one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders import corruption, datasets, features, figures, losses, models, pca, regularizers
+from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
+from autoencoders.lecture.walk import CORRUPTION, NOISES, Walk, cross_entropy
+
+PATCH = 12  # pixels
+
+
+def masking(x: mg.Tensor, q: float) -> mg.Tensor:
+    return corruption.masking_noise(x, q)
+
+
+def denoising(model: Any, x: mg.Tensor, q: float) -> mg.Tensor:
+    h = model.encode(masking(x, q))
+    return losses.binary_cross_entropy_with_logits(model.decode_logits(h), x)  # the target is the clean x
+
+
+def gaussian_denoising(model: Any, x: mg.Tensor, sigma: float) -> mg.Tensor:
+    return losses.squared_error(model(corruption.gaussian_noise(x, sigma)), x)
+
+
+def decayed(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
+    return {"error": losses.squared_error(model(x), x), "decay": factor * regularizers.l2(model)}
+
+
+def section(walk: Walk) -> Section:
+    """Train a plain model and two denoising ones; compare reconstructions, filters and features; then patches."""
+    walk.compare("plain", cross_entropy)
+    for q in NOISES:
+        walk.compare(f"masking {q:.0%}", partial(denoising, q=q))
+    trained = {name: walk.models[name] for name in ("plain", *(f"masking {q:.0%}" for q in NOISES))}
+    walk.say("7.4 softmax regression on pixels and on codes")
+    accuracy = {"pixels": walk.accuracy(None), **{name: walk.accuracy(m) for name, m in trained.items()}}
+    errors = {name: walk.errors(model) for name, model in trained.items()}
+    patches, patch_numbers = _patches(walk)
+    test, corrupted = walk.test[:10], walk.corrupted[:10]
+    rows = {"input": test, "corrupted": corrupted}
+    rows |= {f"{name}": model(corrupted).numpy() for name, model in trained.items()}
+    return Section(
+        "7.4",
+        "Denoising autoencoders",
+        [
+            Text(
+                "Corrupt the input, drawn anew for each batch, and ask for the clean one. Copying is no longer a "
+                "solution: to fill in what is missing the model has to know which pixels go together."
+            ),
+            Formula(r"$P(\tilde{x}_{ij} = 0) = q,\qquad P(\tilde{x}_{ij} = x_{ij}) = 1 - q$", masking),
+            Formula(r"$h = \sigma(\tilde{x} W + b),\qquad \min\ \mathcal{L}(\hat{x}, x)$", denoising),
+            Plot(
+                "denoised",
+                figures.reconstructions(rows, walk.data.image_shape),
+                f"Test images, {CORRUPTION:.0%} of whose pixels were set to 0, and what each model makes of them.",
+            ),
+            Table(
+                ("model", "from clean input", "from corrupted input", "accuracy on codes"),
+                [("pixels", "", "", f"{accuracy['pixels']:.2%}")]
+                + [
+                    (name, f"{e['test']:.2f}", f"{e['from corrupted']:.2f}", f"{accuracy[name]:.2%}")
+                    for name, e in errors.items()
+                ],
+                "Squared error per test image, and the accuracy on test images of a softmax regression that is "
+                "trained on the codes of the clean training images.",
+            ),
+            Text(
+                "A unit answers most strongly, among inputs of length 1, to its own weights: x = W<sub>l</sub>/|W"
+                "<sub>l</sub>|. So the weights can be looked at as pictures."
+            ),
+            Formula(r"$\mathrm{argmax}_{\|x\|\leq 1}\ W_l\cdot x = W_l\,/\,\|W_l\|$", features.max_activation_inputs),
+            Plot(
+                "filters",
+                figures.filters(
+                    {name: features.max_activation_inputs(m.encoder_weights[0]) for name, m in trained.items()},
+                    walk.data.image_shape,
+                ),
+                "With more noise a unit can rely less on single pixels and looks at larger parts of a digit."
+                + (
+                    " In 8 × 8 pixels there is little room to see it; run with --data mnist."
+                    if walk.name == "digits"
+                    else ""
+                ),
+            ),
+            *patches,
+        ],
+        {"errors": errors, "accuracy": accuracy, "patches": patch_numbers},
+    )
+
+
+def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]:
+    """Train on patches of photographs: with gaussian noise, with weight decay, and beside them PCA."""
+    s = walk.settings
+    patches = datasets.natural_patches(s.patches, size=PATCH, seed=walk.seed)
+    whiten = datasets.zca_whitening(patches, epsilon=0.1)
+    white = np.asarray(whiten(patches), dtype=np.float32)
+    weights: dict[str, np.ndarray] = {}
+    numbers: dict[str, float] = {}
+    objectives: dict[str, Callable[[Any, mg.Tensor], Any]] = {
+        "gaussian noise": partial(gaussian_denoising, sigma=0.5),
+        "weight decay": partial(decayed, factor=0.5),
+    }
+    for name, objective in objectives.items():
+        walk.say(f"7.4 {s.patches} patches of photographs, {name}")
+        model = models.Autoencoder((PATCH**2, 100), tied=True, seed=walk.seed)
+        history = walk.fit(model, white, objective, s.patch_epochs, lr=3e-3)
+        weights[name] = model.encoder_weights[0].detach().numpy()
+        numbers[name] = history.loss[-1]
+    weights["PCA"] = pca.principal_directions(white, 64)
+    blocks: list[Text | Formula | Plot] = [
+        Text(
+            f"On {PATCH} × {PATCH} patches of photographs, whitened, gaussian noise leads to detectors of "
+            "edges, weight decay to blobs, and PCA to waves that fill the patch."
+        ),
+        Formula(r"$\tilde{x} = x + \sigma\,\varepsilon,\qquad \varepsilon\sim\mathcal{N}(0, I)$", gaussian_denoising),
+        Plot(
+            "patches", figures.filters(weights, (PATCH, PATCH)),
+            "Filters on patches of photographs, those with the largest norms; the directions of PCA in their order.",
+        ),
+    ]  # fmt: skip
+    return blocks, numbers

@@ -1,0 +1,146 @@
+"""What the sections of the lecture share: the data, the settings, how a model is trained and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders import classifier, corruption, datasets, features, losses, models, training
+from autoencoders.history import History
+from minigrad import optim
+
+Reconstruct = Callable[[np.ndarray], Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and lengths of the experiments on one data set."""
+
+    hidden: int  # units of the models that are compared
+    epochs: int
+    batch_size: int
+    narrow: int  # units of the models with different decoders
+    rank: int  # of the linear autoencoder
+    ranks: tuple[int, ...]  # at which errors are compared with the floor of PCA
+    linear_epochs: tuple[int, ...]
+    linear_rates: tuple[float, ...]
+    few: int  # images that are too few for a wide model
+    wide: int  # its units
+    few_epochs: int
+    decays: tuple[float, ...]  # factors of the squared weights, for few images
+    patches: int
+    patch_epochs: int
+    decay: float  # factors of the penalties of the models that are compared
+    sparsity: float
+    contraction: float
+
+
+SETTINGS = {
+    "digits": Settings(
+        hidden=100, epochs=100, batch_size=64, narrow=16, rank=10, ranks=(2, 5, 10, 20, 40),
+        linear_epochs=(150, 100), linear_rates=(3e-3, 3e-4), few=100, wide=144, few_epochs=600,
+        decays=(1e-4, 1e-3, 1e-2), patches=20_000, patch_epochs=30, decay=2e-3, sparsity=0.5, contraction=0.3,
+    ),
+    "mnist": Settings(
+        hidden=500, epochs=8, batch_size=128, narrow=64, rank=32, ranks=(2, 10, 32, 64, 100),
+        linear_epochs=(4, 2), linear_rates=(1e-3, 1e-4), few=500, wide=1000, few_epochs=100,
+        decays=(1e-4, 1e-3, 1e-2), patches=20_000, patch_epochs=30, decay=2e-3, sparsity=0.5, contraction=0.3,
+    ),
+}  # fmt: skip
+NOISES = (0.25, 0.5)  # of the two denoising models
+CORRUPTION = 0.25  # of the test images that everything is tried on
+
+
+def cross_entropy(model: Any, x: mg.Tensor) -> mg.Tensor:
+    return losses.binary_cross_entropy_with_logits(model.decode_logits(model.encode(x)), x)
+
+
+class Walk:
+    """The walk through the lecture on one data set.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist"}
+    seed : int
+        Decides everything that is random.
+    settings : Settings
+    say : callable
+        Is told what begins.
+
+    Attributes
+    ----------
+    models : dict of str to Autoencoder
+        Those that the last section compares, by their names in the report.
+    """
+
+    def __init__(self, name: str, seed: int, settings: Settings, say: Callable[[str], Any]) -> None:
+        self.name = name
+        self.seed = seed
+        self.settings = settings
+        self.say = say
+        self.data = datasets.digits() if name == "digits" else datasets.mnist()
+        self.train, self.test = self.data.x_train, self.data.x_test
+        self.pixels = self.train.shape[1]
+        self.models: dict[str, models.Autoencoder] = {}
+        self.curves: dict[str, list[float]] = {}
+        self._accuracies: dict[int, float] = {}
+        generator = mg.random.Generator(seed, stream=9)
+        self.corrupted = corruption.masking_noise(mg.tensor(self.test), CORRUPTION, generator=generator).numpy()
+
+    def compare(self, name: str, objective: Callable[[Any, mg.Tensor], Any], tied: bool = False) -> models.Autoencoder:
+        """Train one of the models that the last section compares."""
+        self.say(f"{name}: {self.pixels}-{self.settings.hidden}-{self.pixels}, {self.settings.epochs} epochs")
+        model = models.Autoencoder((self.pixels, self.settings.hidden), output="sigmoid", tied=tied, seed=self.seed)
+        history = self.fit(model, self.train, objective, self.settings.epochs)
+        self.models[name] = model
+        self.curves[name] = next(iter(history.terms.values()))
+        return model
+
+    def fit(
+        self,
+        model: models.Autoencoder,
+        X: np.ndarray,
+        objective: Callable[[Any, mg.Tensor], Any],
+        epochs: int,
+        lr: float = 1e-3,
+        seed: int = 0,
+    ) -> History:
+        """Train a model with Adam."""
+        return training.fit(
+            model, X, objective, epochs=epochs, batch_size=self.settings.batch_size,
+            optimizer=optim.Adam(model.parameters(), lr=lr), seed=self.seed + seed,
+        )  # fmt: skip
+
+    def accuracy(self, model: models.Autoencoder | None) -> float:
+        """Return the accuracy on test images of a softmax regression on codes, or on pixels without a model."""
+        if id(model) not in self._accuracies:
+            train, test = self.train, self.test
+            if model is not None:
+                train, test = features.codes(model, train), features.codes(model, test)
+            found = classifier.softmax_regression(train, self.data.y_train, l2=1e-5)
+            self._accuracies[id(model)] = found.accuracy(test, self.data.y_test)
+        return self._accuracies[id(model)]
+
+    def errors(self, reconstruct: Reconstruct) -> dict[str, float]:
+        """Return squared errors per image: on training and test images, and on test images from corrupted ones."""
+        return {
+            "train": squared_error(reconstruct, self.train),
+            "test": squared_error(reconstruct, self.test),
+            "from corrupted": squared_error(reconstruct, self.test, self.corrupted),
+        }
+
+
+def squared_error(reconstruct: Reconstruct, x: np.ndarray, inputs: np.ndarray | None = None) -> float:
+    """Return the squared error per sample of reconstruct(inputs) against x; `inputs` are x unless they are given."""
+    inputs = x if inputs is None else inputs
+    total = 0.0
+    with mg.no_grad():
+        for start in range(0, len(x), 5000):
+            x_hat = reconstruct(inputs[start : start + 5000])
+            x_hat = x_hat.numpy() if isinstance(x_hat, mg.Tensor) else np.asarray(x_hat)
+            total += float(np.sum((x_hat.astype(np.float64) - x[start : start + 5000]) ** 2))
+    return total / len(x)
