@@ -99,8 +99,8 @@ def section(walk: Walk) -> Section:
             Formula(r"$h = \sigma(x W + b)$", encode),
             Text(
                 "What the decoder ends in depends on the data. Inputs that are 0 or 1 want a sigmoid, whose outputs "
-                "are probabilities; inputs of any size want a linear decoder, because a sigmoid cannot leave (0, 1) and "
-                "a tanh cannot leave (−1, 1)."
+                "are probabilities; inputs of any size want a linear decoder, because a sigmoid cannot leave (0, 1), "
+                "and a tanh cannot leave (−1, 1)."
             ),
             Formula(r"$\hat{x} = h W^{*} + c$", decode_real),
             Formula(r"$\hat{x} = \sigma(h W^{*} + c)$", decode_binary),
