@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -180,17 +181,19 @@ def _train(options: argparse.Namespace) -> None:
     print(f"saved: {path}")
 
 
-def _use(use: Callable[[models.Autoencoder, np.ndarray], mg.Tensor]) -> Callable[[argparse.Namespace], None]:
+def _use(use: Callable[[models.Model, np.ndarray], mg.Tensor]) -> Callable[[argparse.Namespace], None]:
     def run(options: argparse.Namespace) -> None:
         _check_out(options.out, ".npy")
         model = models.load_model(options.model)
         x = _data(options.data, "x_test")
-        if x.shape[1] != model.sizes[0]:
+        features = math.prod(model.input_shape)
+        if x.shape[1] != features:
             raise MinigradError(
-                f"--data {options.data} has {x.shape[1]} features, but --model {options.model} takes {model.sizes[0]}"
+                f"--data {options.data} has {x.shape[1]} features, but --model {options.model} takes {features}"
             )
         with mg.no_grad():
-            result = use(model, x).numpy()
+            result = use(model, x.reshape(-1, *model.input_shape)).numpy()
+        result = result.reshape(len(x), -1)  # a row per sample, as the data
         buffer = io.BytesIO()
         np.save(buffer, result)
         write_atomically(options.out, buffer.getvalue())
@@ -200,10 +203,7 @@ def _use(use: Callable[[models.Autoencoder, np.ndarray], mg.Tensor]) -> Callable
 
 
 def _info(options: argparse.Namespace) -> None:
-    model = models.load_model(options.model)
-    print(model)
-    for name, array in model.state_dict().items():
-        print(f"{name:28} {array.dtype}{list(array.shape)}")
+    print(models.describe_file(options.model))
 
 
 def _data(name: str, part: str) -> np.ndarray:

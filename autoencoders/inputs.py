@@ -1,48 +1,76 @@
-"""What `fit` is given, checked at the border: sizes, and data as a tensor of the model's dtype."""
+"""What users give, checked at the border: sizes, data as a tensor of the model's dtype, and arrays to look at."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 
-def positive(value: int, name: str) -> int:
+def positive(value: int, name: str, caller: str = "fit") -> int:
+    """An argument as an integer of at least 1."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise DTypeError(f"fit: got {name}={value!r}; expected an integer of at least 1") from None
+        raise DTypeError(f"{caller}: got {name}={value!r}; expected an integer of at least 1") from None
     if number < 1:
-        raise DataError(f"fit: got {name}={value!r}; expected at least 1")
+        raise DataError(f"{caller}: got {name}={value!r}; expected at least 1")
     return number
 
 
-def samples_of(X: mg.Tensor | ArrayLike, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device) -> mg.Tensor:
+def samples_of(
+    X: mg.Tensor | ArrayLike,
+    name: str,
+    model: nn.Module | None,
+    dtype: np.dtype,
+    place: mg.Device | None,
+    caller: str = "fit",
+) -> mg.Tensor:
     """X as a finite tensor of samples that the model can take."""
     array = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
     if array.dtype.kind not in "biuf":
-        raise DTypeError(f"fit: {name} has dtype {array.dtype}; expected real numbers")
+        raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(
-            f"fit: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
+            f"{caller}: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
         )
     expected = getattr(model, "input_shape", None)
     if expected is not None and array.shape[1:] != expected:
         raise ShapeError(
-            f"fit: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}"
+            f"{caller}: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}"
         )
+    return mg.tensor(converted(array, dtype, f"{caller}: {name}"), device=place)
+
+
+def converted(array: NDArray[Any], dtype: np.dtype, name: str) -> NDArray[Any]:
+    """An array in another floating dtype, in which all of its values must be finite."""
     with np.errstate(over="ignore"):  # reported below
-        converted = array.astype(dtype, copy=False)
-    finite = np.isfinite(converted)
+        result = array.astype(dtype, copy=False)
+    _check_finite(result, array, name, f"finite numbers in {dtype.name}; remove or replace them first")
+    return result
+
+
+def finite_array(value: mg.Tensor | ArrayLike, caller: str, name: str, axes: Sequence[str]) -> NDArray[Any]:
+    """A value as a finite array of floats with these axes, none of them empty; floats keep their dtype."""
+    array = value.detach().numpy() if isinstance(value, mg.Tensor) else np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
+    if array.ndim != len(axes) or array.size == 0:
+        raise ShapeError(f"{caller}: {name} has shape {array.shape}; expected ({', '.join(axes)}), none of them empty")
+    _check_finite(array, array, f"{caller}: {name}", "finite; did the training diverge?")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _check_finite(array: NDArray[Any], given: NDArray[Any], name: str, expected: str) -> None:
+    finite = np.isfinite(array)
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise DataError(
-            f"fit: {name}{list(first)} is {array[first]}, one of {finite.size - int(finite.sum())} values that are not "
-            f"finite numbers in {dtype.name}; remove or replace them first"
-        )
-    return mg.tensor(converted, device=place)
+        count = finite.size - int(finite.sum())
+        raise DataError(f"{name}{list(first)} is {given[first]}, one of {count} values that are not {expected}")

@@ -1,7 +1,8 @@
 """Reconstruction losses: how far x_hat is from x, summed over the features and averaged over the m samples.
 
 Each is an ordinary expression on tensors and returns a scalar. The sum over features is the lecture's convention; it
-makes the values comparable with the exact floors in `autoencoders.pca`.
+makes the values comparable with the exact floors in `autoencoders.pca`. Every loss takes weights for its entries, such
+as those of `emphasis` for a denoising autoencoder.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ import minigrad as mg
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 
-def squared_error(x_hat: mg.Tensor, x: mg.Tensor) -> mg.Tensor:
-    """Return (1/m) sum_i sum_j (x_hat_ij - x_ij)^2.
+def squared_error(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
+    """Return (1/m) sum_i sum_j w_ij (x_hat_ij - x_ij)^2, with w = 1 unless weights are given.
 
     Parameters
     ----------
     x_hat, x : Tensor, shape (m, ...)
         Reconstruction and target: the same shape and dtype, one sample per entry of the first axis.
+    weights : Tensor, optional
+        Of the dtype of x, and of its shape or one that broadcasts to it.
 
     Returns
     -------
     Tensor, 0-d
-        In squared units of x. Its derivative is 2 (x_hat - x) / m.
+        In squared units of x. Its derivative is 2 w (x_hat - x) / m.
 
     Raises
     ------
     ShapeError
-        The shapes differ, or there is no sample.
+        The shapes differ, there is no sample, or the weights do not broadcast to x.
     DTypeError
         The dtypes differ, or are not floating.
 
@@ -43,21 +46,65 @@ def squared_error(x_hat: mg.Tensor, x: mg.Tensor) -> mg.Tensor:
     3.0
     """
     _check_pair(x_hat, x, "squared_error")
-    return mg.sum(mg.square(x_hat - x)) / len(x)
+    return _mean(mg.square(x_hat - x), weights, "squared_error")
 
 
-def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor) -> mg.Tensor:
-    """Return -(1/m) sum_i sum_j [x_ij log x_hat_ij + (1 - x_ij) log(1 - x_hat_ij)], in nats.
+def huber(x_hat: mg.Tensor, x: mg.Tensor, delta: float = 1.0, weights: mg.Tensor | None = None) -> mg.Tensor:
+    """Return (1/m) sum_i sum_j w_ij H(x_hat_ij - x_ij), where H is a parabola that goes over into straight lines.
+
+    H(r) = r^2 / 2 for |r| <= delta, else delta (|r| - delta / 2): an outlier pulls no harder than at distance delta.
+
+    Parameters
+    ----------
+    x_hat, x : Tensor, shape (m, ...)
+        As for `squared_error`.
+    delta : float above 0
+        In units of x.
+    weights : Tensor, optional
+        As for `squared_error`.
+
+    Returns
+    -------
+    Tensor, 0-d
+        Half the squared error where all residuals are small. Its derivative is w clip(x_hat - x, -delta, delta) / m.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        As for `squared_error`.
+    DataError
+        delta is not a positive number.
+
+    Notes
+    -----
+    Source: P. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35 (1964).
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> huber(mg.tensor([[1.0, 10.0]]), mg.tensor([[0.0, 0.0]])).item()
+    10.0
+    """
+    _check_pair(x_hat, x, "huber")
+    if not 0 < delta < float("inf"):
+        raise DataError(f"huber: got delta={delta!r}; expected a positive number, in units of x")
+    return _mean(mg.huber(x_hat - x, float(delta)), weights, "huber")
+
+
+def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
+    """Return -(1/m) sum_i sum_j w_ij [x_ij log x_hat_ij + (1 - x_ij) log(1 - x_hat_ij)], in nats.
 
     Parameters
     ----------
     x_hat, x : Tensor, shape (m, ...)
         Probabilities and targets, all in [0, 1]: the same shape and dtype, one sample per entry of the first axis.
+    weights : Tensor, optional
+        As for `squared_error`.
 
     Returns
     -------
     Tensor, 0-d
-        At least the entropy of x, which is 0 only where every x is 0 or 1.
+        Without weights, at least the entropy of x, which is 0 only where every x is 0 or 1.
 
     Raises
     ------
@@ -91,11 +138,11 @@ def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor) -> mg.Tensor:
         )
     limits = np.finfo(x_hat.dtype)
     p = mg.clip(x_hat, float(limits.tiny), 1.0 - float(limits.epsneg))
-    return -mg.sum(x * mg.log(p) + (1.0 - x) * mg.log1p(-p)) / len(x)
+    return _mean(-(x * mg.log(p) + (1.0 - x) * mg.log1p(-p)), weights, "binary_cross_entropy")
 
 
-def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor) -> mg.Tensor:
-    """Return the cross entropy of sigmoid(logits) and x, from logits z: (1/m) sum_i sum_j softplus(z_ij) - x_ij z_ij.
+def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
+    """Return the cross entropy of sigmoid(z) and x from logits z: (1/m) sum_i sum_j w_ij (softplus(z_ij) - x_ij z_ij).
 
     Parameters
     ----------
@@ -103,11 +150,13 @@ def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor) -> mg.Tens
         The output before its sigmoid (`Autoencoder.decode_logits`), any real numbers.
     x : Tensor, shape (m, ...)
         Targets in [0, 1], of the same shape and dtype.
+    weights : Tensor, optional
+        As for `squared_error`.
 
     Returns
     -------
     Tensor, 0-d
-        In nats; finite for all finite logits. Its derivative is (sigmoid(z) - x) / m.
+        In nats; finite for all finite logits. Its derivative is w (sigmoid(z) - x) / m.
 
     Raises
     ------
@@ -128,7 +177,63 @@ def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor) -> mg.Tens
     """
     _check_pair(logits, x, "binary_cross_entropy_with_logits")
     _check_targets(x, "binary_cross_entropy_with_logits")
-    return mg.sum(mg.softplus(logits) - x * logits) / len(x)
+    return _mean(mg.softplus(logits) - x * logits, weights, "binary_cross_entropy_with_logits")
+
+
+def emphasis(x_tilde: mg.Tensor, x: mg.Tensor, corrupted: float, clean: float) -> mg.Tensor:
+    """Return weights for a loss: `corrupted` where noise changed an entry of x, `clean` where it did not.
+
+    Parameters
+    ----------
+    x_tilde, x : Tensor, shape (m, ...)
+        The corrupted and the clean samples, of one shape and dtype.
+    corrupted, clean : float, at least 0
+        alpha and beta in the source; equal ones change nothing, and clean=0 asks for the lost entries only.
+
+    Returns
+    -------
+    Tensor, shape (m, ...)
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        As for `squared_error`.
+    DataError
+        A weight is negative or not finite.
+
+    Notes
+    -----
+    An entry that noise replaced by the value that it had (a black pixel masked to black) counts as clean: the model
+    sees the truth there.
+
+    Source: P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), section 3.5, emphasised denoising.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> x, x_tilde = mg.tensor([[1.0, 2.0]]), mg.tensor([[0.0, 2.0]])
+    >>> emphasis(x_tilde, x, corrupted=1.0, clean=0.1)
+    tensor([[1. , 0.1]])
+    """
+    _check_pair(x_tilde, x, "emphasis")
+    for name, weight in (("corrupted", corrupted), ("clean", clean)):
+        if not 0 <= weight < float("inf"):
+            raise DataError(f"emphasis: got {name}={weight!r}; expected a weight of at least 0")
+    return mg.where(x_tilde != x, mg.full((), float(corrupted), x.dtype, x.device), float(clean))
+
+
+def _mean(errors: mg.Tensor, weights: mg.Tensor | None, caller: str) -> mg.Tensor:
+    """Return the sum of the weighted errors of all entries, per sample."""
+    if weights is not None:
+        if not isinstance(weights, mg.Tensor):
+            raise DTypeError(f"{caller}: weights are {type(weights).__name__}; expected a tensor, mg.tensor(...)")
+        fits = weights.ndim <= errors.ndim and all(
+            a in (1, b) for a, b in zip(weights.shape[::-1], errors.shape[::-1], strict=False)
+        )
+        if not fits:
+            raise ShapeError(f"{caller}: got weights of shape {weights.shape}; expected one that fits {errors.shape}")
+        errors = errors * weights
+    return mg.sum(errors) / len(errors)
 
 
 def _check_pair(x_hat: mg.Tensor, x: mg.Tensor, caller: str) -> None:

@@ -19,7 +19,7 @@ class _NoBar:
 
 
 @contextmanager
-def progress_bar(steps: int, progress: bool) -> Iterator[Any]:
+def progress_bar(steps: int | None, progress: bool) -> Iterator[Any]:
     """A progress bar on standard error, where there is somebody to see it."""
     if progress and sys.stderr.isatty():
         try:

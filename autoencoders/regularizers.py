@@ -1,4 +1,4 @@
-"""Penalties to add to a reconstruction loss: weight decay and two ways to ask for sparse codes.
+"""Penalties to add to a reconstruction loss: on the weights, and two ways to ask for sparse codes.
 
 None contains its strength: write ``0.5 * lam * l2(model)`` or ``beta * kl_sparsity(h, rho)`` in the objective.
 """
@@ -55,6 +55,77 @@ def l2(parameters: nn.Module | mg.Tensor | Iterable[mg.Tensor]) -> mg.Tensor:
     for weight in weights[1:]:
         total = total + mg.sum(mg.square(weight))
     return total
+
+
+def decoder_norm(W: mg.Tensor) -> mg.Tensor:
+    """Return sum_l (|d_l| - 1)^2, where d_l is what hidden unit l adds to the reconstruction.
+
+    An L1 penalty on codes can be cheated: halve the code, double the decoder. Directions of norm 1 close that way. The
+    other common way, an L1 penalty in units of the reconstruction, is ``l1(h * mg.norm(W, axis=1))``.
+
+    Parameters
+    ----------
+    W : Tensor, shape (k, n)
+        The weight of the last layer; row l belongs to unit l, such as ``model.decoder_weights[-1]``.
+
+    Returns
+    -------
+    Tensor, 0-d
+        Its derivative is 2 (1 - 1/|d_l|) d_l, and 0 for a row of zeros.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        W is not a floating matrix with at least one entry.
+
+    Notes
+    -----
+    Source: B. Olshausen and D. Field, "Emergence of simple-cell receptive field properties by learning a sparse code
+    for natural images", Nature 381 (1996), who rescale the directions after each step.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> decoder_norm(mg.tensor([[3.0, 4.0], [1.0, 0.0]])).item()
+    16.0
+    """
+    _check_weight(W, "decoder_norm")
+    return mg.sum(mg.square(mg.norm(W, axis=1) - 1.0))
+
+
+def orthogonality(W: mg.Tensor) -> mg.Tensor:
+    """Return |W^T W - I|^2 (Frobenius): zero exactly where the columns of W are orthonormal.
+
+    Parameters
+    ----------
+    W : Tensor, shape (n, k)
+        A weight whose columns belong to hidden units. For k > n the least value is k - n; take W.mT there.
+
+    Returns
+    -------
+    Tensor, 0-d
+        Its derivative is 4 W (W^T W - I).
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        W is not a floating matrix with at least one entry.
+
+    Notes
+    -----
+    The optimum of a linear autoencoder with tied weights is orthonormal without being asked to be (the lecture, PCA);
+    this asks for it elsewhere. Source: N. Bansal, X. Chen and Z. Wang, "Can we gain more from orthogonality
+    regularizations in training deep networks?", NeurIPS 31 (2018), equation 2.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> orthogonality(mg.tensor([[1.0, 1.0], [0.0, 1.0]])).item()
+    3.0
+    """
+    _check_weight(W, "orthogonality")
+    identity = mg.tensor(np.eye(W.shape[1], dtype=W.dtype), device=W.device)
+    return mg.sum(mg.square(W.mT @ W - identity))
 
 
 def l1(h: mg.Tensor) -> mg.Tensor:
@@ -150,3 +221,11 @@ def _check_codes(h: mg.Tensor, caller: str) -> None:
         raise DTypeError(f"{caller}: got {got}; expected a floating tensor of codes")
     if h.ndim < 2 or h.size == 0:
         raise ShapeError(f"{caller}: got shape {h.shape}; expected (m, k) with at least one sample and one hidden unit")
+
+
+def _check_weight(W: mg.Tensor, caller: str) -> None:
+    if not isinstance(W, mg.Tensor) or W.dtype.kind != "f":
+        got = W.dtype.name if isinstance(W, mg.Tensor) else type(W).__name__
+        raise DTypeError(f"{caller}: got {got}; expected a floating tensor, the weight of a layer")
+    if W.ndim != 2 or W.size == 0:
+        raise ShapeError(f"{caller}: got shape {W.shape}; expected a matrix with at least one row and one column")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,38 +14,30 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
-from autoencoders.inputs import positive, samples_of
+from autoencoders.inputs import positive
+from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, measure, noise
 from autoencoders.progress import progress_bar
-from minigrad import data, nn, optim
-from minigrad.errors import (
-    DataError,
-    DeviceError,
-    DivergenceError,
-    DTypeError,
-    GraphError,
-    RecordingError,
-    ShapeError,
-)
+from autoencoders.sources import InMemory, source_of, steps_of
+from autoencoders.steps import GradientStep, LBFGSStep, check_values
+from minigrad import nn, optim
+from minigrad.errors import DataError, DeviceError, DivergenceError, DTypeError
 from minigrad.random import Generator
 
-Objective = Callable[[Any, mg.Tensor], mg.Tensor | Mapping[str, mg.Tensor]]
-
-# One seed, three independent streams: how the data are shuffled does not depend on how much noise is drawn.
-SHUFFLE, NOISE, VALIDATION_NOISE = 1, 2, 3
 RESTORED = "The parameters and the optimizer are as they were at the start of the epoch."
 
 
 def fit(
     model: nn.Module,
-    X: mg.Tensor | ArrayLike,
+    X: mg.Tensor | ArrayLike | Iterable[Any],
     objective: Objective,
     *,
+    y: mg.Tensor | ArrayLike | None = None,
     epochs: int,
     batch_size: int = 128,
     optimizer: optim.Optimizer | None = None,
     seed: int = 0,
     progress: bool = True,
-    validation: mg.Tensor | ArrayLike | None = None,
+    validation: Any = None,
     shuffle: bool = True,
     device: Any = None,
     callback: Callable[[nn.Module, History], bool | None] | None = None,
@@ -58,30 +48,36 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> History:
-    """Train a model in place by minibatch gradient descent.
+    """Train a model in place, by minibatch gradient descent or by L-BFGS.
 
     Parameters
     ----------
     model : Module
         Such as an `Autoencoder`.
-    X : Tensor or array_like, shape (m, ...)
-        The training set, one sample per row; converted to the dtype and device of the model.
+    X : Tensor, array_like or iterable of batches, shape (m, ...)
+        The training set, one sample per row; converted to the dtype and device of the model. A memory-mapped array
+        (``np.load(path, mmap_mode="r")``) may be larger than memory: each batch is read when it is needed. An iterable
+        that is no sequence, such as an object with ``__iter__``, gives batches, or pairs (x, y), of its own order.
     objective : callable
         ``objective(model, x)`` for a batch x returns a scalar tensor, or a dict of them whose sum is minimised.
+    y : Tensor or array_like, shape (m, ...), optional
+        What belongs to each sample, such as its class: the objective is then ``objective(model, x, y)``. Integers stay
+        integers (int64), other numbers get the dtype of the model.
     epochs : int, at least 1
         How often the model sees all of X.
     batch_size : int, at least 1
         The last batch of an epoch holds what is left.
     optimizer : Optimizer, optional
-        Over parameters of the model; by default Adam with learning rate 1e-3.
+        Over parameters of the model; by default Adam with learning rate 1e-3. `minigrad.optim.LBFGS` takes the whole of
+        X as one batch, and an epoch is one call of its `step`, with the same noise in all iterations of it.
     seed : int
         Of the shuffling and of everything that the objective draws from the default generator, corruption above all.
         Equal seeds give equal results, bit for bit, on the same machine. The default generator comes back as it was.
     progress : bool
         Show a progress bar, if tqdm is installed and standard error is a terminal.
-    validation : Tensor or array_like, shape (v, ...), optional
+    validation : as X, or with y a pair of both, optional
         The objective is measured on it after every epoch, in evaluation mode and always with the same noise. It has no
-        influence on the training.
+        influence on the training, but for `patience` and `schedule`.
     shuffle : bool
         Whether to visit the samples in a new random order in each epoch.
     device : str or Device, optional
@@ -137,9 +133,25 @@ def fit(
     patience = None if patience is None else positive(patience, "patience")
     if resume and checkpoint is None:
         raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
+    dtype = parameters[0].dtype
     place = parameters[0].device if device is None else mg.device(device)
-    train_set = samples_of(X, "X", model, parameters[0].dtype, place)
-    held_out = None if validation is None else samples_of(validation, "validation", model, parameters[0].dtype, place)
+    train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
+    if isinstance(optimizer, optim.LBFGS):
+        if not isinstance(train_set, InMemory):
+            raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
+        if max_norm is not None:
+            raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
+        assert train_set.count is not None
+        batch_size = train_set.count
+        train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
+    held_out = None
+    if validation is not None:
+        pair = validation if y is not None else (validation, None)
+        if y is not None and not (isinstance(pair, tuple) and len(pair) == 2):
+            raise DataError("fit: with y, validation is a pair (X, y) of its own")
+        held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
+    if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
+        raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
     if place is not parameters[0].device:
         if optimizer is not None:
             raise DeviceError(
@@ -150,10 +162,8 @@ def fit(
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
 
-    settings = {"seed": seed, "batch_size": batch_size, "samples": len(train_set), "shuffle": bool(shuffle)}
+    settings = {"seed": seed, "batch_size": batch_size, "samples": train_set.count, "shuffle": bool(shuffle)}
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
-    if isinstance(optimizer, optim.LBFGS):
-        raise DTypeError("fit: LBFGS wants the whole objective, not batches; call optimizer.step(closure) yourself")
     if isinstance(schedule, optim.Schedule):
         if schedule.optimizer is not optimizer:
             raise DataError("fit: the schedule is of another optimizer; pass optimizer=schedule.optimizer as well")
@@ -163,18 +173,24 @@ def fit(
         )
     history = History()
     was_training = model.training
-    steps = epochs * math.ceil(len(train_set) / batch_size)
+    steps = steps_of(train_set, batch_size)
+    step: GradientStep | LBFGSStep
     try:
-        with _noise(seed, NOISE), progress_bar(steps, progress) as bar:
+        with noise(seed, NOISE) as noise_generator, progress_bar(steps and epochs * steps, progress) as bar:
             model.train()
-            step = _Step(model, objective, optimizer, compile, train_set[:batch_size], max_norm)
+            if isinstance(optimizer, optim.LBFGS):
+                step = LBFGSStep(model, objective, optimizer, compile)
+            else:
+                step = GradientStep(model, objective, optimizer, compile, max_norm)
+            if compile:
+                check_values(model, objective, train_set.first)
             best = _Best(model)
-            generators = {"shuffle": shuffler, "noise": mg.random.default_generator()}
+            generators = {"shuffle": shuffler, "noise": noise_generator}
             done = 0
             if file is not None and resume:
                 done, state = file.restore(model, optimizer, schedule, generators, history)
                 best.set_state(state)
-                bar.update(done * math.ceil(len(train_set) / batch_size))
+                bar.update(done * (steps or 0))
             for epoch in range(done + 1, epochs + 1):
                 if patience is not None and best.waited >= patience:
                     break
@@ -183,25 +199,23 @@ def fit(
                 if schedule is not None and not isinstance(schedule, optim.Schedule):
                     optimizer.lr = schedule(epoch)
                 before = model.state_dict(), optimizer.state_dict()
-                means = _Means(len(train_set))
-                batches = data.batches(train_set, batch_size=batch_size, generator=shuffler, shuffle=shuffle)
+                means = Means()
                 try:
-                    for number, (x,) in enumerate(batches, start=1):
-                        values = {name: float(term.item()) for name, term in step(x).items()}
-                        _check_terms(values, model, f"epoch {epoch}, batch {number}")
-                        means.add(values, len(x))
+                    for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
+                        check = _TermCheck(model, f"epoch {epoch}, batch {number}")
+                        means.add(step(batch, check), len(batch[0]))
                         bar.update()
                     _check_parameters(model, f"after epoch {epoch}")
-                except DivergenceError:
+                except (DivergenceError, DataError):  # a batch may have come that cannot be used
                     model.load_state_dict(before[0])
                     optimizer.load_state_dict(before[1])
                     raise
                 _append(history.terms, means.values)
                 if held_out is not None:
                     model.eval()
-                    _append(history.validation, _measure(model, held_out, objective, batch_size, seed))
+                    _append(history.validation, measure(model, held_out, objective, seed))
                 history.seconds.append(time.perf_counter() - start)
-                bar.set_postfix(epoch=epoch, loss=f"{sum(means.values.values()):.4g}")
+                bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
                 judged = history.validation if held_out is not None else history.terms
                 loss = sum(curve[-1] for curve in judged.values())
                 if isinstance(schedule, optim.Schedule):
@@ -219,59 +233,9 @@ def fit(
     return history
 
 
-class _Step:
-    """One update of the parameters, from a batch to the terms before the update; compiled if that is possible."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective,
-        optimizer: optim.Optimizer,
-        compile: bool,
-        first: mg.Tensor,
-        max_norm: float | None,
-    ) -> None:
-        self._max_norm = max_norm
-        self._model = model
-        self._objective = objective
-        self._optimizer = optimizer
-        self._compiled = mg.compile(self._eager) if compile else None
-        self._shapes: set[tuple[int, ...]] = set()  # of the batches for which it was recorded
-        if compile:  # once as it is: checks of values (is x in [0, 1]?) are left out of a recording
-            generator = mg.random.default_generator()
-            before, buffers = generator.state(), model.state_dict()
-            with mg.no_grad():
-                _terms(objective(model, first))
-            generator.set_state(before)
-            model.load_state_dict(buffers)  # running means have seen this batch
-
-    def __call__(self, x: mg.Tensor) -> Mapping[str, mg.Tensor]:
-        if self._compiled is None:
-            return self._eager(x)
-        if x.shape in self._shapes:
-            return self._compiled(x)
-        self._shapes.add(x.shape)
-        before = mg.random.default_generator().state()
-        try:
-            return self._compiled(x)
-        except RecordingError as error:
-            warnings.warn(f"fit goes on without compiling, because of {error}", RuntimeWarning, stacklevel=3)
-            self._compiled = None
-            mg.random.default_generator().set_state(before)
-            return self._eager(x)
-
-    def _eager(self, x: mg.Tensor) -> Mapping[str, mg.Tensor]:
-        self._optimizer.zero_grad()
-        terms = _terms(self._objective(self._model, x))
-        first, *others = terms.values()
-        total = sum(others, start=first)
-        if not total.requires_grad:
-            raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
-        total.backward()
-        if self._max_norm is not None:
-            optim.clip_grad_norm(self._model.parameters(), self._max_norm)
-        self._optimizer.step()
-        return {name: term.detach() for name, term in terms.items()}
+def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
+    for name, value in values.items():
+        curves.setdefault(name, []).append(value)
 
 
 class _Best:
@@ -304,14 +268,22 @@ class _Best:
             self._model.load_state_dict(self._parameters)
 
 
-def _check_terms(values: dict[str, float], model: nn.Module, where: str) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            _check_parameters(model, f"before {where}", but=f"the term {name!r} of the objective is {value}")
-            raise DivergenceError(
-                f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller learning "
-                "rate; look for a log or division at 0 too."
-            )
+class _TermCheck:
+    """Raises if a term is not finite, and says where that was."""
+
+    def __init__(self, model: nn.Module, where: str) -> None:
+        self._model = model
+        self._where = where
+
+    def __call__(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                but = f"the term {name!r} of the objective is {value}"
+                _check_parameters(self._model, f"before {self._where}", but)
+                raise DivergenceError(
+                    f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "
+                    "learning rate; look for a log or division at 0 too."
+                )
 
 
 def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
@@ -323,63 +295,3 @@ def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
                 "for a sqrt, log or division at 0 in the objective, whose gradient may be infinite though its value is "
                 "not, or try a smaller learning rate."
             )
-
-
-def _terms(result: mg.Tensor | Mapping[str, mg.Tensor]) -> Mapping[str, mg.Tensor]:
-    """The terms of an objective by name, each a scalar tensor."""
-    terms = {"loss": result} if isinstance(result, mg.Tensor) else result
-    if not isinstance(terms, Mapping) or not terms:
-        raise DTypeError(f"fit: the objective returned {result!r}; expected a scalar tensor or a dict of them")
-    for name, term in terms.items():
-        if not isinstance(name, str) or not isinstance(term, mg.Tensor):
-            raise DTypeError(
-                f"fit: the objective's term {name!r} is a {type(term).__name__}; expected tensors, named by str"
-            )
-        if term.shape != ():
-            raise ShapeError(
-                f"fit: the objective's term {name!r} has shape {term.shape}; expected a scalar, such as a sum or a mean"
-            )
-    return terms
-
-
-class _Means:
-    """Means over `samples` samples of the terms that come batch by batch."""
-
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
-        self.values: dict[str, float] = {}
-
-    def add(self, values: dict[str, float], size: int) -> None:
-        if self.values and values.keys() != self.values.keys():
-            raise DataError(
-                f"fit: the objective returned the terms {sorted(values)}, and {sorted(self.values)} for an earlier "
-                "batch; expected the same names every time"
-            )
-        for name, value in values.items():
-            self.values[name] = self.values.get(name, 0.0) + value * (size / self.samples)
-
-
-def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
-    for name, value in values.items():
-        curves.setdefault(name, []).append(value)
-
-
-def _measure(model: nn.Module, X: mg.Tensor, objective: Objective, batch_size: int, seed: int) -> dict[str, float]:
-    """The means of the terms over X, without a change to anything."""
-    means = _Means(len(X))
-    with mg.no_grad(), _noise(seed, VALIDATION_NOISE):
-        for (x,) in data.batches(X, batch_size=batch_size, shuffle=False):
-            means.add({name: float(term.item()) for name, term in _terms(objective(model, x)).items()}, len(x))
-    return means.values
-
-
-@contextmanager
-def _noise(seed: int, stream: int) -> Iterator[None]:
-    """Let the default generator draw from `seed` and `stream` inside the block, and go on as before after it."""
-    generator = mg.random.default_generator()
-    before = generator.state()
-    generator.set_state({"seed": seed, "stream": stream, "counter": 0})
-    try:
-        yield
-    finally:
-        generator.set_state(before)

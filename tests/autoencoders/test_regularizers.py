@@ -64,6 +64,53 @@ def test_l2_of_nothing_is_refused():
         ae.l2([])
 
 
+# ---------------------------------------------------------------- decoder_norm, orthogonality
+
+
+@SETTINGS
+@given(arrays(np.float64, codes_shapes, elements=st.floats(-9, 9, width=32)))
+def test_decoder_norm_by_hand(values):
+    W = mg.tensor(values, requires_grad=True)
+    value = ae.decoder_norm(W)
+    value.backward()
+    # a scaled norm, as in the library: the squares of tiny weights would be 0
+    largest = np.abs(values).max(axis=1, keepdims=True)
+    safe = np.where(largest > 0, largest, 1)
+    norms = largest * np.sqrt(((values / safe) ** 2).sum(axis=1, keepdims=True))
+    close(value.item(), ((norms - 1) ** 2).sum())
+    direction = np.where(norms > 0, values / np.where(norms > 0, norms, 1), 0)
+    close(W.grad.numpy(), 2 * (norms - 1) * direction)
+
+
+@SETTINGS
+@given(arrays(np.float64, codes_shapes, elements=st.floats(-3, 3, width=32)))
+def test_orthogonality_by_hand(values):
+    W = mg.tensor(values, requires_grad=True)
+    value = ae.orthogonality(W)
+    value.backward()
+    defect = values.T @ values - np.eye(values.shape[1])
+    close(value.item(), (defect**2).sum())
+    np.testing.assert_allclose(W.grad.numpy(), 4 * values @ defect, rtol=1e-12, atol=1e-10)
+    n, k = values.shape
+    assert value.item() >= max(k - n, 0) - 1e-12
+
+
+def test_orthonormal_columns_cost_nothing():
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 3)))[0]
+    assert ae.orthogonality(mg.tensor(Q)).item() < 1e-28
+    assert ae.decoder_norm(mg.tensor(Q.T)).item() < 1e-28
+
+
+@pytest.mark.parametrize("penalty", [ae.decoder_norm, ae.orthogonality])
+def test_penalties_on_weights_refuse_other_things(penalty):
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        penalty(mg.zeros((3,)))
+    with pytest.raises(ShapeError, match="at least one row"):
+        penalty(mg.zeros((0, 3)))
+    with pytest.raises(DTypeError, match="Autoencoder"):
+        penalty(ae.Autoencoder((3, 2)))
+
+
 # ---------------------------------------------------------------- l1
 
 

@@ -1,0 +1,135 @@
+"""What all models have in common: encode and decode, the output, the shape of a sample, a configuration, a file."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.errors import DataError, DTypeError, ShapeError
+
+ACTIVATIONS: dict[str, Callable[[mg.Tensor], mg.Tensor]] = {
+    "linear": lambda z: z,
+    "sigmoid": mg.sigmoid,
+    "tanh": mg.tanh,
+    "relu": mg.relu,
+}
+
+
+class Model(nn.Module):
+    """An encoder and a decoder: h = encode(x), x_hat = decode(h).
+
+    A subclass has `output` and `input_shape`, and writes `encode`, `_decode_linear` (decode before its output
+    activation), `config` and `describe`.
+
+    Attributes
+    ----------
+    output : {"linear", "sigmoid", "tanh", "relu"}
+        The activation of the last layer.
+    input_shape : tuple of int or None
+        The shape of one sample; None where it is not known.
+    """
+
+    output: str
+    input_shape: tuple[int, ...] | None
+
+    def encode(self, x: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return the code h of x."""
+        raise NotImplementedError(f"{type(self).__name__} has no encode method; write one in the class")
+
+    def decode(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return the reconstruction x_hat of a code h."""
+        return ACTIVATIONS[self.output](self._decode_linear(h))
+
+    def decode_logits(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(h) before its sigmoid, for `binary_cross_entropy_with_logits`; only with output="sigmoid"."""
+        if self.output != "sigmoid":
+            raise DataError(
+                f"decode_logits: this model has output={self.output!r}; logits belong to output='sigmoid', "
+                "and a model trained on them would decode to something else"
+            )
+        return self._decode_linear(h)
+
+    def forward(self, x: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+    def _decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no _decode_linear method; write one in the class")
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that make a model of this architecture, as JSON knows them."""
+        raise NotImplementedError(f"{type(self).__name__} has no config method; write one in the class")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to a file: see `save_model`."""
+        from autoencoders.models.files import save_model  # which knows all models, and so imports this module
+
+        return save_model(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model of this class from a file: see `load_model`."""
+        from autoencoders.models.files import load_model
+
+        model = load_model(path)
+        if not isinstance(model, cls):
+            raise DataError(f"{path}: holds {model}; expected a model of the class {cls.__name__}")
+        return model
+
+
+def as_input(model: nn.Module, x: mg.Tensor | ArrayLike) -> mg.Tensor:
+    """Return x as a tensor. Arrays are converted to the model's dtype and device, tensors are not."""
+    if isinstance(x, mg.Tensor):
+        return x
+    like = next(model.parameters(), None)
+    if like is None:
+        return mg.tensor(np.asarray(x))
+    return mg.tensor(np.asarray(x), dtype=like.dtype, device=like.device)
+
+
+def check_width(x: mg.Tensor, width: int, model: Model, caller: str) -> None:
+    """Raise unless x has shape (..., width)."""
+    if x.ndim == 0 or x.shape[-1] != width:
+        raise ShapeError(f"{caller}: got shape {x.shape}; expected (..., {width}) for {model}")
+
+
+def check_samples(x: mg.Tensor, shape: tuple[int, ...], model: Model, caller: str) -> None:
+    """Raise unless x is a batch of samples of that shape."""
+    if x.ndim == 0 or x.shape[1:] != shape:
+        expected = ", ".join(str(n) for n in shape)
+        raise ShapeError(f"{caller}: got shape {x.shape}; expected (m, {expected}) for {model}")
+
+
+def widths_of(values: Sequence[int], name: str, fewest: int, example: str, owner: str) -> tuple[int, ...]:
+    """Return positive integers, at least `fewest` of them, as a tuple."""
+    count = ("", "one", "two")[fewest]
+    try:
+        widths = tuple(operator.index(n) for n in values)
+    except TypeError:
+        raise DTypeError(f"{owner}: got {name}={values!r}; expected a sequence of integers such as {example}") from None
+    if len(widths) < fewest or min(widths) < 1:
+        raise ShapeError(f"{owner}: got {name}={values!r}; expected {count} or more positive widths such as {example}")
+    return widths
+
+
+def check_activations(owner: str, **given: str) -> None:
+    """Raise unless every argument, by name, is the name of an activation."""
+    for name, value in given.items():
+        if value not in ACTIVATIONS:
+            raise DataError(f"{owner}: got {name}={value!r}; expected one of {', '.join(ACTIVATIONS)}")
+
+
+def check_floating(owner: str, dtype: Any) -> None:
+    """Raise unless dtype is a floating one."""
+    if np.dtype(dtype).kind != "f":
+        raise DTypeError(f"{owner}: got dtype={dtype!r}; expected a floating dtype such as 'float32'")

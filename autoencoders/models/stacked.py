@@ -1,0 +1,165 @@
+"""The stacked autoencoder: trained layer by layer, then used as one, or with a classifier on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import minigrad as mg
+from autoencoders.history import History
+from autoencoders.models.dense import Autoencoder
+from autoencoders.training import Objective, fit
+from minigrad import nn, optim
+from minigrad.errors import DataError
+from minigrad.nn.layers import positive
+from minigrad.random import Generator
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+}
+
+
+class StackedAutoencoder(Autoencoder):
+    """A deep `Autoencoder` whose layers can be trained one after the other, each on the codes of the one before.
+
+    Parameters, attributes and errors are those of `Autoencoder`; three widths or more make a stack.
+
+    Notes
+    -----
+    Source: Y. Bengio, P. Lamblin, D. Popovici and H. Larochelle, "Greedy layer-wise training of deep networks", NIPS 19
+    (2006); P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), section 3.5: noise goes into the
+    layer that is being trained, and its clean codes are the data of the next.
+
+    Examples
+    --------
+    Pretrain each layer as a denoising autoencoder, then fine-tune with labels; all of it moves the same weights:
+
+    >>> import autoencoders as ae
+    >>> digits = ae.datasets.digits()
+    >>> model = StackedAutoencoder((64, 32, 16), output="sigmoid")
+    >>> def denoising(layer, x):
+    ...     return ae.squared_error(layer(ae.masking_noise(x, 0.25)), x)
+    >>> histories = model.pretrain(digits.x_train[:200], denoising, epochs=2)
+    >>> [history.epochs for history in histories], model.encode(digits.x_test).shape
+    ([2, 2], (359, 16))
+    >>> classifier = model.classifier(10)
+    >>> optimizer = mg.optim.Adam(classifier.parameters())
+    >>> x, y = mg.tensor(digits.x_train[:200]), mg.tensor(digits.y_train[:200])
+    >>> losses = []
+    >>> for _ in range(3):
+    ...     optimizer.zero_grad()
+    ...     loss = mg.cross_entropy(classifier(x), y)
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     losses.append(loss.item())
+    >>> losses[-1] < losses[0]
+    True
+    """
+
+    def layer(self, i: int) -> Autoencoder:
+        """Return encoder layer i and the decoder layer that mirrors it as an autoencoder that shares their parameters.
+
+        Its output is that of the whole model for i = 0, and the activation, as of the codes that it is trained on, for
+        the others.
+        """
+        if not 0 <= i < len(self.encoder_layers):
+            raise DataError(f"layer: got i={i!r}; expected 0 to {len(self.encoder_layers) - 1} for {self}")
+        output = self.activation if i else self.output
+        mirror = len(self.decoder_layers) - 1 - i
+        single = Autoencoder(self.sizes[i : i + 2], self.activation, output, self.tied)
+        single.encoder_layers = self.encoder_layers[i : i + 1]
+        single.decoder_layers = self.decoder_layers[mirror : mirror + 1]
+        return single
+
+    def pretrain(
+        self,
+        X: mg.Tensor | ArrayLike,
+        objective: Objective | Sequence[Objective],
+        *,
+        epochs: int,
+        batch_size: int = 128,
+        optimizer: Callable[[Iterable[mg.Parameter]], optim.Optimizer] | None = None,
+        seed: int = 0,
+        progress: bool = True,
+        compile: bool = True,
+    ) -> list[History]:
+        """Train the layers in place from the data up, each on the clean codes of the one before.
+
+        To train them in another way, call `fit` on each `layer`.
+
+        Parameters
+        ----------
+        X : Tensor or array_like, shape (samples, sizes[0])
+        objective : callable, or a sequence with one for each layer
+            ``objective(layer, x)``, as for `fit`, of an `Autoencoder` with one layer and its data x.
+        epochs, batch_size, progress, compile
+            As for `fit`, for each layer.
+        optimizer : callable, optional
+            Makes the optimizer of a layer from its parameters: ``lambda p: optim.SGD(p, lr=0.1)``. By default that of
+            `fit`.
+        seed : int
+            Layer i is trained with seed + i.
+
+        Returns
+        -------
+        list of History
+            One for each layer.
+
+        Raises
+        ------
+        DataError
+            The number of objectives is not that of the layers.
+        Exception
+            What `fit` raises; the layers before stay trained.
+        """
+        count = len(self.encoder_layers)
+        objectives = list(objective) if isinstance(objective, Sequence) else [objective] * count
+        if len(objectives) != count:
+            raise DataError(
+                f"pretrain: got {len(objectives)} objectives; expected one, or one for each of {count} layers"
+            )
+        x = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
+        histories = []
+        for i, goal in enumerate(objectives):
+            layer = self.layer(i)
+            made = None if optimizer is None else optimizer(layer.parameters())
+            histories.append(
+                fit(
+                    layer, x, goal, epochs=epochs, batch_size=batch_size, optimizer=made, seed=seed + i,
+                    progress=progress, compile=compile,
+                )
+            )  # fmt: skip
+            with mg.no_grad():
+                pieces = [layer.encode(x[start : start + batch_size]).numpy() for start in range(0, len(x), batch_size)]
+            x = np.concatenate(pieces)
+        return histories
+
+    def classifier(self, n_classes: int, *, seed: int = 0, generator: Generator | None = None) -> nn.Sequential:
+        """Return the encoder with a softmax layer on top, to be fine-tuned; it shares the encoder's parameters.
+
+        Parameters
+        ----------
+        n_classes : int
+        seed : int
+            Of the initial weights of the top layer.
+        generator : Generator, optional
+            Draws them instead of one made from `seed`.
+
+        Returns
+        -------
+        Sequential
+            From x, shape (m, sizes[0]), to logits, shape (m, n_classes): ``mg.cross_entropy(classifier(x), y)`` takes
+            their softmax, ``mg.softmax(classifier(x))`` are the probabilities, ``mg.argmax(classifier(x), axis=-1)``
+            the classes.
+        """
+        classes = positive(n_classes, "n_classes", "classifier")
+        weight = self.encoder_layers[-1].weight
+        generator = Generator(seed) if generator is None else generator
+        top = nn.Linear(self.sizes[-1], classes, generator=generator, dtype=weight.dtype, device=weight.device)
+        hidden = [part for layer in self.encoder_layers for part in (layer, LAYERS[self.activation]())]
+        return nn.Sequential(*hidden, top)

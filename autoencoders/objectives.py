@@ -1,0 +1,90 @@
+"""What is minimised: the terms of an objective, their means over an epoch, and the noise that they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import minigrad as mg
+from autoencoders.sources import Batch, Source
+from minigrad import nn
+from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
+
+Objective = Callable[..., mg.Tensor | Mapping[str, mg.Tensor]]
+
+# One seed, three independent streams: how the data are shuffled does not depend on how much noise is drawn.
+SHUFFLE, NOISE, VALIDATION_NOISE = 1, 2, 3
+
+
+def terms_of(objective: Objective, model: nn.Module, batch: Batch) -> Mapping[str, mg.Tensor]:
+    """Return the terms of an objective on a batch by name, each a scalar tensor."""
+    result = objective(model, *batch)
+    terms = {"loss": result} if isinstance(result, mg.Tensor) else result
+    if not isinstance(terms, Mapping) or not terms:
+        raise DTypeError(f"fit: the objective returned {result!r}; expected a scalar tensor or a dict of them")
+    for name, term in terms.items():
+        if not isinstance(name, str) or not isinstance(term, mg.Tensor):
+            raise DTypeError(
+                f"fit: the objective's term {name!r} is a {type(term).__name__}; expected tensors, named by str"
+            )
+        if term.shape != ():
+            raise ShapeError(
+                f"fit: the objective's term {name!r} has shape {term.shape}; expected a scalar, such as a sum or a mean"
+            )
+    return terms
+
+
+def sum_of(terms: Mapping[str, mg.Tensor]) -> mg.Tensor:
+    """Return the sum of the terms: what is minimised."""
+    first, *others = terms.values()
+    total = sum(others, start=first)
+    if not total.requires_grad:
+        raise GraphError("fit: the objective does not depend on the model's parameters; compute it with model(x)")
+    return total
+
+
+class Means:
+    """Means over all samples of the terms that come batch by batch."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._samples = 0
+
+    def add(self, values: Mapping[str, float], size: int) -> None:
+        """Take in the means over a batch of `size` samples."""
+        if self._sums and values.keys() != self._sums.keys():
+            raise DataError(
+                f"fit: the objective returned the terms {sorted(values)}, and {sorted(self._sums)} for an earlier "
+                "batch; expected the same names every time"
+            )
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * size
+        self._samples += size
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The means by name."""
+        return {name: total / self._samples for name, total in self._sums.items()}
+
+
+def measure(model: nn.Module, source: Source, objective: Objective, seed: int) -> dict[str, float]:
+    """Return the means of the terms over all samples, always with the same noise, without a change to anything."""
+    means = Means()
+    with mg.no_grad(), noise(seed, VALIDATION_NOISE):
+        for batch in source.batches(None, shuffle=False):
+            terms = terms_of(objective, model, batch)
+            means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
+    return means.values
+
+
+@contextmanager
+def noise(seed: int, stream: int) -> Iterator[Any]:
+    """Let the default generator draw from `seed` and `stream` inside the block, and go on as before after it."""
+    generator = mg.random.default_generator()
+    before = generator.state()
+    generator.set_state({"seed": seed, "stream": stream, "counter": 0})
+    try:
+        yield generator
+    finally:
+        generator.set_state(before)

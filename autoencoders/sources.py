@@ -1,0 +1,161 @@
+"""What `fit` trains on, as a source of batches: arrays in memory, arrays on disk, or batches that come one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders.inputs import converted, samples_of
+from minigrad import data, nn
+from minigrad.errors import DataError, DTypeError, ShapeError
+from minigrad.random import Generator
+
+Batch = tuple[mg.Tensor, ...]  # x, or x and y
+
+
+class InMemory:
+    """Samples that live on the device of the model as a whole.
+
+    Attributes
+    ----------
+    count : int or None
+        How many samples there are, where that is known.
+    first : tuple of Tensor
+        The batch that comes first without shuffling.
+    """
+
+    def __init__(self, tensors: Batch, batch_size: int) -> None:
+        self._tensors = tensors
+        self._batch_size = batch_size
+        self.count: int | None = len(tensors[0])
+        self.first = tuple(t[:batch_size] for t in tensors)
+
+    def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
+        """Go once through all samples."""
+        return data.batches(*self._tensors, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
+
+
+class OnDisk:
+    """A memory-mapped array: each batch is read, converted and checked when it is needed. Attributes as `InMemory`."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], batch_size: int, convert: _Convert) -> None:
+        self._arrays = arrays
+        self._batch_size = batch_size
+        self._convert = convert
+        self.count: int | None = len(arrays[0])
+        self.first = convert(*(a[:batch_size] for a in arrays))
+
+    def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
+        """Go once through all samples, in the order that `InMemory` would use."""
+        parts = data.batches(*self._arrays, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
+        return (self._convert(*part) for part in parts)
+
+
+class Stream:
+    """An iterable of batches; the order and the sizes are its own. Attributes as `InMemory`."""
+
+    def __init__(self, source: Iterable[Any], convert: _Convert) -> None:
+        self._source = source
+        self._convert = convert
+        self.count: int | None = None
+        self._begun: Iterator[Any] | None = iter(source)
+        head = next(self._begun, None)
+        if head is None:
+            raise DataError(f"fit: {convert.name} is an iterable without a batch")
+        self._begun = itertools.chain([head], self._begun)
+        self.first = self._one(head)
+
+    def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
+        """Go once through the iterable; the batch that was looked at beforehand is still the first."""
+        source, self._begun = self._begun or iter(self._source), None
+        empty = True
+        for item in source:
+            empty = False
+            yield self._one(item)
+        if empty:
+            raise DataError(
+                f"fit: {self._convert.name} gave no batch when it was gone through again; expected an iterable that "
+                "begins anew each time, such as an object with __iter__, not a generator"
+            )
+
+    def _one(self, item: Any) -> Batch:
+        return self._convert(*item) if isinstance(item, tuple) else self._convert(item)
+
+
+Source = InMemory | OnDisk | Stream
+
+
+def source_of(
+    X: Any, y: Any, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device, batch_size: int, epochs: int
+) -> Source:
+    """Return X, with y where it is given, as a source of batches.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        X or y is unusable, or X can be gone through only once and there is more than one epoch.
+    """
+    convert = _Convert(name, model, dtype, place)
+    if _is_stream(X):
+        if y is not None:
+            raise DataError(f"fit: {name} is an iterable of batches; let it give pairs (x, y), and leave y out")
+        if epochs > 1 and iter(X) is X:
+            raise DataError(
+                f"fit: {name} is an iterator, which ends after one epoch, and epochs={epochs}; expected an iterable "
+                "that begins anew each time, such as an object with __iter__"
+            )
+        return Stream(X, convert)
+    if isinstance(X, np.memmap):
+        arrays = [X] if y is None else [X, np.asarray(y)]
+        if X.ndim < 2 or X.size == 0:
+            raise ShapeError(f"fit: {name} has shape {X.shape}; expected (samples, ...), at least one of each")
+        if y is not None and len(arrays[1]) != len(X):
+            raise ShapeError(f"fit: y of {name} has {len(arrays[1])} entries; expected {len(X)}, one per sample")
+        return OnDisk(arrays, batch_size, convert)
+    return InMemory(convert(X) if y is None else convert(X, y), batch_size)
+
+
+def steps_of(source: Source, batch_size: int) -> int | None:
+    """Return how many batches an epoch has, where that is known."""
+    return None if source.count is None else math.ceil(source.count / batch_size)
+
+
+class _Convert:
+    """Turns what was given for samples, and for their labels, into tensors that the model can take."""
+
+    def __init__(self, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device) -> None:
+        self.name = name
+        self._model = model
+        self._dtype = dtype
+        self._place = place
+
+    def __call__(self, *given: Any) -> Batch:
+        if len(given) > 2:
+            raise DataError(f"fit: {self.name} gave a batch of {len(given)} parts; expected x, or x and y")
+        x = samples_of(given[0], self.name, self._model, self._dtype, self._place)
+        if len(given) == 1:
+            return (x,)
+        y = self._labels(given[1])
+        if y.ndim == 0 or len(y) != len(x):
+            raise ShapeError(f"fit: y of {self.name} has shape {y.shape}; expected {len(x)} entries, one per sample")
+        return x, y
+
+    def _labels(self, y: Any) -> mg.Tensor:
+        """Labels, which are integers, stay what they are; other numbers get the dtype of the model."""
+        array = y.detach().numpy() if isinstance(y, mg.Tensor) else np.asarray(y)
+        if array.dtype.kind not in "biuf":
+            raise DTypeError(f"fit: y of {self.name} has dtype {array.dtype}; expected real numbers")
+        if array.dtype.kind in "iu":
+            return mg.tensor(array.astype(np.int64), device=self._place)
+        return mg.tensor(converted(array, self._dtype, f"fit: y of {self.name}"), device=self._place)
+
+
+def _is_stream(X: Any) -> bool:
+    """Whether X is an iterable that NumPy would not take for an array."""
+    array_like = isinstance(X, mg.Tensor | np.ndarray | Sequence) or hasattr(X, "__array__")
+    return isinstance(X, Iterable) and not array_like

@@ -1,0 +1,263 @@
+"""What fit can be given: labels, arrays on disk, iterables of batches; and L-BFGS on the whole of X."""
+
+import numpy as np
+import pytest
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.errors import DataError, DivergenceError, DTypeError, ShapeError
+
+RNG = np.random.default_rng(0)
+X = RNG.random((50, 6))
+Y = RNG.integers(0, 3, 50)
+
+
+def denoising(model, x):
+    return {"error": ae.squared_error(model(ae.masking_noise(x, 0.25)), x), "decay": 1e-3 * ae.l2(model)}
+
+
+def make(seed=0):
+    return ae.Autoencoder((6, 3), output="sigmoid", dtype="float64", seed=seed)
+
+
+def values(model):
+    return np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    np.save(tmp_path / "x.npy", X.astype(np.float32))
+    return np.load(tmp_path / "x.npy", mmap_mode="r")
+
+
+class Batches:
+    """An iterable that begins anew each time, and counts how often."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.begun = 0
+
+    def __iter__(self):
+        self.begun += 1
+        yield from self.parts
+
+
+# ---------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_labels_come_with_their_samples(compile):
+    centres = np.eye(3) * 4
+    x = centres[Y] + 0.1 * RNG.normal(size=(50, 3))
+    model = nn.Sequential(nn.Linear(3, 3, dtype="float64"))
+    history = ae.fit(
+        model, x, lambda model, x, y: mg.cross_entropy(model(x), y), y=Y, epochs=60, batch_size=16,
+        optimizer=optim.Adam(model.parameters(), lr=0.05), validation=(x[:9], Y[:9]), compile=compile,
+    )  # fmt: skip
+    assert (model(mg.tensor(x)).numpy().argmax(axis=1) == Y).all()
+    assert history.validation["loss"][-1] < 0.2
+
+
+def test_labels_are_integers_and_targets_have_the_dtype_of_the_model():
+    seen = set()
+
+    def objective(model, x, y):
+        seen.add((y.dtype.name, y.shape[1:]))
+        return ae.squared_error(model(x), x)
+
+    for y in (Y, Y.astype(np.uint8), X.astype(np.float32), Y > 1):
+        ae.fit(make(), X, objective, y=y, epochs=1, compile=False)
+    assert seen == {("int64", ()), ("float64", (6,)), ("float64", ())}
+
+
+# ---------------------------------------------------------------- arrays on disk
+
+
+def test_an_array_on_disk_trains_as_one_in_memory_to_the_last_bit(mapped):
+    models = make(), make()
+    histories = [
+        ae.fit(model, data, denoising, epochs=3, batch_size=16, validation=data)
+        for model, data in zip(models, (mapped, np.array(mapped)), strict=True)
+    ]
+    assert (values(models[0]) == values(models[1])).all()
+    assert histories[0].terms == histories[1].terms and histories[0].validation == histories[1].validation
+
+
+def test_an_array_on_disk_is_never_read_as_a_whole(mapped):
+    sizes = []
+
+    class Watched(np.memmap):
+        def __getitem__(self, index):
+            rows = super().__getitem__(index)
+            sizes.append(len(rows))
+            return np.asarray(rows)
+
+        def __array__(self, *args, **kwargs):
+            raise AssertionError("read as a whole")
+
+    ae.fit(make(), mapped.view(Watched), denoising, epochs=2, batch_size=16)
+    assert sum(sizes) == 16 + 2 * 50 and max(sizes) == 16  # the first batch is looked at beforehand
+
+
+def test_labels_of_an_array_on_disk(mapped):
+    seen = []
+
+    def objective(model, x, y):
+        seen.append((x.numpy()[:, 0], y.numpy()))
+        return ae.squared_error(model(x), x)
+
+    ae.fit(make(), mapped, objective, y=np.arange(50), epochs=1, batch_size=16, compile=False)
+    for x, y in seen:
+        assert (x == X.astype(np.float32)[y, 0]).all()
+
+
+def test_a_bad_value_on_disk_stops_the_epoch_and_undoes_it(tmp_path):
+    bad = X.copy()
+    bad[40, 2] = np.nan
+    np.save(tmp_path / "bad.npy", bad)
+    model = make()
+    before = values(model)
+    with pytest.raises(DataError, match=r"X\[8, 2\] is nan"):
+        ae.fit(model, np.load(tmp_path / "bad.npy", mmap_mode="r"), denoising, epochs=1, batch_size=16, shuffle=False)
+    assert (values(model) == before).all()
+
+
+# ---------------------------------------------------------------- iterables
+
+
+def test_an_iterable_gives_the_same_as_the_array_in_its_order():
+    parts = Batches([X[:20], X[20:40], X[40:]])
+    models = make(), make()
+    a = ae.fit(models[0], parts, denoising, epochs=3)
+    b = ae.fit(models[1], X, denoising, epochs=3, batch_size=20, shuffle=False)
+    assert (values(models[0]) == values(models[1])).all()
+    np.testing.assert_allclose(a.loss, b.loss, rtol=1e-15)
+    assert parts.begun == 3  # the look at the first batch is not a pass of its own
+
+
+def test_pairs_of_an_iterable_are_samples_and_labels():
+    seen = []
+
+    def objective(model, x, y):
+        seen.append(y.numpy().tolist())
+        return ae.squared_error(model(x), x)
+
+    ae.fit(make(), Batches([(X[:3], Y[:3]), (X[3:5], Y[3:5])]), objective, epochs=1, compile=False)
+    assert seen == [Y[:3].tolist(), Y[3:5].tolist()]
+
+
+def test_a_generator_serves_one_epoch():
+    model = make()
+    before = values(model)
+    with pytest.raises(DataError, match="ends after one epoch, and epochs=2"):
+        ae.fit(model, (x for x in [X]), denoising, epochs=2)
+    assert (values(model) == before).all()
+    assert ae.fit(model, (x for x in [X[:20], X[20:]]), denoising, epochs=1).epochs == 1
+
+
+def test_an_iterable_that_does_not_begin_anew_is_an_error_that_says_so():
+    parts = iter([X[:20], X[20:]])
+
+    class Once:
+        def __iter__(self):
+            return parts
+
+    model = make()
+    with pytest.raises(DataError, match="begins anew"):
+        ae.fit(model, Once(), denoising, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"X": Batches([])}, DataError, "without a batch"),
+        ({"X": Batches([X[:, :5]])}, ShapeError, r"\(50, 5\); expected \(m, 6\)"),
+        ({"X": Batches([(X, Y, Y)])}, DataError, "batch of 3 parts"),
+        ({"X": Batches([(X, Y[:5])])}, ShapeError, r"\(5,\); expected 50"),
+        ({"X": Batches([X]), "y": Y}, DataError, "pairs"),
+        ({"X": Batches([X]), "optimizer": "lbfgs"}, DataError, "all of X at once"),
+        ({"y": Y[:5]}, ShapeError, r"y of X has shape \(5,\)"),
+        ({"y": ["a"] * 50}, DTypeError, "y of X"),
+        ({"y": np.full(50, np.nan)}, DataError, r"y of X\[0\] is nan"),
+        ({"y": Y, "validation": X}, DataError, "pair"),
+        ({"optimizer": "lbfgs", "max_norm": 1.0}, DataError, "curvature"),
+    ],
+)
+def test_unusable_data_are_refused_before_anything_changes(arguments, error, message):
+    model = make()
+    before = values(model)
+    arguments = {"X": X, "objective": denoising, "epochs": 1, **arguments}
+    if arguments.get("optimizer") == "lbfgs":
+        arguments["optimizer"] = optim.LBFGS(model.parameters())
+    with pytest.raises(error, match=message):
+        ae.fit(model, **arguments)
+    assert (values(model) == before).all()
+
+
+# ---------------------------------------------------------------- L-BFGS
+
+
+def sparse(model, x):
+    h = model.encode(x)
+    return {"error": ae.squared_error(model.decode(h), x), "sparsity": 0.3 * ae.kl_sparsity(h, 0.2)}
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_lbfgs_minimises_over_the_whole_of_x(compile):
+    model = make()
+    optimizer = optim.LBFGS(model.parameters(), max_iter=200)
+    history = ae.fit(model, X, sparse, epochs=3, optimizer=optimizer, batch_size=7, compile=compile, validation=X)
+    h = mg.vjp(lambda x: sum(sparse(model, x).values()), mg.tensor(X))[0]
+    np.testing.assert_allclose(history.loss[-1], h.item(), rtol=1e-12)  # the terms are those of the parameters kept
+    np.testing.assert_allclose(sum(c[-1] for c in history.validation.values()), h.item(), rtol=1e-12)  # in one batch
+    gradient = mg.autograd.grad(sum(sparse(model, mg.tensor(X)).values()), list(model.parameters()))
+    assert max(float(mg.abs(g).max().item()) for g in gradient) < 1e-2  # it is 0.18 at the start
+
+
+def test_lbfgs_sees_one_noise_in_an_epoch_and_another_in_the_next():
+    drawn = []
+
+    def objective(model, x):
+        noisy = ae.gaussian_noise(x, 0.1)
+        drawn.append(float(noisy.sum().item()))
+        return ae.squared_error(model(noisy), x)
+
+    model = make()
+    counts = []
+    optimizer = optim.LBFGS(model.parameters(), max_iter=5)
+    ae.fit(model, X, objective, epochs=2, optimizer=optimizer, compile=False, shuffle=False,
+           callback=lambda model, history: counts.append(len(drawn)))  # fmt: skip
+    assert len(set(drawn[: counts[0]])) == 1 and len(set(drawn[counts[0] :])) == 1
+    assert drawn[0] != drawn[-1]
+
+
+def test_lbfgs_compiled_is_lbfgs_to_the_last_bit():
+    models = make(), make()
+    for model, compile in zip(models, (True, False), strict=True):
+        ae.fit(model, X, denoising, epochs=2, optimizer=optim.LBFGS(model.parameters()), compile=compile)
+    assert (values(models[0]) == values(models[1])).all()
+
+
+def test_lbfgs_resumes_to_the_last_bit(tmp_path):
+    whole, parts = make(), make()
+    ae.fit(whole, X, denoising, epochs=4, optimizer=optim.LBFGS(whole.parameters(), max_iter=3))
+    for epochs, resume in ((2, False), (4, True)):
+        if resume:
+            parts = make(seed=5)
+        ae.fit(
+            parts, X, denoising, epochs=epochs, optimizer=optim.LBFGS(parts.parameters(), max_iter=3),
+            checkpoint=tmp_path / "c.safetensors", resume=resume,
+        )  # fmt: skip
+    assert (values(whole) == values(parts)).all()
+
+
+def test_lbfgs_names_the_term_that_is_not_finite():
+    def objective(model, x):
+        return {"good": ae.squared_error(model(x), x), "bad": mg.log(-mg.mean(mg.square(model(x))))}
+
+    model = make()
+    before = values(model)
+    with pytest.raises(DivergenceError, match="'bad' of the objective is nan in epoch 1"), np.errstate(all="ignore"):
+        ae.fit(model, X, objective, epochs=1, optimizer=optim.LBFGS(model.parameters()), compile=False)
+    assert (values(model) == before).all()
