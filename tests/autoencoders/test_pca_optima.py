@@ -110,13 +110,16 @@ def test_a_pixel_that_is_always_black_or_always_the_same_does_no_harm():
         np.testing.assert_allclose(pca.masking_noise_floor(X, k, 0.3), pca.masking_noise_floor(Z, min(k, 3), 0.3))
 
 
-def test_a_dim_pixel_is_filled_in_like_a_bright_one():
-    """Columns of sizes 1 and 1e-9 that are the same but for it: what one lacks the other tells."""
-    rng = np.random.default_rng(3)
-    Z = rng.standard_normal((20, 1)) + 0.3 * rng.standard_normal((20, 2))
-    scale = np.array([1.0, 1e-9])
-    best, even = pca.masking_noise_autoencoder(Z * scale, 2, 0.5), pca.masking_noise_autoencoder(Z, 2, 0.5)
-    np.testing.assert_allclose(best(Z * scale) / scale, even(Z), rtol=1e-6)  # eps / 1e-9 = 2e-7
+def test_a_dim_pixel_tells_as_much_as_a_bright_one():
+    """Two columns that differ by a factor of 1e-20 only: the dim one says what the bright one was, if that is lost."""
+    z = np.random.default_rng(3).standard_normal((20, 1))
+    dim, even = z * [1.0, 1e-20], z * [1.0, 1.0]
+    best = pca.masking_noise_autoencoder(dim, 1, 0.5)
+    expected = pca.masking_noise_autoencoder(even, 1, 0.5)
+    np.testing.assert_allclose(best([0.0, 1e-20])[0], expected([0.0, 1.0])[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        pca.masking_noise_floor(dim, 1, 0.5), pca.masking_noise_floor(even, 1, 0.5) / 2, rtol=1e-12
+    )
 
 
 @SETTINGS
