@@ -1,4 +1,4 @@
-"""The command line: `python -m autoencoders lecture | train | encode | reconstruct | info`."""
+"""The command line: `python -m autoencoders lecture | train | encode | reconstruct | features | figures | info`."""
 
 from .cli import main
 

@@ -101,7 +101,7 @@ def jacobians(encode: Encoder, x: mg.Tensor, caller: str = "jacobian") -> mg.Ten
 
 def _check_rows(h: mg.Tensor, x: mg.Tensor, caller: str) -> None:
     if h.ndim < 2 or len(h) != len(x) or h.size == 0:
-        raise ShapeError(f"{caller}: encode gave shape {h.shape} for x of shape {x.shape}; expected (m, k)")
+        raise ShapeError(f"{caller}: encode gave shape {h.shape} for x of shape {x.shape}; expected (m, ...)")
 
 
 def _unit_directions(h: mg.Tensor) -> Iterator[mg.Tensor]:

@@ -56,15 +56,17 @@ def section(walk: Walk) -> Section:
                 "sensitivity in the directions in which the data vary, and no other."
             ),
             Formula(
-                r"$\Omega = \frac{1}{m}\sum_{i=1}^{m}\|J(x_i)\|_F^2 = \frac{1}{m}\sum_{i=1}^{m}\sum_{l=1}^{k}"
-                r"\,[\,h_{il}(1-h_{il})\,]^2\ \|W_l\|^2$",
+                (
+                    r"$\Omega = \frac{1}{m}\sum_{i=1}^{m}\|J(x_i)\|_F^2$",
+                    r"$\quad = \frac{1}{m}\sum_{i=1}^{m}\sum_{l=1}^{k}\,[\,h_{il}(1-h_{il})\,]^2\ \|W_l\|^2$",
+                ),
                 jacobian_norm,
             ),
             Text(
-                "The right side holds for one sigmoid layer. On 50 test images it gives "
+                "The second line holds for one sigmoid layer. On 50 test images it gives "
                 f"{closed:.6f}, and the whole Jacobian, row by row, {exact:.6f}."
             ),
-            Formula(r"$\mathcal{L} + \lambda\,\Omega$", contractive),
+            Formula((r"$\mathcal{L} + \lambda\,\Omega$",), contractive),
             Text("Points around a circle show what that means: there is one direction along the data, and one across."),
             Plot(
                 "circle", picture,
@@ -107,7 +109,7 @@ def _circle(walk: Walk) -> tuple[Any, dict[str, float]]:
     trained, ratios = {}, {}
     for name, factor in (("plain", 0.0), ("contractive", 0.02)):
         model = models.Autoencoder((2, 30), activation="tanh", seed=walk.seed)
-        walk.fit(model, curve.points, partial(toy, factor=factor), 300, lr=5e-3)
+        walk.fit(model, curve.points, partial(toy, factor=factor), walk.settings.toy_epochs, lr=5e-3)
         along = features.directional_norms(model.encode, curve.points, curve.tangents).mean()
         across = features.directional_norms(model.encode, curve.points, curve.normals).mean()
         trained[name], ratios[name] = model, float(along / across)

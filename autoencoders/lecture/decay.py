@@ -63,12 +63,12 @@ def section(walk: Walk) -> Section:
                 f"on {s.few} training images it can learn them by heart. Weight decay makes that expensive. Its "
                 "derivative is λW, so each step also shrinks the weights a little; biases are left alone."
             ),
-            Formula(r"$\mathcal{L} + \frac{\lambda}{2}\,(\|W\|_F^2 + \|W^{*}\|_F^2)$", decayed),
+            Formula((r"$\mathcal{L} + \frac{\lambda}{2}\,(\|W\|_F^2 + \|W^{*}\|_F^2)$",), decayed),
             Text(
                 "The other way of the lecture is to tie the weights, W* = Wᵀ. That is half of the parameters, and one "
                 "array: its gradient is the sum of what comes from the encoder and from the decoder."
             ),
-            Formula(r"$W^{*} = W^{T}$", tie),
+            Formula((r"$W^{*} = W^{T}$",), tie),
             Table(
                 ("model", "train", "test", "|W|²", "|J| on test", "parameters"),
                 rows,
@@ -87,7 +87,9 @@ def section(walk: Walk) -> Section:
                 "themselves, each shrunk by √(1 − λ/sᵢ²), and those with sᵢ² ≤ λ left out. L-BFGS reached a loss of "
                 f"{exact['reached']:.6f}; the formula says {exact['floor']:.6f}."
             ),
-            Formula(r"$\min\ \frac{1}{m}\|X - X W W^{*}\|_F^2 + \lambda\,(\|W\|_F^2 + \|W^{*}\|_F^2)$", linear_decayed),
+            Formula(
+                (r"$\min\ \frac{1}{m}\|X - X W W^{*}\|_F^2 + \lambda\,(\|W\|_F^2 + \|W^{*}\|_F^2)$",), linear_decayed
+            ),
         ],
         {"few images": measured, "linear optimum": exact},
     )
@@ -97,7 +99,8 @@ def _against_the_optimum(walk: Walk) -> dict[str, float]:
     """Minimise the loss of a linear autoencoder with decay, and return it beside the exact minimum."""
     s = walk.settings
     walk.say("7.3 linear autoencoder with decay, against its exact optimum")
-    centred = (walk.train - walk.train.mean(axis=0)).astype(np.float64)
+    exact = walk.train.astype(np.float64)
+    centred = exact - exact.mean(axis=0)
     factor = float(pca.explained_variance(walk.train)[s.rank // 2])  # half of the directions are worth it
     model = models.Autoencoder((walk.pixels, s.rank), activation="linear", dtype="float64", seed=walk.seed)
     training.fit(

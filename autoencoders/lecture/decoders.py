@@ -35,7 +35,7 @@ def gradients_by_hand(
 ) -> dict[str, np.ndarray]:
     h = 1 / (1 + np.exp(-(x @ W + b)))
     z = h @ D + c
-    dz = (1 / (1 + np.exp(-z)) - x if binary else 2 * (z - x)) / len(x)  # the one place where the losses differ
+    dz = (1 / (1 + np.exp(-z)) - x if binary else 2 * (z - x)) / len(x)  # here alone the losses differ
     da = (dz @ D.T) * h * (1 - h)
     return {"W": x.T @ da, "b": da.sum(axis=0), "D": h.T @ dz, "c": dz.sum(axis=0)}
 
@@ -96,14 +96,14 @@ def section(walk: Walk) -> Section:
                 "(<em>undercomplete</em>), it has to find out what matters. If it is wider (<em>overcomplete</em>), it "
                 "could simply copy, and something else must keep it from that: sections 7.3 to 7.6."
             ),
-            Formula(r"$h = \sigma(x W + b)$", encode),
+            Formula((r"$h = \sigma(x W + b)$",), encode),
             Text(
                 "What the decoder ends in depends on the data. Inputs that are 0 or 1 want a sigmoid, whose outputs "
                 "are probabilities; inputs of any size want a linear decoder, because a sigmoid cannot leave (0, 1), "
                 "and a tanh cannot leave (−1, 1)."
             ),
-            Formula(r"$\hat{x} = h W^{*} + c$", decode_real),
-            Formula(r"$\hat{x} = \sigma(h W^{*} + c)$", decode_binary),
+            Formula((r"$\hat{x} = h W^{*} + c$",), decode_real),
+            Formula((r"$\hat{x} = \sigma(h W^{*} + c)$",), decode_binary),
             Table(
                 ("squared error per test image", "binary inputs", "real inputs"),
                 rows,
@@ -118,15 +118,17 @@ def section(walk: Walk) -> Section:
             ),
             Text("The loss for real inputs is the squared error, summed over pixels and averaged over images:"),
             Formula(
-                r"$\mathcal{L} = \frac{1}{m}\sum_{i=1}^{m}\sum_{j=1}^{n} (\hat{x}_{ij} - x_{ij})^2$",
+                (r"$\mathcal{L} = \frac{1}{m}\sum_{i=1}^{m}\sum_{j=1}^{n} (\hat{x}_{ij} - x_{ij})^2$",),
                 error_of_real_inputs,
             ),
             Text(
                 "For binary inputs it is the cross entropy, which we compute from the values before the last sigmoid:"
             ),
             Formula(
-                r"$\mathcal{L} = -\frac{1}{m}\sum_{i=1}^{m}\sum_{j=1}^{n} "
-                r"[\,x_{ij}\log\hat{x}_{ij} + (1 - x_{ij})\log(1-\hat{x}_{ij})\,]$",
+                (
+                    r"$\mathcal{L} = -\frac{1}{m}\sum_{i=1}^{m}\sum_{j=1}^{n} "
+                    r"[\,x_{ij}\log\hat{x}_{ij} + (1 - x_{ij})\log(1-\hat{x}_{ij})\,]$",
+                ),
                 cross_entropy,
             ),
             Text(
@@ -134,9 +136,12 @@ def section(walk: Walk) -> Section:
                 "2(x̂ − x) and x̂ − x, and the rest is the same chain rule:"
             ),
             Formula(
-                r"$\frac{\partial\mathcal{L}}{\partial W^{*}} = h^{T}\frac{\partial\mathcal{L}}{\partial z},\quad "
-                r"\frac{\partial\mathcal{L}}{\partial W} = x^{T}\,[\,\frac{\partial\mathcal{L}}{\partial z}{W^{*}}^{T}"
-                r"\odot h\odot(1-h)\,]$",
+                (
+                    r"$\frac{\partial\mathcal{L}}{\partial W^{*}} = h^{T}\,\frac{\partial\mathcal{L}}{\partial z},"
+                    r"\qquad z = h W^{*} + c$",
+                    r"$\frac{\partial\mathcal{L}}{\partial W} = x^{T}\,[\,\frac{\partial\mathcal{L}}{\partial z}"
+                    r"{W^{*}}^{T}\odot h\odot(1-h)\,]$",
+                ),
                 gradients_by_hand,
             ),
             Text(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from autoencoders import corruption, datasets, features, figures, losses, models, pca, regularizers
+from autoencoders import corruption, datasets, figures, losses, models, pca, regularizers
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
 from autoencoders.lecture.walk import CORRUPTION, NOISES, Walk, cross_entropy
 
@@ -22,11 +22,15 @@ def masking(x: mg.Tensor, q: float) -> mg.Tensor:
 
 def denoising(model: Any, x: mg.Tensor, q: float) -> mg.Tensor:
     h = model.encode(masking(x, q))
-    return losses.binary_cross_entropy_with_logits(model.decode_logits(h), x)  # the target is the clean x
+    return losses.binary_cross_entropy_with_logits(model.decode_logits(h), x)  # not the noisy x
 
 
 def gaussian_denoising(model: Any, x: mg.Tensor, sigma: float) -> mg.Tensor:
     return losses.squared_error(model(corruption.gaussian_noise(x, sigma)), x)
+
+
+def preferred_input(W: mg.Tensor) -> mg.Tensor:
+    return W / mg.norm(W, axis=0)
 
 
 def decayed(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
@@ -54,8 +58,8 @@ def section(walk: Walk) -> Section:
                 "Corrupt the input, drawn anew for each batch, and ask for the clean one. Copying is no longer a "
                 "solution: to fill in what is missing the model has to know which pixels go together."
             ),
-            Formula(r"$P(\tilde{x}_{ij} = 0) = q,\qquad P(\tilde{x}_{ij} = x_{ij}) = 1 - q$", masking),
-            Formula(r"$h = \sigma(\tilde{x} W + b),\qquad \min\ \mathcal{L}(\hat{x}, x)$", denoising),
+            Formula((r"$P(\tilde{x}_{ij} = 0) = q,\qquad P(\tilde{x}_{ij} = x_{ij}) = 1 - q$",), masking),
+            Formula((r"$h = \sigma(\tilde{x} W + b),\qquad \min\ \mathcal{L}(\hat{x}, x)$",), denoising),
             Plot(
                 "denoised",
                 figures.reconstructions(rows, walk.data.image_shape),
@@ -75,11 +79,11 @@ def section(walk: Walk) -> Section:
                 "A unit answers most strongly, among inputs of length 1, to its own weights: x = W<sub>l</sub>/|W"
                 "<sub>l</sub>|. So the weights can be looked at as pictures."
             ),
-            Formula(r"$\mathrm{argmax}_{\|x\|\leq 1}\ W_l\cdot x = W_l\,/\,\|W_l\|$", features.max_activation_inputs),
+            Formula((r"$\mathrm{argmax}_{\|x\|\leq 1}\ W_l\cdot x = W_l\,/\,\|W_l\|$",), preferred_input),
             Plot(
                 "filters",
                 figures.filters(
-                    {name: features.max_activation_inputs(m.encoder_weights[0]) for name, m in trained.items()},
+                    {name: preferred_input(m.encoder_weights[0].detach()) for name, m in trained.items()},
                     walk.data.image_shape,
                 ),
                 "With more noise a unit can rely less on single pixels and looks at larger parts of a digit."
@@ -119,7 +123,7 @@ def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]
             f"On {PATCH} × {PATCH} patches of photographs, whitened, gaussian noise leads to detectors of "
             "edges, weight decay to blobs, and PCA to waves that fill the patch."
         ),
-        Formula(r"$\tilde{x} = x + \sigma\,\varepsilon,\qquad \varepsilon\sim\mathcal{N}(0, I)$", gaussian_denoising),
+        Formula((r"$\tilde{x} = x + \sigma\,\varepsilon,\ \ \varepsilon\sim\mathcal{N}(0, I)$",), gaussian_denoising),
         Plot(
             "patches", figures.filters(weights, (PATCH, PATCH)),
             "Filters on patches of photographs, those with the largest norms; the directions of PCA in their order.",

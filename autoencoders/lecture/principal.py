@@ -80,13 +80,13 @@ def section(walk: Walk) -> Section:
                 "principal component analysis finds. Let <em>X</em> have its samples in rows. First its columns are "
                 "centred and divided by √m:"
             ),
-            Formula(r"$x_{ij} \leftarrow (x_{ij} - \bar{x}_j)\,/\,\sqrt{m}$", normalize),
+            Formula((r"$x_{ij} \leftarrow (x_{ij} - \bar{x}_j)\,/\,\sqrt{m}$",), normalize),
             Text(
                 "Now XᵀX is the covariance matrix (here to within "
                 f"{numbers['covariance_difference']:.0e}), and the best encoder is the first <em>k</em> right singular "
                 "vectors:"
             ),
-            Formula(r"$X = U\,\Sigma\,V^{T},\qquad H = X\,W,\qquad W = V_{\leq k}$", optimal_encoder),
+            Formula((r"$X = U\,\Sigma\,V^{T},\qquad H = X\,W,\qquad W = V_{\leq k}$",), optimal_encoder),
             Text(
                 "What is lost is the variance outside of these directions, Σ<sub>i&gt;k</sub> sᵢ²/m, and <em>no</em> "
                 "autoencoder with a decoder of one linear layer gets below that floor on its training data, however "
@@ -94,7 +94,7 @@ def section(walk: Walk) -> Section:
                 f"{numbers['reached']:.3f}, that is {numbers['above_floor_percent']:.2f} % above. A sigmoid encoder "
                 f"reached {reached['sigmoid encoder'][s.rank]:.3f}, a deep one {reached['deep encoder'][s.rank]:.3f}."
             ),
-            Formula(r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$", linear_error),
+            Formula((r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$",), linear_error),
             Plot(
                 "floor",
                 figures.error_against_floor(train, reached),

@@ -107,11 +107,12 @@ def write(results: Results, folder: str | Path) -> Path:
 
 def _formula(latex: str) -> str:
     """Return a formula as a data URL of an SVG, drawn by matplotlib."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.mathtext import math_to_image
+    from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(0.1, 0.1))
+    figure.text(0, 0, latex, size=15, math_fontfamily="cm")
     buffer = io.BytesIO()
-    math_to_image(latex, buffer, prop=FontProperties(family="serif", math_fontfamily="cm", size=15), format="svg")
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.02)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -23,20 +24,26 @@ class Formula:
 
     Attributes
     ----------
-    latex : str
+    latex : sequence of str
         Lines in the notation that matplotlib can draw.
     code : callable
         A function of a module of the lecture.
     """
 
-    latex: str
+    latex: Sequence[str]
     code: Callable[..., Any]
     kind: str = "formula"
 
     @property
     def source(self) -> str:
-        """The function as it is written."""
-        return textwrap.dedent(inspect.getsource(self.code)).strip()
+        """The function as it is written, without the types of its arguments and result."""
+        text = textwrap.dedent(inspect.getsource(self.code)).strip()
+        tree = ast.parse(text)
+        (function,) = tree.body
+        assert isinstance(function, ast.FunctionDef)
+        names = ", ".join(argument.arg for argument in function.args.args)
+        body = text.splitlines()[function.body[0].lineno - 1 :]
+        return "\n".join([f"def {function.name}({names}):", *body])
 
 
 @dataclass(frozen=True)

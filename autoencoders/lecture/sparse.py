@@ -61,10 +61,12 @@ def section(walk: Walk) -> Section:
                 "A hidden unit is on when its output is near 1. Let ρ̂<sub>l</sub> be its mean over the data. A sparse "
                 f"autoencoder wants ρ̂<sub>l</sub> near a small ρ, here {RHO}:"
             ),
-            Formula(r"$\hat{\rho}_l = \frac{1}{m}\sum_{i=1}^{m} h_{il}$", mean_activation),
+            Formula((r"$\hat{\rho}_l = \frac{1}{m}\sum_{i=1}^{m} h_{il}$",), mean_activation),
             Formula(
-                r"$\Omega = \sum_{l=1}^{k}\ \rho\,\log\frac{\rho}{\hat{\rho}_l} + "
-                r"(1-\rho)\,\log\frac{1-\rho}{1-\hat{\rho}_l}$",
+                (
+                    r"$\Omega = \sum_{l=1}^{k}\ \rho\,\log\frac{\rho}{\hat{\rho}_l} + "
+                    r"(1-\rho)\,\log\frac{1-\rho}{1-\hat{\rho}_l}$",
+                ),
                 penalty,
             ),
             Plot("kl", figures.kl_curve((0.05, 0.2, 0.5)), "The penalty of one unit: 0 at ρ̂ = ρ, steep near 0 and 1."),
@@ -74,11 +76,13 @@ def section(walk: Walk) -> Section:
                 f"{numbers['gradient_difference']:.1e} of the largest entry."
             ),
             Formula(
-                r"$\frac{\partial\Omega}{\partial\hat{\rho}_l} = "
-                r"-\frac{\rho}{\hat{\rho}_l} + \frac{1-\rho}{1-\hat{\rho}_l}$",
+                (
+                    r"$\frac{\partial\Omega}{\partial\hat{\rho}_l} = "
+                    r"-\frac{\rho}{\hat{\rho}_l} + \frac{1-\rho}{1-\hat{\rho}_l}$",
+                ),
                 slope_by_hand,
             ),
-            Formula(r"$\mathcal{L} + \beta\,\Omega$", sparse),
+            Formula((r"$\mathcal{L} + \beta\,\Omega$",), sparse),
             Table(
                 ("", "mean of ρ̂", "Ω", "units above ½ per image"),
                 [

@@ -1,6 +1,8 @@
-"""The lecture: its numbers obey the exact floors, the report shows them, and what cannot work stops it at once."""
+"""The lecture: its numbers obey the exact laws, the report shows them, and what cannot work stops it at once."""
 
+import dataclasses
 import json
+import re
 import sys
 
 import numpy as np
@@ -9,63 +11,94 @@ import pytest
 import autoencoders as ae
 from autoencoders import lecture
 from autoencoders.cli import main
-from autoencoders.lecture import Settings
+from autoencoders.lecture import decoders
+from autoencoders.lecture.section import Formula
 from minigrad.errors import MissingDependencyError
 
-TINY = Settings(12, 4, 0.25, 128, 2, 2, (2, 1), (3e-3, 3e-4))
-ERRORS = ("error_train", "error_test", "error_test_from_corrupted")
+pytest.importorskip("jinja2")
+TINY = dataclasses.replace(
+    lecture.SETTINGS["digits"], hidden=12, epochs=2, batch_size=128, narrow=6, rank=4, ranks=(2, 4), wide=70, few=40,
+    linear_epochs=(2, 1), few_epochs=3, decays=(1e-2,), patches=300, patch_epochs=1, toy_epochs=10,
+)  # fmt: skip
+MODELS = ["plain", "masking 25%", "masking 50%", "weight decay", "tied weights", "sparse", "contractive"]
 
 
 @pytest.fixture(scope="module")
 def tiny_results():
-    said = []
-    results = lecture.run("digits", 0, TINY, said.append)
-    assert len(said) == 4
-    return results
+    return lecture.run("digits", 0, TINY, lambda text: None)
 
 
-def test_the_report_shows_the_numbers_of_results_json(tiny_results, tmp_path):
-    report = lecture.write(tiny_results, tmp_path / "new" / "folder")
+@pytest.fixture(scope="module")
+def report(tiny_results, tmp_path_factory):
+    return lecture.write(tiny_results, tmp_path_factory.mktemp("report") / "new" / "folder")
+
+
+def test_every_module_of_the_lecture_is_there_with_formula_and_figure(tiny_results):
+    assert [section.number for section in tiny_results.sections] == [f"7.{i}" for i in range(1, 8)]
+    for section in tiny_results.sections:
+        kinds = {block.kind for block in section.blocks}
+        assert "plot" in kinds
+        assert section.number == "7.7" or "formula" in kinds
+
+
+def test_the_report_is_one_file_that_shows_what_was_run(tiny_results, report):
     html = report.read_text(encoding="utf-8")
     numbers = json.loads((report.parent / "results.json").read_text())
     assert numbers == json.loads(json.dumps(tiny_results.numbers))
-    assert f"{numbers['pca']['floor_train']:.3f} for k = 4" in html
-    for name in ("pca", "linear", "plain", "denoising"):
-        cells = "".join(f"<td>{numbers[name][key]:.3f}</td>" for key in ERRORS)
-        assert html.count(cells) == 1, name
-    assert html.count("data:image/png;base64,") == 5
-    assert "http" not in html  # self-contained
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)  # self-contained
+    plots = [block for section in tiny_results.sections for block in section.blocks if block.kind == "plot"]
+    assert html.count("data:image/png;base64,") == len(plots)
+    assert "def gradients_by_hand(x, W, b, D, c, binary):" in html and "mg.sigmoid(x @ W + b)" in html
+    for n in numbers["7.7"]["models"].values():
+        assert f"<td>{n['error test']:.2f}</td>" in html and f"<td>{n['accuracy']:.2%}</td>" in html
+    assert f"the floor is {numbers['7.2']['floor']:.3f}" in html
 
 
-def test_the_lecture_obeys_the_floors(tiny_results):
-    numbers = tiny_results.numbers
-    assert numbers["linear"]["error_train"] >= numbers["pca"]["floor_train"]
-    assert numbers["linear"]["error_train"] < numbers["curves"]["linear"][-1]  # the last epoch's mean, while it fell
-    assert min(numbers["curves"]["plain"]) >= numbers["cross_entropy_floor_train"]
-    assert numbers["curves"]["linear"] == sorted(numbers["curves"]["linear"], reverse=True)
+def test_a_formula_shows_the_source_of_the_function_that_runs():
+    formula = Formula(("$x$",), decoders.decode_real)
+    assert formula.source == "def decode_real(h, W, c):\n    return h @ W + c"
 
 
-def test_the_errors_are_those_of_the_exact_answer(tiny_results):
-    data, errors = ae.datasets.digits(), tiny_results.numbers["pca"]
+def test_the_numbers_obey_the_floors(tiny_results):
+    n = tiny_results.numbers["7.2"]
+    for by_rank in n["errors_by_rank"].values():
+        for rank, error in by_rank.items():
+            assert error >= n["floors"][rank] * (1 - 1e-6)  # float32
+    data = ae.datasets.digits()
+    assert n["floors"]["4"] == pytest.approx(ae.pca.reconstruction_floor(data.x_train, 4), rel=1e-12)
     exact = ae.pca.linear_autoencoder(data.x_train, 4)
-    assert errors["error_train"] == pytest.approx(errors["floor_train"], rel=1e-10)
-    assert errors["error_test"] == pytest.approx(np.sum((exact(data.x_test) - data.x_test) ** 2) / 359, rel=1e-10)
-    assert errors["error_test_from_corrupted"] > errors["error_test"]
+    assert n["errors"]["PCA"]["train"] == pytest.approx(n["floor"], rel=1e-10)
+    assert n["errors"]["PCA"]["test"] == pytest.approx(np.sum((exact(data.x_test) - data.x_test) ** 2) / 359, rel=1e-10)
+    assert n["covariance_difference"] < 1e-15 and n["directions_angle_degrees"] < 1e-6
+
+
+def test_gradients_and_closed_forms_agree(tiny_results):
+    numbers = tiny_results.numbers
+    assert max(numbers["7.1"]["gradient_differences"].values()) < 1e-14
+    assert numbers["7.5"]["gradient_difference"] < 1e-13
+    assert numbers["7.6"]["closed form"] == pytest.approx(numbers["7.6"]["whole Jacobian"], rel=1e-5)
+    optimum = numbers["7.3"]["linear optimum"]
+    assert optimum["floor"] * (1 - 1e-12) <= optimum["reached"] < optimum["floor"] * (1 + 1e-4)
+
+
+def test_the_last_table_compares_every_model(tiny_results):
+    compared = tiny_results.numbers["7.7"]["models"]
+    assert sorted(compared) == sorted(MODELS)
+    assert compared["masking 25%"] != compared["plain"]
 
 
 def test_the_lecture_is_reproducible(tiny_results):
     again = lecture.run("digits", 0, TINY, lambda text: None).numbers
-    other = lecture.run("digits", 1, TINY, lambda text: None).numbers
     assert {**again, "seconds": 0} == {**tiny_results.numbers, "seconds": 0}
-    assert other["plain"] != again["plain"]
 
 
-def test_the_command_prints_the_table_and_where_the_report_is(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(lecture.experiments.SETTINGS, "digits", TINY)
+def test_the_command_prints_the_table_and_where_the_report_is(tiny_results, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lecture, "run", lambda data, seed: tiny_results)
     assert main(["lecture", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert str(tmp_path / "report.html") in printed
-    assert "denoising" in printed
+    for name in MODELS:
+        assert name in printed
     assert (tmp_path / "report.html").exists()
 
 

@@ -1,0 +1,153 @@
+"""lecture, figures, info: reports and pictures of models."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders import features as measures
+from autoencoders import figures as drawings
+from autoencoders import lecture as walk
+from autoencoders import losses, models, pca
+from autoencoders.cli import data
+from autoencoders.cli.options import whole
+from autoencoders.cli.use import load
+from autoencoders.lecture.walk import SETTINGS
+from minigrad.errors import MinigradError
+from minigrad.files import write_atomically
+
+SHOWN, MEASURED = 10, 500  # samples
+
+
+def lecture(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser("lecture", help="the lecture module by module: write report.html and results.json")
+    command.add_argument("--data", choices=tuple(SETTINGS), default="digits")
+    command.add_argument("--out", type=Path, default=Path("lecture-report"), metavar="DIR")
+    command.add_argument("--seed", type=whole(0), default=0)
+    command.set_defaults(run=_lecture)
+
+
+def figures(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser("figures", help="draw what a model does with data")
+    command.add_argument("--model", type=Path, required=True, metavar="FILE")
+    command.add_argument("--data", default="digits", help=data.NAMES)
+    command.add_argument("--labels", metavar="FILE.npy", help="classes of the samples of --data, for colours")
+    command.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR")
+    command.add_argument("--format", choices=("png", "pdf", "svg"), default="png")
+    command.set_defaults(run=_figures)
+
+
+def info(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser("info", help="describe a saved model, and with --data measure it")
+    command.add_argument("--model", type=Path, required=True, metavar="FILE")
+    command.add_argument("--data", help=f"{data.NAMES}; on it errors, the floor of PCA and the code are measured")
+    command.set_defaults(run=_info)
+
+
+def _lecture(options: argparse.Namespace) -> None:
+    _folder(options.out)
+    walk.prepare(options.out)  # minutes of training are lost on a report that cannot be written
+    results = walk.run(options.data, options.seed)
+    report = walk.write(results, options.out)
+    for row in walk.summary(results.numbers):
+        print(f"{row[0]:28} {row[1]:>9} {row[2]:>9} {row[3]:>9}")
+    print(
+        f"linear: {results.numbers['7.2']['above_floor_percent']:.2f} % above the PCA floor; "
+        f"{results.numbers['seconds']:.0f} s in all"
+    )
+    print(f"report: {report}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    _folder(options.out)
+    found = data.read(options.data, options.labels)
+    model, x = load(options, found.x_test)
+    h = measures.codes(model, x).reshape(len(x), -1)
+    x_hat = measures.reconstructions(model, x[:SHOWN])
+    activation = getattr(model, "activation", None)
+    few = x[:MEASURED]
+    drawn: dict[str, Callable[[], Any]] = {
+        "codes": lambda: drawings.codes_2d(h, found.y_test),
+        "activations": lambda: drawings.activation_histograms({"code": h}),
+        "mean_activations": lambda: drawings.mean_activations({"code": h}),
+        "jacobian_norms": lambda: drawings.jacobian_norms({"encoder": measures.jacobian_norms(model.encode, few)}),
+        "singular_values": lambda: drawings.singular_values(
+            {"encoder": measures.singular_values_along(model.encode, few[:100])}
+        ),
+        "error_and_floor": lambda: drawings.error_against_floor(
+            found.x_test, {"model": {h.shape[1]: _error(model, x)}}
+        ),
+    }
+    shape = found.image_shape
+    if shape is not None:
+        rows = {"input": x[:SHOWN].reshape(len(x_hat), -1), "reconstruction": x_hat.reshape(len(x_hat), -1)}
+        drawn["reconstructions"] = lambda: drawings.reconstructions(rows, shape)
+        if isinstance(model, models.Autoencoder):
+            first = measures.max_activation_inputs(model.encoder_weights[0])
+            drawn["filters"] = lambda: drawings.filters({"first layer": first}, shape)
+    if activation in ("sigmoid", "tanh"):
+        drawn["saturation"] = lambda: drawings.saturation({"code": h}, activation)
+    if h.shape[1] < 2:
+        del drawn["codes"]
+    if not 1 <= h.shape[1] <= min(found.x_test.shape):
+        del drawn["error_and_floor"]  # PCA has no more directions than that
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, draw in drawn.items():
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format=options.format, dpi=150)
+        write_atomically(options.out / f"{name}.{options.format}", buffer.getvalue())
+        print(f"saved: {options.out / name}.{options.format}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    print(models.describe_file(options.model))
+    if options.data is None:
+        return
+    found = data.read(options.data)
+    model, x = load(options, found.x_test)
+    h = measures.codes(model, x).reshape(len(x), -1)
+    parts = {"train": found.x_train, "test": found.x_test}
+    for name, part in parts.items():
+        rows = part.reshape(-1, *model.input_shape)
+        print(f"squared error per sample, {name}: {_error(model, rows):.4f}")
+    if model.output == "sigmoid" and found.x_test.min() >= 0 and found.x_test.max() <= 1:
+        for name, part in parts.items():
+            entropy = _cross_entropy(model, part.reshape(-1, *model.input_shape))
+            print(f"cross entropy per feature, {name}: {entropy:.5f} nats")
+    if h.shape[1] <= min(found.x_train.shape):
+        floor = pca.reconstruction_floor(found.x_train, h.shape[1])
+        print(f"PCA floor with {h.shape[1]} directions, train: {floor:.4f}")
+    norms = measures.jacobian_norms(model.encode, x[:MEASURED])
+    print(f"mean norm of the encoder's Jacobian: {norms.mean():.4f} on {len(norms)} test samples")
+    print(f"mean activation: {h.mean():.4f}; dead units: {int(measures.dead_units(h, 0.01).sum())} of {h.shape[1]}")
+
+
+def _error(model: Any, x: np.ndarray) -> float:
+    """Return the squared error per sample."""
+    return float(np.sum((measures.reconstructions(model, x).astype(np.float64) - x) ** 2) / len(x))
+
+
+def _cross_entropy(model: Any, x: np.ndarray) -> float:
+    """Return the cross entropy per feature, measured in pieces that fit in memory."""
+
+    total = 0.0
+    with mg.no_grad():
+        for start in range(0, len(x), 2000):
+            part = mg.tensor(x[start : start + 2000], dtype=next(model.parameters()).dtype)
+            loss = losses.binary_cross_entropy_with_logits(model.decode_logits(model.encode(part)), part)
+            total += loss.item() * len(part)
+    return total / x.size
+
+
+def _folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise MinigradError(f"--out {path}: there is a file of that name; name a folder")

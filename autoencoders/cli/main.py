@@ -1,0 +1,32 @@
+"""The entrance: options in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from autoencoders.cli import look, train, use
+from minigrad.errors import MinigradError
+
+COMMANDS = (look.lecture, train.train, use.encode, use.reconstruct, use.features, look.figures, look.info)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, 2 after an error in what was asked for, or 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m autoencoders", description="Run the lecture, train an autoencoder, use it, look into it."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add in COMMANDS:
+        add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print(f"autoencoders {options.command}: interrupted{train.kept(options)}", file=sys.stderr)
+        return 130
+    except (MinigradError, OSError, MemoryError) as error:
+        print(f"autoencoders {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,93 @@
+"""Types of options, and files that are named: each is refused with a message that names the option."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import minigrad as mg
+from autoencoders import corruption
+from minigrad.errors import MinigradError
+
+NOISES: dict[str, Callable[[mg.Tensor, float], mg.Tensor]] = {
+    "masking": corruption.masking_noise,
+    "gaussian": corruption.gaussian_noise,
+    "salt-and-pepper": corruption.salt_and_pepper_noise,
+}
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """Return the type of whole numbers of at least `low`."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}, got {text}")
+        return value
+
+    return whole_number
+
+
+def number(low: float, above: bool = False) -> Callable[[str], float]:
+    """Return the type of numbers of at least, or above, `low`."""
+
+    def real_number(text: str) -> float:
+        value = float(text)
+        if not low <= value < float("inf") or (above and value == low):
+            raise argparse.ArgumentTypeError(
+                f"expected a number {'above' if above else 'of at least'} {low:g}, got {text}"
+            )
+        return value
+
+    return real_number
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Return widths such as 784,500."""
+    try:
+        widths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        widths = ()
+    if len(widths) < 2 or min(widths) < 1:
+        raise argparse.ArgumentTypeError(f"expected two or more positive widths such as 784,500, got {text!r}")
+    return widths
+
+
+def sparsity(text: str) -> tuple[float, float]:
+    """Return a factor and a mean activation, such as 3:0.05."""
+    factor, _, target = text.partition(":")
+    try:
+        pair = float(factor), float(target)
+    except ValueError:
+        pair = (-1.0, 0.0)
+    if not 0 <= pair[0] < float("inf") or not 0 < pair[1] < 1:
+        raise argparse.ArgumentTypeError(f"expected a factor and a target in (0, 1), such as 3:0.05, got {text!r}")
+    return pair
+
+
+def noise(text: str) -> Callable[[mg.Tensor], mg.Tensor] | None:
+    """Return a corruption such as masking:0.25."""
+    if text == "none":
+        return None
+    kind, _, strength = text.partition(":")
+    try:
+        amount = float(strength)
+        NOISES[kind](mg.zeros((1, 1)), amount)
+    except (KeyError, ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"expected none or one of {', '.join(NOISES)} with a strength, such as masking:0.25, got {text!r}"
+        ) from error
+    return lambda x: NOISES[kind](x, amount)
+
+
+def check_out(path: Path, suffix: str) -> None:
+    """Refuse what could not be written after the work, and names of which another kind of file is expected."""
+    if path.suffix != suffix or path.is_dir():
+        raise MinigradError(f"--out {path}: expected the name of a {suffix} file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise MinigradError(f"--out {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise MinigradError(f"--out {path}: the folder {folder} is not writable")

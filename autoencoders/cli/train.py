@@ -1,0 +1,174 @@
+"""train: an autoencoder of dense layers, with any of the lecture's losses and penalties."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders import losses, models, regularizers, training
+from autoencoders.cli import data
+from autoencoders.cli.options import check_out, noise, number, sizes, sparsity, whole
+from autoencoders.contractive import contractive
+from minigrad import optim
+from minigrad.errors import MinigradError
+
+LOSSES: dict[str, Callable[[mg.Tensor, mg.Tensor], mg.Tensor]] = {
+    "squared": losses.squared_error,
+    "huber": losses.huber,
+}
+OPTIMIZERS: dict[str, Callable[[Any, float], optim.Optimizer]] = {
+    "adam": lambda parameters, lr: optim.Adam(parameters, lr=lr),
+    "sgd": lambda parameters, lr: optim.SGD(parameters, lr=lr, momentum=0.9),
+    "lbfgs": lambda parameters, lr: optim.LBFGS(parameters, max_iter=20),
+}
+
+
+def train(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser("train", help="train an autoencoder and save it")
+    command.add_argument("--data", default="digits", help=data.NAMES)
+    command.add_argument("--images", type=Path, metavar="DIR", help="a folder of photographs for --data patches")
+    command.add_argument("--sizes", type=sizes, help="widths from data to code, such as 784,500")
+    command.add_argument("--activation", choices=tuple(models.ACTIVATIONS), default="sigmoid")
+    command.add_argument("--output", choices=tuple(models.ACTIVATIONS), default="sigmoid")
+    command.add_argument("--loss", choices=("cross-entropy", *LOSSES), default="cross-entropy")
+    command.add_argument(
+        "--noise", type=noise, default=None, help="none, masking:0.25, gaussian:0.5, salt-and-pepper:0.1"
+    )
+    command.add_argument("--tied", action="store_true", help="decoder weights are the encoder's, transposed")
+    command.add_argument("--l2", type=number(0.0), default=0.0, help="factor of the sum of squared weights")
+    command.add_argument("--l1", type=number(0.0), default=0.0, help="factor of the L1 norm of the code")
+    command.add_argument("--contractive", type=number(0.0), default=0.0, help="factor of the contractive penalty")
+    command.add_argument("--sparsity", type=sparsity, help="factor and target of the KL penalty, such as 3:0.05")
+    command.add_argument(
+        "--pretrain", type=whole(1), metavar="EPOCHS", help="train layer by layer first, each so many epochs"
+    )
+    command.add_argument("--epochs", type=whole(0), default=20, help="0 only with --pretrain; default 20")
+    command.add_argument("--batch-size", type=whole(1), default=128)
+    command.add_argument(
+        "--optimizer", choices=tuple(OPTIMIZERS), default="adam",
+        help="sgd: with momentum 0.9; lbfgs: on all data at once, 20 iterations an epoch",
+    )  # fmt: skip
+    command.add_argument("--learning-rate", type=number(0.0, above=True), default=1e-3, help="of adam and sgd")
+    command.add_argument("--seed", type=whole(0), default=0)
+    command.add_argument("--validation", type=number(0.0), default=0.0, help="fraction of the data to measure on only")
+    command.add_argument("--patience", type=whole(1), help="epochs without a lower loss after which to stop")
+    command.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training of this command")
+    command.set_defaults(run=run)
+
+
+def kept(options: argparse.Namespace) -> str:
+    """Return where an interrupted training goes on from, if it got that far."""
+    if options.command != "train" or not checkpoint_of(options.out).exists():
+        return ""
+    return f"; the last epoch is in {checkpoint_of(options.out)}: the same command with --resume goes on from there"
+
+
+def checkpoint_of(out: Path) -> Path:
+    """Return the file that keeps the training until it is done."""
+    return out.with_name(f"{out.stem}.checkpoint.safetensors")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, save the model, and remove the checkpoint."""
+    if options.loss == "cross-entropy" and options.output != "sigmoid":
+        raise MinigradError("--loss cross-entropy needs --output sigmoid; use --loss squared with another output")
+    if options.sparsity and options.activation != "sigmoid":
+        raise MinigradError("--sparsity needs --activation sigmoid; use --l1 with another activation")
+    if options.epochs == 0 and options.pretrain is None:
+        raise MinigradError("--epochs 0 trains nothing; give at least 1, or --pretrain")
+    check_out(options.out, ".safetensors")
+    x = data.read(options.data, images=options.images, seed=options.seed).x_train
+    model = _model(options, x)
+    held_out = x[:0]
+    if options.validation:
+        ((x, held_out),) = data.split(options.seed, options.validation, f"--validation {options.validation:g}", x)
+    checkpoint = checkpoint_of(options.out)
+    if options.resume and not checkpoint.exists():
+        raise MinigradError(f"--resume: there is no {checkpoint}; leave it out to begin")
+
+    objective = _objective(options)
+    if options.pretrain is not None and not options.resume:
+        _pretrain(options, model, x)
+    losses_by_epoch: list[float] = []
+    if options.epochs:
+        losses_by_epoch = training.fit(
+            model,
+            x,
+            objective,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            optimizer=OPTIMIZERS[options.optimizer](model.parameters(), options.learning_rate),
+            validation=held_out if len(held_out) else None,
+            patience=options.patience,
+            checkpoint=checkpoint,
+            resume=options.resume,
+        ).loss
+    path = models.save_model(model, options.out)
+    for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors")):
+        finished.unlink(missing_ok=True)
+    print(model)
+    if losses_by_epoch:
+        print(
+            f"loss {losses_by_epoch[0]:.4f} after epoch 1, {losses_by_epoch[-1]:.4f} after epoch {len(losses_by_epoch)}"
+        )
+    print(f"saved: {path}")
+
+
+def _model(options: argparse.Namespace, x: np.ndarray) -> models.Autoencoder:
+    """Return the model that is asked for, if it fits the data."""
+    widths = options.sizes or (x.shape[1], max(1, x.shape[1] // 2))
+    if widths[0] != x.shape[1]:
+        raise MinigradError(f"--sizes begins with {widths[0]}, but the data have {x.shape[1]} features")
+    if options.loss == "cross-entropy" and not (x.min() >= 0 and x.max() <= 1):
+        raise MinigradError(
+            f"--loss cross-entropy needs data in [0, 1], but --data {options.data} reaches from {x.min():g} to "
+            f"{x.max():g}; rescale them, or use --loss squared --output linear"
+        )
+    if options.pretrain is not None and len(widths) < 3:
+        raise MinigradError(f"--pretrain trains layer by layer, and --sizes {widths} has one; leave it out")
+    if options.pretrain is not None and options.loss == "cross-entropy" and options.activation != "sigmoid":
+        raise MinigradError("--pretrain with --loss cross-entropy needs --activation sigmoid: codes are its targets")
+    make: type[models.Autoencoder] = models.Autoencoder if options.pretrain is None else models.StackedAutoencoder
+    return make(widths, options.activation, options.output, options.tied, seed=options.seed)
+
+
+def _objective(options: argparse.Namespace) -> Callable[[Any, mg.Tensor], dict[str, mg.Tensor]]:
+    def objective(model: Any, x: mg.Tensor) -> dict[str, mg.Tensor]:
+        h = model.encode(x if options.noise is None else options.noise(x))
+        if options.loss == "cross-entropy":
+            terms = {"reconstruction": losses.binary_cross_entropy_with_logits(model.decode_logits(h), x)}
+        else:
+            terms = {"reconstruction": LOSSES[options.loss](model.decode(h), x)}
+        if options.l2:
+            terms["l2"] = options.l2 * regularizers.l2(model)
+        if options.l1:
+            terms["l1"] = options.l1 * regularizers.l1(h)
+        if options.contractive:
+            terms["contraction"] = options.contractive * contractive(model.encode, x)
+        if options.sparsity:
+            factor, target = options.sparsity
+            terms["sparsity"] = factor * regularizers.kl_sparsity(h, target)
+        return terms
+
+    return objective
+
+
+def _pretrain(options: argparse.Namespace, model: Any, x: np.ndarray) -> None:
+    histories = model.pretrain(
+        x,
+        _objective(options),
+        epochs=options.pretrain,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        optimizer=lambda parameters: OPTIMIZERS[options.optimizer](parameters, options.learning_rate),
+    )
+    for i, history in enumerate(histories):
+        print(f"layer {i}: loss {history.loss[0]:.4f} after epoch 1, {history.loss[-1]:.4f} after {history.epochs}")

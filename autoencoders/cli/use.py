@@ -1,0 +1,182 @@
+"""encode, reconstruct, features: what a trained model is for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from autoencoders import classifier, models, training
+from autoencoders import features as measures
+from autoencoders.cli import data
+from autoencoders.cli.options import check_out, noise, number, whole
+from minigrad import nn, optim
+from minigrad.errors import MinigradError, MissingDependencyError
+from minigrad.files import write_atomically
+
+
+def encode(commands: Any) -> None:
+    """Add the command."""
+    _add_use(commands, "encode", "write the codes of data", measures.codes)
+
+
+def reconstruct(commands: Any) -> None:
+    """Add the command."""
+    _add_use(commands, "reconstruct", "write the reconstructions of data", measures.reconstructions)
+
+
+def features(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser("features", help="classify by the codes of a model, or fine-tune it to classify")
+    command.add_argument("--model", type=Path, metavar="FILE", help="without it, pixels are classified")
+    command.add_argument("--data", default="digits", help="digits, mnist, or a .npy file with --labels")
+    command.add_argument("--labels", metavar="FILE.npy", help="classes of the samples; a fifth is kept to test")
+    command.add_argument(
+        "--classifier", default="softmax", help="softmax, or a class of scikit-learn such as sklearn.svm.SVC"
+    )
+    command.add_argument("--l2", type=number(0.0), default=1e-5, help="factor of the squared weights of softmax")
+    command.add_argument(
+        "--fine-tune", type=whole(1), metavar="EPOCHS", help="put a softmax on top and train the whole encoder"
+    )
+    command.add_argument("--noise", type=noise, default=None, help="on the input while fine-tuning")
+    command.add_argument("--dropout", type=number(0.0), default=0.0, help="before the softmax while fine-tuning")
+    command.add_argument("--learning-rate", type=number(0.0, above=True), default=1e-3, help="of fine-tuning")
+    command.add_argument("--batch-size", type=whole(1), default=128, help="of fine-tuning")
+    command.add_argument("--seed", type=whole(0), default=0)
+    command.set_defaults(run=_features)
+
+
+def load(options: argparse.Namespace, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return the model of --model, and rows in the shape of its samples."""
+    model = models.load_model(options.model)
+    width = math.prod(model.input_shape)
+    if x.shape[1] != width:
+        raise MinigradError(
+            f"--data {options.data} has {x.shape[1]} features, but --model {options.model} takes {width}"
+        )
+    return model, x.reshape(-1, *model.input_shape)
+
+
+def _add_use(commands: Any, name: str, text: str, use: Callable[[Any, np.ndarray], np.ndarray]) -> None:
+    command = commands.add_parser(name, help=text)
+    command.add_argument("--model", type=Path, required=True, metavar="FILE")
+    command.add_argument("--data", default="digits", help=f"{data.NAMES}; of digits and mnist the test images")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+
+    def run(options: argparse.Namespace) -> None:
+        check_out(options.out, ".npy")
+        model, x = load(options, data.read(options.data).x_test)
+        result = use(model, x).reshape(len(x), -1)  # a row per sample, as the data
+        buffer = io.BytesIO()
+        np.save(buffer, result)
+        write_atomically(options.out, buffer.getvalue())
+        print(f"saved: {options.out}, {result.dtype}{list(result.shape)}")
+
+    command.set_defaults(run=run)
+
+
+def _features(options: argparse.Namespace) -> None:
+    estimator = None if options.classifier == "softmax" else _estimator(options.classifier)
+    if options.dropout >= 1:
+        raise MinigradError(f"--dropout {options.dropout:g}: expected a probability below 1")
+    if options.fine_tune is not None and (options.model is None or estimator is not None):
+        raise MinigradError("--fine-tune needs --model, and its classifier is softmax")
+    found = data.read(options.data, options.labels, seed=options.seed)
+    if found.y_train is None or found.y_test is None:
+        raise MinigradError(f"--data {options.data} has no classes; give them with --labels FILE.npy")
+    model, train, test = None, found.x_train, found.x_test
+    if options.model is not None:
+        model, train = load(options, train)
+        test = test.reshape(-1, *model.input_shape)
+    if options.fine_tune is not None:
+        _fine_tune(options, model, train, found.y_train, test, found.y_test)
+        return
+    if model is not None:
+        train, test = (measures.codes(model, x).reshape(len(x), -1) for x in (train, test))
+    if estimator is None:
+        softmax = classifier.softmax_regression(train, found.y_train, l2=options.l2)
+        scores = [softmax.accuracy(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
+    else:
+        estimator.fit(train, found.y_train)
+        scores = [estimator.score(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
+    what = "pixels" if model is None else f"codes of {model}"
+    print(f"{options.classifier} on {what}: accuracy {scores[0]:.2%} on train, {scores[1]:.2%} on test")
+
+
+def _fine_tune(
+    options: argparse.Namespace, model: Any, train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray
+) -> None:
+    """Train the encoder and a softmax on top, with labels; print the error on test data."""
+    classes, numbers = np.unique(y, return_inverse=True)
+    width = measures.codes(model, train[:1]).shape[1]
+    whole_model = _EncoderAndSoftmax(model, width, len(classes), options.dropout, options.seed)
+
+    def objective(net: Any, x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
+        return mg.cross_entropy(net(x if options.noise is None else options.noise(x)), y)
+
+    def report(net: Any, history: Any) -> None:
+        if history.epochs % 10 == 0 or history.epochs == options.fine_tune:
+            error = 1 - _accuracy(net, classes, test, y_test)
+            print(
+                f"epoch {history.epochs}: cross entropy {history.loss[-1]:.5f}, error on test {error:.2%}", flush=True
+            )
+
+    optimizer = optim.Adam(whole_model.parameters(), lr=options.learning_rate)
+    last = options.fine_tune
+    training.fit(
+        whole_model, train, objective, y=numbers, epochs=last, batch_size=options.batch_size, optimizer=optimizer,
+        seed=options.seed, callback=report, schedule=lambda epoch: options.learning_rate * (1 - (epoch - 1) / last),
+    )  # fmt: skip
+    error = 1 - _accuracy(whole_model, classes, test, y_test)
+    print(f"fine-tuned {model}: error {error:.2%} on test")
+
+
+class _EncoderAndSoftmax(nn.Module):
+    """The logits of the classes, from the code of a model."""
+
+    def __init__(self, model: Any, width: int, classes: int, dropout: float, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.dropout = nn.Dropout(dropout)
+        dtype = next(model.parameters()).dtype
+        self.top = nn.Linear(width, classes, generator=mg.random.Generator(seed), dtype=dtype)
+
+    def forward(self, x: Any) -> mg.Tensor:
+        return self.top(self.dropout(self.model.encode(x)))
+
+
+def _accuracy(net: Any, classes: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    net.eval()
+    with mg.no_grad():
+        found = [net(x[i : i + 2000]).numpy().argmax(axis=1) for i in range(0, len(x), 2000)]
+    net.train()
+    return float(np.mean(classes[np.concatenate(found)] == y))
+
+
+def _estimator(name: str) -> Any:
+    """Return an estimator of scikit-learn with its own settings, by the name of its class."""
+    module, _, kind = name.rpartition(".")
+    if not module.startswith("sklearn."):
+        raise MinigradError(f"--classifier {name}: expected softmax or a class of scikit-learn such as sklearn.svm.SVC")
+    try:
+        importlib.import_module("sklearn")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"--classifier {name} needs scikit-learn: pip install 'minigrad[autoencoders]'"
+        ) from error
+    try:
+        estimator = getattr(importlib.import_module(module), kind)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise MinigradError(
+            f"--classifier {name}: scikit-learn has no such class to be made without arguments"
+        ) from error
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "score")):
+        raise MinigradError(f"--classifier {name}: expected a classifier, with fit and score")
+    return estimator

@@ -1,0 +1,155 @@
+"""The commands that use a model, and what train can do beside one dense layer with Adam."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autoencoders as ae
+import minigrad as mg
+from autoencoders.cli import data, main
+
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A trained model in m.safetensors of the present folder."""
+    monkeypatch.chdir(tmp_path)
+    options = "--sizes 64,20 --noise masking:0.25 --epochs 5 --out m.safetensors"
+    assert main(["train", *options.split()]) == 0
+    return ae.load_model("m.safetensors")
+
+
+def accuracies(text):
+    return [float(x) / 100 for x in re.findall(r"([\d.]+)% on (?:train|test)", text)]
+
+
+def test_features_classifies_the_codes(model, capsys):
+    digits = ae.datasets.digits()
+    assert main(["features", "--model", "m.safetensors"]) == 0
+    softmax = ae.softmax_regression(ae.features.codes(model, digits.x_train), digits.y_train, l2=1e-5)
+    expected = softmax.accuracy(ae.features.codes(model, digits.x_test), digits.y_test)
+    printed = capsys.readouterr().out
+    assert "softmax on codes of Autoencoder(64-20-64" in printed
+    assert accuracies(printed)[1] == pytest.approx(expected, abs=5e-5)
+
+
+def test_features_of_pixels_with_a_classifier_of_scikit_learn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["features", "--classifier", "sklearn.neighbors.KNeighborsClassifier"]) == 0
+    printed = capsys.readouterr().out
+    assert "KNeighborsClassifier on pixels" in printed and accuracies(printed)[1] > 0.97
+
+
+def test_features_of_arrays_with_labels(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100)
+    np.save("x.npy", rng.normal(size=(100, 4)) + 4 * y[:, None])
+    np.save("y.npy", np.array(["no", "yes"])[y])
+    assert main(["features", "--data", "x.npy", "--labels", "y.npy"]) == 0
+    assert accuracies(capsys.readouterr().out) == [1.0, 1.0]
+    assert main(["features", "--data", "x.npy"]) == 2
+    assert "give them with --labels" in capsys.readouterr().err
+    np.save("y.npy", y[:5])
+    assert main(["features", "--data", "x.npy", "--labels", "y.npy"]) == 2
+    assert "--labels y.npy: expected shape (100,)" in capsys.readouterr().err
+
+
+def test_fine_tuning_beats_the_softmax_on_fixed_codes_of_a_poor_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ae.StackedAutoencoder((64, 20, 10), seed=1).save("m.safetensors")  # not trained at all
+    assert main(["features", "--model", "m.safetensors"]) == 0
+    fixed = accuracies(capsys.readouterr().out)[1]
+    options = "--fine-tune 20 --learning-rate 0.01 --noise masking:0.1 --dropout 0.1 --batch-size 64"
+    assert main(["features", "--model", "m.safetensors", *options.split()]) == 0
+    printed = capsys.readouterr().out
+    assert "fine-tuned StackedAutoencoder" in printed and "epoch 10:" in printed
+    error = float(re.findall(r"error ([\d.]+)% on test", printed)[-1]) / 100
+    assert 1 - error > fixed + 0.02
+    assert ae.load_model("m.safetensors").sizes == (64, 20, 10)  # the file is as it was
+
+
+def test_figures_of_a_model(model, capsys):
+    assert main(["figures", "--model", "m.safetensors", "--out", "drawn"]) == 0
+    names = {path.name for path in Path("drawn").iterdir()}
+    assert names == {
+        f"{name}.png"
+        for name in (
+            *("activations", "codes", "error_and_floor", "filters", "jacobian_norms", "mean_activations"),
+            *("reconstructions", "saturation", "singular_values"),
+        )
+    }
+    assert all((Path("drawn") / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_figures_of_a_model_whose_samples_are_no_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(30, 6)))
+    ae.Autoencoder((6, 1), activation="relu").save("m.safetensors")
+    assert main("figures --model m.safetensors --data x.npy --out drawn --format svg".split()) == 0
+    names = {path.stem for path in Path("drawn").iterdir()}
+    assert "filters" not in names and "codes" not in names and "saturation" not in names
+    assert "jacobian_norms" in names
+
+
+def test_info_measures_a_model_on_data(model, capsys):
+    assert main(["info", "--model", "m.safetensors", "--data", "digits"]) == 0
+    printed = capsys.readouterr().out
+    x = mg.tensor(ae.datasets.digits().x_test)
+    with mg.no_grad():
+        error = ae.squared_error(model(x), x).item()
+        entropy = ae.binary_cross_entropy(model(x), x).item() / 64
+    assert f"squared error per sample, test: {error:.4f}" in printed
+    assert f"cross entropy per feature, test: {entropy:.5f} nats" in printed
+    floor = ae.pca.reconstruction_floor(ae.datasets.digits().x_train, 20)
+    assert f"PCA floor with 20 directions, train: {floor:.4f}" in printed
+    assert f"{ae.features.jacobian_norms(model.encode, x.numpy()).mean():.4f} on 359 test samples" in printed
+
+
+def test_train_layer_by_layer_then_as_a_whole(tmp_path, capsys):
+    options = "--sizes 64,12,6 --pretrain 2 --noise masking:0.2 --batch-size 100"
+    only, both = (str(tmp_path / name) for name in ("only.safetensors", "both.safetensors"))
+    assert main(["train", *options.split(), "--epochs", "0", "--out", only]) == 0
+    assert "layer 1: loss" in capsys.readouterr().out
+    assert main(["train", *options.split(), "--epochs", "1", "--out", both]) == 0
+
+    def objective(layer, x):
+        h = layer.encode(ae.masking_noise(x, 0.2))
+        return ae.binary_cross_entropy_with_logits(layer.decode_logits(h), x)
+
+    digits = ae.datasets.digits()
+    model = ae.StackedAutoencoder((64, 12, 6), output="sigmoid")
+    model.pretrain(digits.x_train, objective, epochs=2, batch_size=100)
+    for a, b in zip(ae.load_model(only).parameters(), model.parameters(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+    ae.fit(model, digits.x_train, objective, epochs=1, batch_size=100)
+    for a, b in zip(ae.load_model(both).parameters(), model.parameters(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_train_a_sparse_model_of_patches_by_lbfgs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "PATCHES", 200)
+    options = "--data patches --sizes 64,5 --loss squared --sparsity 6:0.1 --l2 1e-4 --l1 1e-3 --optimizer lbfgs"
+    assert main(["train", *options.split(), "--epochs", "3", "--out", str(tmp_path / "m.safetensors")]) == 0
+    losses = [float(x) for x in re.findall(r"loss ([\d.]+) after epoch 1, ([\d.]+)", capsys.readouterr().out)[0]]
+    assert losses[1] < losses[0]
+    model = ae.load_model(tmp_path / "m.safetensors")
+    x = mg.tensor(ae.datasets.natural_patches(200, 8, normalize="ufldl"))
+    with mg.no_grad():
+        h = model.encode(x)
+        expected = ae.squared_error(model.decode(h), x) + 6 * ae.kl_sparsity(h, 0.1)
+        expected = expected + 1e-4 * ae.l2(model) + 1e-3 * ae.l1(h)
+    assert losses[1] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_train_with_huber_and_momentum(tmp_path):
+    options = "--sizes 64,5 --loss huber --output linear --optimizer sgd --learning-rate 0.01 --epochs 2"
+    assert main(["train", *options.split(), "--out", str(tmp_path / "m.safetensors")]) == 0
+    model = ae.Autoencoder((64, 5))
+    optimizer = mg.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    ae.fit(model, ae.datasets.digits().x_train, lambda model, x: ae.huber(model(x), x), epochs=2, optimizer=optimizer)
+    for a, b in zip(ae.load_model(tmp_path / "m.safetensors").parameters(), model.parameters(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
