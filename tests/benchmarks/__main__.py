@@ -52,6 +52,8 @@ def parse(arguments):
     for file in filter(None, (options.json, options.chart)):
         if not Path(file).resolve().parent.is_dir():
             parser.error(f"{file}: its folder does not exist")
+    if options.chart and Path(options.chart).suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"--chart {options.chart}: expected a name that ends in .png, .svg or .pdf")
     if options.chart and importlib.util.find_spec("matplotlib") is None:
         parser.error("--chart needs matplotlib: pip install matplotlib")
     return options

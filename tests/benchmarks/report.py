@@ -7,7 +7,7 @@ import platform
 import statistics
 from datetime import UTC, datetime
 
-from .measure import BY_HAND, OURS
+from .measure import BY_HAND, IMPLEMENTATIONS, OURS
 from .workloads import GROWTH, GROWTH_NAME
 
 NOTES = """\
@@ -63,44 +63,52 @@ def fastest_peer(measured):
     return min(peers, key=lambda name: measured[name]["median"], default=None)
 
 
+def quotient(measured, ours, name):
+    """Return the time of one of ours over that of another row, or None where one is missing."""
+    if ours in measured and name in measured:
+        return measured[ours]["median"] / measured[name]["median"]
+    return None
+
+
 def ratio(measured, ours, name):
-    """Return the time of one of ours over that of another row, as text."""
-    return f"{measured[ours]['median'] / measured[name]['median']:.2f}" if ours in measured and name in measured else ""
+    value = quotient(measured, ours, name)
+    return "" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def table(name, result):
     """Return a workload's table, and below it what is not in it and why."""
     measured = rows(result)
-    lines = [f"### {name}", "", "| implementation | median | minimum | eager / it | compiled / it | memory |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
+    lines = ["| implementation | median | minimum | eager / it | compiled / it | memory |", "|---|" + "---:|" * 5]
     for row, f in measured.items():
         ratios = " | ".join(ratio(measured, ours, row) for ours in OURS)
-        lines.append(
-            f"| {row} | {f['median'] * 1e6:.2f} | {f['minimum'] * 1e6:.2f} | {ratios} | {f['memory'] / 2**20:.1f} |"
-        )
-    lines.append("")
+        times = f"{f['median'] * 1e6:.2f} | {f['minimum'] * 1e6:.2f}"
+        lines.append(f"| {row} | {times} | {ratios} | {f['memory'] / 2**20:.1f} |")
+    return "\n\n".join([f"### {name}", "\n".join(lines), *remarks(result, measured)]) + "\n"
+
+
+def remarks(result, measured):
+    """Yield sentences: the fastest peer, how far L-BFGS came, the versions, and what was not timed."""
     peer = fastest_peer(measured)
     if peer:
         ours = [f"{o} takes {ratio(measured, o, peer)} of its time" for o in OURS if o in measured]
-        lines.append("; ".join([f"Fastest peer: {peer}", *ours]) + ".")
-    for row in measured:
-        last = result[row][-1]
-        if "evaluations" in last:
-            lines.append(f"{row}: {last['evaluations']:.0f} evaluations, down to {last['loss']:.4f}.")
-    versions = dict.fromkeys(result[row][-1]["version"] for row in measured)
-    lines.append(f"With {'; '.join(versions)}." if versions else "Nothing was measured.")
-    for row, answers in result.items():
-        for answer in answers:
-            if "left_out" in answer:
-                lines.append(f"Left out: {row}, {answer['left_out']}.")
-            elif "refused" in answer:
-                lines.append(f"REFUSED: {row}, {answer['refused']}")
-    return "\n\n".join(["\n".join(lines[: 4 + len(measured)]), *lines[5 + len(measured) :]]) + "\n"
+        yield "; ".join([f"Fastest peer: {peer}", *ours]) + "."
+    last = {row: answers[-1] for row, answers in result.items()}
+    counted = [
+        f"{row} {last[row]['evaluations']:.0f}, {last[row]['loss']:.4f}" for row in measured if "loss" in last[row]
+    ]
+    if counted:
+        yield f"Evaluations, and the loss that they reach: {'; '.join(counted)}."
+    if measured:
+        yield f"With {'; '.join(dict.fromkeys(last[row]['version'] for row in measured))}."
+    left_out = [f"{row} ({answer['left_out']})" for row, answer in last.items() if "left_out" in answer]
+    if left_out:
+        yield f"Left out: {'; '.join(left_out)}."
+    yield from (f"REFUSED: {row}, {answer['refused']}" for row, answer in last.items() if "refused" in answer)
 
 
 def summary(results):
     """Return one table of all workloads: medians, and in brackets minigrad compiled over it."""
-    names = list(dict.fromkeys(row for result in results.values() for row in rows(result)))
+    names = [name for name in IMPLEMENTATIONS if any(name in rows(result) for result in results.values())]
     ours = OURS[1] if OURS[1] in names else OURS[0]
     lines = [f"### All workloads: median in microseconds ({ours} over it)", ""]
     lines += [f"| workload | {' | '.join(names)} | fastest peer |", "|---|" + "---:|" * len(names) + "---|"]
@@ -119,36 +127,38 @@ def cell(measured, ours, name):
 
 
 def chart(results, path):
-    """Draw, for each workload, minigrad compiled over each peer; and how the time grows with the width."""
+    """Draw, for each workload, minigrad compiled over the others; and how the time grows with the width."""
     from matplotlib.figure import Figure
 
     growth = {GROWTH_NAME.format(width): width for width in GROWTH}
-    named = [name for name in results if name not in growth]
-    figure = Figure(figsize=(13, 2 + 0.4 * max(len(named), 8)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    implementations = list(dict.fromkeys(row for result in results.values() for row in result))
-    ours = OURS[1] if OURS[1] in implementations else OURS[0]
-    for number, implementation in enumerate(implementations):
-        color, marker = f"C{number}", "os^vD*Ph<"[number % 9]
-        if implementation not in OURS:
-            points = [
-                (float(r), y) for y, name in enumerate(named) if (r := ratio(rows(results[name]), ours, implementation))
-            ]
-            left.plot(*zip(*points, strict=True) if points else ([], []), marker, color=color, label=implementation)
-        line = [
-            (w, r[implementation]["median"] * 1e3)
-            for n, w in growth.items()
-            if implementation in (r := rows(results.get(n, {})))
-        ]
-        if line:
-            right.plot(*zip(*line, strict=True), marker=marker, color=color, label=implementation)
-    left.axvline(1, color="black", linewidth=1)
-    left.set(xscale="log", xlabel=f"time of {ours} over that of the peer (left of 1 it is faster)")
-    left.set_yticks(range(len(named)), named)
-    left.invert_yaxis()
-    right.set(xscale="log", yscale="log", xlabel="width w of 784-w-784, batch 128", ylabel="milliseconds a step")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="small")
+    measured = {name: rows(result) for name, result in results.items()}
+    named = [name for name in measured if name not in growth]
+    names = [name for name in IMPLEMENTATIONS if any(name in found for found in measured.values())]
+    ours = OURS[1] if OURS[1] in names else OURS[0]
+    panels = [p for p, there in (("ratios", named), ("growth", len(named) < len(measured))) if there]
+    figure = Figure(figsize=(6.5 * len(panels), 2.5 + 0.4 * max(len(named), 6)), layout="constrained")
+    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
+    for implementation in names:
+        number = list(IMPLEMENTATIONS).index(implementation)  # one look in every chart
+        look = {"color": f"C{number}", "marker": "os^vD*Ph<"[number], "label": implementation}
+        if named:
+            ratios = [quotient(measured[name], ours, implementation) for name in named]
+            axes["ratios"].plot([r or float("nan") for r in ratios], range(len(named)), linestyle="", **look)
+        widths = {w: measured[n][implementation] for n, w in growth.items() if implementation in measured.get(n, {})}
+        if widths:
+            axes["growth"].plot(list(widths), [f["median"] * 1e3 for f in widths.values()], **look)
+    if named:
+        left = axes["ratios"]
+        left.axvline(1, color="black", linewidth=1, zorder=0)
+        left.set(xscale="log", xlabel=f"time of {ours} over that of the other (left of 1 it is faster)")
+        left.set_yticks(range(len(named)), named)
+        left.invert_yaxis()
+    if "growth" in axes:
+        right = axes["growth"]
+        right.set(xscale="log", yscale="log", xlabel="width w of 784-w-784, batch 128", ylabel="milliseconds a step")
+        right.set_xticks(GROWTH, GROWTH)
+        right.minorticks_off()
+    for panel in axes.values():
+        panel.grid(alpha=0.3)
+    figure.legend(*axes[panels[0]].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=120)
