@@ -47,8 +47,10 @@ def parse(arguments):
         parser.error(f"--only {options.only!r} is in no name; the workloads are:\n  " + "\n  ".join(WORKLOADS))
     if options.rounds < 1 or options.seconds <= 0 or not 1 <= options.threads <= available_cores():
         parser.error(f"expected at least 1 round, more than 0 seconds, and 1 to {available_cores()} threads")
-    if shutil.which(options.python) is None:
+    found = shutil.which(options.python)
+    if found is None:
         parser.error(f"--python {options.python}: there is no such interpreter")
+    options.python = os.path.abspath(found)  # processes run in the root of the project
     for file in filter(None, (options.json, options.chart)):
         if not Path(file).resolve().parent.is_dir():
             parser.error(f"{file}: its folder does not exist")
@@ -84,7 +86,7 @@ def run(options, implementation, references):
             env=environment(options.threads),
         )  # fmt: skip
         found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"workload"')]
-        failure = "failed: " + " | ".join(done.stderr.strip().splitlines()[-3:]) if done.returncode else ""
+        failure = f"failed ({done.returncode}): " + " | ".join(done.stderr.strip().splitlines()[-3:])
     except subprocess.TimeoutExpired:
         found, failure = [], f"failed: no answer within {LIMIT} s"
     answers = {answer.pop("workload"): answer for answer in found}
@@ -96,7 +98,7 @@ def compare(options, results, group):
     references = run(options, REFERENCE, dict.fromkeys(group))
     for name, answer in references.items():
         if "numbers" not in answer:
-            raise SystemExit(f"the reference for {name!r} {answer['refused']}")
+            raise SystemExit(f"no reference for {name!r}: {answer.get('refused') or answer.get('left_out')}")
         results[name] = {implementation: [] for implementation in options.chosen}
     for _ in range(options.rounds):
         for implementation in options.chosen:
