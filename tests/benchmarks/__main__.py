@@ -1,57 +1,135 @@
-"""Compare minigrad with the installed peers: each in its own process, rounds interleaved.
+"""Compare the speed of minigrad with that of its peers: `python -m tests.benchmarks --help`.
 
-`python -m tests.benchmarks [--rounds N] [--python PATH] [--only TEXT] [--json FILE]`: PATH is an interpreter that has
-the peers, if not this one; TEXT is a part of the names of the workloads to run.
+Every implementation runs in a process of its own, in rounds that take turns (A B A B), so that a machine that is slow
+for a while is slow for all. An implementation that computes something else is refused, not timed.
 """
 
 import argparse
+import importlib.util
 import json
-import statistics
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-from .workloads import LIBRARIES, WORKLOADS
+from . import report
+from .measure import IMPLEMENTATIONS, REFERENCE
+from .workloads import WORKLOADS
 
-
-def measure(python, name, library):
-    command = [python, "-m", "tests.benchmarks.workloads", name, library]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and "ModuleNotFoundError" in done.stderr:
-        return None
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout)
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 900  # seconds for one process, after which it counts as failed
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--json")
-    options = parser.parse_args()
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description="Compare speed with other libraries."
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="processes for each implementation and workload (3)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long each process measures (2)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the workloads whose names contain TEXT")
+    parser.add_argument("--with", dest="chosen", action="append", choices=IMPLEMENTATIONS, metavar="NAME",
+                        help=f"an implementation, may be repeated: {', '.join(IMPLEMENTATIONS)}")  # fmt: skip
+    parser.add_argument("--python", default=sys.executable, metavar="PATH", help="an interpreter that has the peers")
+    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="cores to use (all)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures, with the machine and the versions")
+    parser.add_argument("--chart", metavar="FILE", help="draw ratios and growth (needs matplotlib)")
+    parser.add_argument(
+        "--quick", action="store_true", help="an eighth of the sizes, a few calls: to try it, not to cite"
+    )
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (0.005 if options.quick else 2.0)
+    options.chosen = options.chosen or list(IMPLEMENTATIONS)
+    options.names = [name for name in WORKLOADS if options.only in name]
+    # mistakes are named now, and not after an hour
+    if not options.names:
+        parser.error(f"--only {options.only!r} is in no name; the workloads are:\n  " + "\n  ".join(WORKLOADS))
+    if options.rounds < 1 or options.seconds <= 0 or not 1 <= options.threads <= available_cores():
+        parser.error(f"expected at least 1 round, more than 0 seconds, and 1 to {available_cores()} threads")
+    found = shutil.which(options.python)
+    if found is None:
+        parser.error(f"--python {options.python}: there is no such interpreter")
+    options.python = os.path.abspath(found)  # processes run in the root of the project
+    for file in filter(None, (options.json, options.chart)):
+        if not Path(file).resolve().parent.is_dir():
+            parser.error(f"{file}: its folder does not exist")
+    if options.chart and Path(options.chart).suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"--chart {options.chart}: expected a name that ends in .png, .svg or .pdf")
+    if options.chart and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--chart needs matplotlib: pip install matplotlib")
+    return options
+
+
+def available_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment(threads):
+    """Return an environment in which every library uses this many threads.
+
+    JAX has no setting for it: it takes the cores that the process may run on, which `main` limits where the system can.
+    """
+    names = "OMP OPENBLAS MKL NUMBA".split()
+    limits = {f"{name}_NUM_THREADS": str(threads) for name in names} | {"MINIGRAD_THREADS": str(threads)}
+    others = {"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **limits, **others}
+
+
+def run(options, implementation, references):
+    """Return what one process says about each workload of `references`."""
+    request = {"seconds": options.seconds, "quick": options.quick, "workloads": references}
+    command = [options.python, "-m", "tests.benchmarks.measure", implementation]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(request), capture_output=True, text=True, cwd=ROOT, timeout=LIMIT,
+            env=environment(options.threads),
+        )  # fmt: skip
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"workload"')]
+        failure = f"failed ({done.returncode}): " + " | ".join(done.stderr.strip().splitlines()[-3:])
+    except subprocess.TimeoutExpired:
+        found, failure = [], f"failed: no answer within {LIMIT} s"
+    answers = {answer.pop("workload"): answer for answer in found}
+    return {name: answers.get(name, {"refused": failure}) for name in references}
+
+
+def compare(options, results, group):
+    """Measure a group of workloads: one, or when in haste all of them in one process for each implementation."""
+    references = run(options, REFERENCE, dict.fromkeys(group))
+    for name, answer in references.items():
+        if "numbers" not in answer:
+            raise SystemExit(f"no reference for {name!r}: {answer.get('refused') or answer.get('left_out')}")
+        results[name] = {implementation: [] for implementation in options.chosen}
+    for _ in range(options.rounds):
+        for implementation in options.chosen:
+            wanted = {
+                n: references[n]["numbers"] for n in group if all("median" in a for a in results[n][implementation])
+            }
+            if not wanted:
+                continue
+            for name, answer in run(options, implementation, wanted).items():
+                results[name][implementation].append(answer)
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     results = {}
-    for name in WORKLOADS:
-        if options.only not in name:
-            continue
-        seconds = {library: [] for library in LIBRARIES}
-        for _ in range(options.rounds):
-            for library in LIBRARIES:
-                if seconds[library] is not None:
-                    figure = measure(options.python, name, library)
-                    seconds[library] = None if figure is None else [*seconds[library], figure]
-        results[name] = {library: figures for library, figures in seconds.items() if figures}
-        ours = statistics.median(seconds["minigrad compiled"])
-        print(f"{name}: microseconds, {options.rounds} rounds\n{'':18} {'median':>9} {'min':>9} {'compiled/it':>12}")
-        for library, figures in results[name].items():
-            median = statistics.median(figures)
-            print(f"{library:18} {median * 1e6:9.2f} {min(figures) * 1e6:9.2f} {ours / median:12.2f}")
-        left_out = [library for library in LIBRARIES if library not in results[name]]
-        print(f"not installed, or without this workload: {', '.join(left_out)}\n" if left_out else "", flush=True)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    everything = {"machine": report.machine(options), "workloads": results}
+    print(report.heading(everything["machine"]), flush=True)
+    for group in [options.names] if options.quick else [[name] for name in options.names]:
+        compare(options, results, group)
+        for name in group:
+            print(report.table(name, results[name]), flush=True)
+        if options.json:  # after every workload: an interrupted comparison is not lost
+            Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
+    print(report.summary(results))
+    if options.chart:
+        report.chart(results, options.chart)
+    refused = [(n, i) for n in results for i in results[n] if any("refused" in a for a in results[n][i])]
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,226 +1,128 @@
-"""One workload in one library, timed in this process: `python -m tests.benchmarks.workloads NAME LIBRARY`.
+"""What is compared: training steps as data, with the arrays that every implementation starts from.
 
-Prints the seconds of one call (of one operation for the chain), the median over many, as JSON.
+A workload says nothing about how it is computed; each `*_steps.py` of this folder does, for one library.
 """
 
-import json
-import statistics
-import sys
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-CHAIN, WIDTH = 100, 10
-LIBRARIES = ("minigrad", "minigrad compiled", "torch", "jax", "autograd", "mygrad")
+CHAIN = 100  # operations
+RHO = 0.05  # the mean activation that the sparse penalty asks for
+CODE = 1.0  # the strength of the penalties on the code
+WEIGHT_DECAY = 1e-4  # of full-batch L-BFGS, as in CS294A
+BETAS, EPS = (0.9, 0.999), 1e-8  # Adam
+MAX_ITER, HISTORY = 20, 10  # L-BFGS
+CHANNELS = (1, 16, 32)
 
 
-# A chain of small operations
+class LeftOut(Exception):
+    """An implementation does not have a workload; says why."""
 
 
-def products_and_sums(x):
-    y = x
-    for _ in range(CHAIN // 2):
-        y = y * x
-        y = y + x
-    return y
+@dataclass(frozen=True)
+class Workload:
+    """One row of the comparison.
+
+    `kind` says what one call does: "chain" (forward and backward of a chain of small operations), "dense" and
+    "convolutional" (a training step: forward, backward, update), "evaluation" (value and gradient), "lbfgs" (a whole
+    step of up to MAX_ITER iterations from the initial weights).
+
+    A dense model has `sizes` and back, sigmoid units everywhere, and minimises (1/m) sum (x_hat - x)^2 plus the
+    `penalty`: "sparse" is CODE * sum_l KL(RHO || rho_hat_l), "contractive" CODE * (1/m) sum_i |J(x_i)|^2 in closed
+    form, "hutchinson" its estimate CODE * (1/m) sum_i |J(x_i)^T v_i|^2 with given signs v. Evaluation and lbfgs have
+    the sparse penalty and WEIGHT_DECAY / 2 times the squares of the weights. `masked` multiplies the input, not the
+    target, by a given mask.
+    """
+
+    name: str
+    kind: str
+    sizes: tuple[int, ...] = ()
+    batch: int = 0
+    optimizer: str = "SGD"
+    lr: float = 0.0
+    penalty: str = ""
+    masked: bool = False
+
+    @property
+    def operations(self) -> int:
+        """Return by how many the time of one call is divided."""
+        return CHAIN if self.kind == "chain" else 1
+
+    def quick(self) -> "Workload":
+        """Return the same with an eighth of the widths and of the batch: for trying out, not for figures."""
+        return replace(self, sizes=tuple(max(n // 8, 4) for n in self.sizes), batch=max(self.batch // 8, 4))
 
 
-def chain(library):
-    """100 small operations on 10 elements, forward and backward; the figure is per operation."""
-    start = np.linspace(0.5, 1.0, WIDTH, dtype=np.float32)
-    if library.startswith("minigrad"):
-        import minigrad as mg
-
-        x = mg.tensor(start, requires_grad=True)
-        if library == "minigrad compiled":
-            gradient = mg.compile(mg.grad(lambda x: products_and_sums(x).sum()), kernels=True)
-            return gradient, (x.detach(),), CHAIN
-    elif library == "torch":
-        import torch
-
-        torch.set_num_threads(1)
-        x = torch.tensor(start, requires_grad=True)
-    elif library == "mygrad":
-        import mygrad
-
-        x = mygrad.tensor(start)
-    elif library == "autograd":
-        from autograd import grad
-
-        return grad(lambda x: products_and_sums(x).sum()), (start,), CHAIN
-    else:
-        import jax
-
-        gradient = jax.jit(jax.grad(lambda x: products_and_sums(x).sum()))
-        return lambda x: gradient(x).block_until_ready(), (jax.numpy.array(start),), CHAIN
-
-    def step():
-        products_and_sums(x).sum().backward()
-        if library == "mygrad":
-            x.null_grad()
-        else:
-            x.grad = None
-
-    return step, (), CHAIN
+def dense(name: str, sizes: Sequence[int], batch: int, lr: float = 0.02, **more) -> Workload:
+    return Workload(name, "dense", tuple(sizes), batch, lr=lr, **more)
 
 
-# Training steps of dense autoencoders: sigmoid units, squared error
-
-
-def weights(sizes):
-    rng = np.random.default_rng(0)
-    pairs = list(pairwise(sizes))
-    return [rng.normal(0, 1 / np.sqrt(a), (a, b)).astype(np.float32) for a, b in pairs], [
-        np.zeros(b, np.float32) for _, b in pairs
-    ]
-
-
-def dense(sizes, batch, optimizer="SGD"):
-    """A maker of training steps for a dense autoencoder of these sizes."""
-
-    def make(library):
-        W, b = weights(sizes)
-        x = np.random.default_rng(1).random((batch, sizes[0]), dtype=np.float32)
-        if library.startswith("minigrad"):
-            return minigrad_dense(W, b, x, optimizer, library == "minigrad compiled")
-        if library == "torch":
-            return torch_dense(W, b, x, optimizer)
-        if library == "jax" and optimizer == "SGD":
-            return jax_dense(W, b, x)
-        return None
-
-    return make
-
-
-def minigrad_dense(W, b, x, optimizer, compiled):
-    import minigrad as mg
-
-    W, b = [mg.Parameter(w) for w in W], [mg.Parameter(v) for v in b]
-    chosen = getattr(mg.optim, optimizer)([*W, *b], lr=1e-3)
-
-    def step(x):
-        h = x
-        for w, v in zip(W, b, strict=True):
-            h = mg.sigmoid(h @ w + v)
-        loss = mg.square(h - x).sum(axis=1).mean()
-        chosen.zero_grad()
-        loss.backward()
-        chosen.step()
-        return loss
-
-    return (mg.compile(step, kernels=True) if compiled else step), (mg.tensor(x),), 1
-
-
-def torch_dense(W, b, x, optimizer):
-    import torch
-
-    W = [torch.tensor(w, requires_grad=True) for w in W]
-    b = [torch.tensor(v, requires_grad=True) for v in b]
-    chosen = getattr(torch.optim, optimizer)([*W, *b], lr=1e-3, fused=True)
-
-    def step(x):
-        h = x
-        for w, v in zip(W, b, strict=True):
-            h = torch.sigmoid(torch.addmm(v, h, w))
-        loss = ((h - x) ** 2).sum(1).mean()
-        chosen.zero_grad()
-        loss.backward()
-        chosen.step()
-        return loss
-
-    return step, (torch.tensor(x),), 1
-
-
-def jax_dense(W, b, x):
-    import jax
-
-    def loss(parameters, x):
-        h = x
-        for w, v in zip(*parameters, strict=True):
-            h = jax.nn.sigmoid(h @ w + v)
-        return ((h - x) ** 2).sum(1).mean()
-
-    def update(parameters, x):
-        value, gradient = jax.value_and_grad(loss)(parameters, x)
-        return value, jax.tree.map(lambda p, g: p - 1e-3 * g, parameters, gradient)
-
-    update = jax.jit(update, donate_argnums=0)
-    state = [jax.tree.map(jax.numpy.array, (W, b))]
-
-    def step(x):
-        value, state[0] = update(state[0], x)
-        jax.block_until_ready(state[0])
-        return value
-
-    return step, (jax.numpy.array(x),), 1
-
-
-# A convolutional autoencoder: 1-16-32 channels and back, stride 2, 3x3, MNIST size, batch 128
-
-
-def convolutional(library):
-    x = np.random.default_rng(1).random((128, 1, 28, 28), dtype=np.float32)
-    if library.startswith("minigrad"):
-        import minigrad as mg
-        from minigrad import nn
-
-        model = nn.Sequential(
-            nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(),
-            nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(16, 1, 3, 2, 1, 1), nn.Sigmoid(),
-        )  # fmt: skip
-        chosen = mg.optim.SGD(model.parameters(), lr=1e-3)
-        square, tensor = mg.square, mg.tensor
-    elif library == "torch":
-        import torch
-        from torch import nn
-
-        model = nn.Sequential(
-            nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(),
-            nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(16, 1, 3, 2, 1, 1), nn.Sigmoid(),
-        )  # fmt: skip
-        chosen = torch.optim.SGD(model.parameters(), lr=1e-3, fused=True)
-        square, tensor = torch.square, torch.tensor
-    else:
-        return None
-
-    def step(x):
-        loss = square(model(x) - x).mean()
-        chosen.zero_grad()
-        loss.backward()
-        chosen.step()
-        return loss
-
-    if library == "minigrad compiled":
-        step = mg.compile(step, kernels=True)
-    return step, (tensor(x),), 1
-
+LECTURE = (784, 500)
+GROWTH = (128, 256, 512, 1024, 2048, 4096)
+GROWTH_NAME = "784-{}-784, batch 128, growth"
 
 WORKLOADS = {
-    "chain": chain,
-    "784-64-784, batch 32": dense((784, 64, 784), 32),
-    "784-500-784, batch 128": dense((784, 500, 784), 128),
-    "784-500-784, batch 128, Adam": dense((784, 500, 784), 128, "Adam"),
-    "784-1000-784, batch 256": dense((784, 1000, 784), 256),
-    "784-1000-500-250-30 and back, batch 128": dense((784, 1000, 500, 250, 30, 250, 500, 1000, 784), 128),
-    "convolutional 1-16-32, batch 128": convolutional,
+    w.name: w
+    for w in [
+        Workload("chain of 100 operations, 10 elements, per operation", "chain", batch=10),
+        dense("784-64-784, batch 32", (784, 64), 32),
+        dense("784-500-784, batch 128", LECTURE, 128),
+        dense("784-500-784, batch 128, Adam", LECTURE, 128, optimizer="Adam", lr=1e-3),
+        dense("784-1000-784, batch 256", (784, 1000), 256),
+        dense("784-1000-500-250-30 and back, batch 128", (784, 1000, 500, 250, 30), 128),
+        dense("denoising 784-500-784, batch 128", LECTURE, 128, masked=True),
+        dense("sparse 784-500-784, batch 128", LECTURE, 128, penalty="sparse"),
+        dense("contractive, closed form, 784-500-784, batch 128", LECTURE, 128, penalty="contractive"),
+        dense("contractive, Hutchinson, 784-500-784, batch 128", LECTURE, 128, penalty="hutchinson"),
+        Workload("convolutional 1-16-32 and back, batch 128", "convolutional", batch=128, lr=5e-4),
+        Workload(
+            "L-BFGS 64-25-64, 10,000 patches, value and gradient", "evaluation", (64, 25), 10_000, penalty="sparse"
+        ),
+        Workload("L-BFGS 64-25-64, 10,000 patches, 20 iterations", "lbfgs", (64, 25), 10_000, penalty="sparse"),
+        *(dense(GROWTH_NAME.format(width), (784, width), 128) for width in GROWTH),
+    ]
 }
 
 
-def main(name, library):
-    made = WORKLOADS[name](library)
-    if made is None:
-        print("null")
-        return
-    step, arguments, per = made
-    step(*arguments)  # compiles
-    times, begun = [], time.perf_counter()
-    while len(times) < 30 or (time.perf_counter() - begun < 2.0 and len(times) < 1000):
-        before = time.perf_counter()
-        step(*arguments)
-        times.append((time.perf_counter() - before) / per)
-    print(json.dumps(statistics.median(times[len(times) // 5 :])))
+class Arrays(NamedTuple):
+    """What a workload starts from, in one dtype."""
+
+    x: np.ndarray
+    weights: list[np.ndarray]  # (inputs, outputs) for dense layers; kernels as PyTorch has them
+    biases: list[np.ndarray]
+    mask: np.ndarray | None  # of the shape of x: one of four values is 0
+    signs: np.ndarray | None  # of the shape of the code: the directions of Hutchinson's estimate
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def arrays(workload: Workload, dtype: str = "float32") -> Arrays:
+    """Return the data and initial weights: those of float64 are the float32 ones, converted."""
+    rng = np.random.default_rng(0)
+    if workload.kind == "chain":
+        x = np.linspace(0.5, 1.0, workload.batch)
+        shapes = []
+    elif workload.kind == "convolutional":
+        x = rng.random((workload.batch, 1, 28, 28))
+        kernels = [(b, a, 3, 3) for a, b in pairwise(CHANNELS)]
+        shapes = [*kernels, *reversed(kernels)]  # a transposed convolution has the kernel of the convolution
+    else:
+        n = workload.sizes[0]
+        waves = rng.normal(size=(n, n)) / np.arange(1, n + 1)[:, None]  # a few directions hold most of the variance
+        x = 1 / (1 + np.exp(-rng.normal(size=(workload.batch, n)) @ waves))
+        shapes = list(pairwise([*workload.sizes, *workload.sizes[-2::-1]]))
+    weights = [rng.normal(0, 1 / np.sqrt(np.prod(s) / max(s[:2])), s) for s in shapes]
+    outputs = [s[1] for s in shapes]
+    if workload.kind == "convolutional":
+        outputs = [*CHANNELS[1:], *CHANNELS[-2::-1]]
+    mask = rng.random(x.shape) >= 0.25 if workload.masked else None
+    signs = rng.choice([-1.0, 1.0], (workload.batch, workload.sizes[-1])) if workload.penalty == "hutchinson" else None
+
+    def convert(a):
+        return None if a is None else a.astype("float32").astype(dtype)
+
+    return Arrays(
+        convert(x), [convert(w) for w in weights], [np.zeros(n, dtype) for n in outputs], convert(mask), convert(signs)
+    )

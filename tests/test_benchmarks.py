@@ -1,0 +1,142 @@
+"""The speed comparison runs, refuses to time what computes something else, and names what it leaves out.
+
+Speed itself is not asserted: a machine that is busy is no reason to fail.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.benchmarks import minigrad_steps, numpy_updates, report
+from tests.benchmarks.__main__ import parse
+from tests.benchmarks.measure import REFERENCE, TOLERANCE, difference, measure
+from tests.benchmarks.workloads import GROWTH_NAME, WORKLOADS
+
+ROOT = Path(__file__).resolve().parents[1]
+LECTURE = "784-500-784, batch 128"
+EVALUATION = "L-BFGS 64-25-64, 10,000 patches, value and gradient"
+BY_HAND = [w.name for w in WORKLOADS.values() if w.kind == "dense" and w.penalty in ("", "sparse")]
+TRAINED = [w.name for w in WORKLOADS.values() if w.kind in ("dense", "convolutional")]
+
+
+def compare(*arguments):
+    """Run the comparison as a user does, on one core, and return what it prints."""
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--threads", "1", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def check_figures(result, implementation):
+    (answer,) = result[implementation]
+    assert 0 < answer["minimum"] <= answer["median"] and answer["calls"] >= 5 and answer["memory"] >= 0
+
+
+def test_every_workload_has_a_row_in_the_table_and_in_the_file(tmp_path):
+    printed = compare("--with", "minigrad", "--with", "NumPy by hand", "--json", tmp_path / "figures.json")
+    results = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["workloads"]
+    summary = printed[printed.index("### All workloads") :]
+    assert list(results) == list(WORKLOADS)
+    for name, result in results.items():
+        assert f"### {name}\n" in printed and f"| {name} |" in summary
+        check_figures(result, "minigrad")
+    for name in BY_HAND:
+        check_figures(results[name], "NumPy by hand")
+    assert results["chain of 100 operations, 10 elements, per operation"]["NumPy by hand"] == [
+        {"left_out": "not written by hand"}
+    ]
+
+
+@pytest.mark.parametrize("name", [LECTURE, "contractive, Hutchinson, 784-500-784, batch 128", EVALUATION])
+def test_compiled_steps_are_measured(name, monkeypatch):
+    monkeypatch.setattr(minigrad_steps, "available", lambda: False)  # Numba would take seconds
+    reference = measure(name, REFERENCE, 0, quick=True)["numbers"]
+    check_figures({"it": [measure(name, "minigrad compiled", 0, True, reference)]}, "it")
+
+
+@pytest.mark.parametrize("names", [list(WORKLOADS), [LECTURE], [GROWTH_NAME.format(128)]], ids=["all", "one", "growth"])
+def test_the_chart_draws_what_there_is(names, tmp_path):
+    answers = [{"median": 1e-3, "minimum": 1e-3, "memory": 0, "version": "1"}]
+    results = {name: {"minigrad": answers, "JAX": answers, "MyGrad": [{"left_out": "why"}]} for name in names}
+    report.chart(results, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_three_updates_change_the_loss_far_more_than_the_check_allows(name):
+    losses = np.array(measure(name, REFERENCE, 0, quick=True)["numbers"]).ravel()
+    assert (np.diff(losses) < 0).all() and losses[0] - losses[3] > 100 * TOLERANCE * losses[0]
+
+
+def only_weights(parameters, lr):
+    return numpy_updates.sgd([p if p.ndim > 1 else p.copy() for p in parameters], lr)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda parameters, lr: lambda gradients: None,
+        lambda parameters, lr: numpy_updates.sgd(parameters, np.float32(1.05) * lr),
+        only_weights,
+    ],
+    ids=["no update", "5 % too long", "no biases"],
+)
+def test_a_wrong_update_is_refused_and_not_timed(wrong, monkeypatch):
+    reference = measure(LECTURE, REFERENCE, 0, quick=True)["numbers"]
+    assert "median" in measure(LECTURE, "NumPy by hand", 0, True, reference)
+    monkeypatch.setattr(numpy_updates, "make", lambda optimizer, parameters, lr: wrong(parameters, np.float32(lr)))
+    answer = measure(LECTURE, "NumPy by hand", 0, True, reference)
+    assert list(answer) == ["refused"] and "off by" in answer["refused"]
+
+
+def test_lbfgs_may_take_another_path_but_must_come_as_far_down():
+    workload = next(w for w in WORKLOADS.values() if w.kind == "lbfgs")
+    reference = [[2.0, 1.0, 22.0]]  # first loss, last loss, evaluations
+    assert not difference(workload, [[2.0, 0.9, 40.0]], reference)
+    assert not difference(workload, [[2.0, 1.05, 20.0]], reference)
+    for wrong in ([2.0, 1.2, 22.0], [2.1, 1.0, 22.0], [2.0, float("nan"), 22.0]):
+        assert difference(workload, [wrong], reference)
+
+
+def test_a_library_that_is_missing_is_left_out_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mygrad", None)
+    monkeypatch.delitem(sys.modules, "tests.benchmarks.mygrad_steps", raising=False)
+    answer = measure(LECTURE, "MyGrad", 0, quick=True)
+    assert answer == {"left_out": "mygrad is not installed"}
+    assert "Left out: MyGrad (mygrad is not installed)." in report.table(LECTURE, {"MyGrad": [answer]})
+
+
+def test_ratios_are_of_medians_and_code_by_hand_is_no_library():
+    def rounds(*seconds):
+        return [{"median": s, "minimum": s / 2, "memory": 2**20, "version": "1"} for s in seconds]
+
+    result = {"minigrad compiled": rounds(1e-6, 3e-6, 2e-6), "JAX": rounds(4e-6), "NumPy by hand": rounds(1e-6)}
+    result["PyTorch"] = [*rounds(1e-6), {"refused": "off"}]  # refused in one round: no figures
+    table = report.table("w", result)
+    assert "| JAX | 4.00 | 2.00 |  | 0.50 | 1.0 |" in table
+    assert "Fastest peer: JAX; minigrad compiled takes 0.50 of its time." in table
+    assert "REFUSED: PyTorch, off" in table and "| PyTorch |" not in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "no such"], "denoising 784-500-784"),
+        (["--with", "Numpy"], "NumPy by hand"),
+        (["--python", "no/such/python"], "no such interpreter"),
+        (["--json", "no/such/folder/f.json"], "folder does not exist"),
+        (["--chart", "chart.jpg2"], "ends in .png"),
+        (["--rounds", "-1"], "at least 1 round"),
+        (["--threads", "0"], "threads"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named_before_anything_runs(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        parse(arguments)
+    assert message in capsys.readouterr().err
