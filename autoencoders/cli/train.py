@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ OPTIMIZERS: dict[str, Callable[[Any, float], optim.Optimizer]] = {
     "adam": lambda parameters, lr: optim.Adam(parameters, lr=lr),
     "sgd": lambda parameters, lr: optim.SGD(parameters, lr=lr, momentum=0.9),
     "lbfgs": lambda parameters, lr: optim.LBFGS(parameters, max_iter=20),
+}
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # of the fraction of epochs that are done
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: (1.0 + math.cos(math.pi * done)) / 2,
 }
 
 
@@ -55,6 +62,10 @@ def train(commands: Any) -> None:
         help="sgd: with momentum 0.9; lbfgs: on all data at once, 20 iterations an epoch",
     )  # fmt: skip
     command.add_argument("--learning-rate", type=number(0.0, above=True), default=1e-3, help="of adam and sgd")
+    command.add_argument(
+        "--schedule", choices=tuple(SCHEDULES), default="constant",
+        help="how the learning rate falls from epoch to epoch, to near 0 in the last",
+    )  # fmt: skip
     command.add_argument("--seed", type=whole(0), default=0)
     command.add_argument("--validation", type=number(0.0), default=0.0, help="fraction of the data to measure on only")
     command.add_argument("--patience", type=whole(1), help="epochs without a lower loss after which to stop")
@@ -106,6 +117,7 @@ def run(options: argparse.Namespace) -> None:
             batch_size=options.batch_size,
             seed=options.seed,
             optimizer=OPTIMIZERS[options.optimizer](model.parameters(), options.learning_rate),
+            schedule=_schedule(options, options.epochs),
             validation=held_out if len(held_out) else None,
             patience=options.patience,
             checkpoint=checkpoint,
@@ -159,6 +171,11 @@ def _objective(options: argparse.Namespace) -> Callable[[Any, mg.Tensor], dict[s
         return terms
 
     return objective
+
+
+def _schedule(options: argparse.Namespace, epochs: int) -> Callable[[int], float]:
+    """Return the learning rate as a function of the epoch, which begins at 1."""
+    return lambda epoch: options.learning_rate * SCHEDULES[options.schedule]((epoch - 1) / epochs)
 
 
 def _pretrain(options: argparse.Namespace, model: Any, x: np.ndarray) -> None:

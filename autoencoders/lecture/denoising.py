@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -102,26 +101,29 @@ def section(walk: Walk) -> Section:
 def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]:
     """Train on patches of photographs: with gaussian noise, with weight decay, and beside them PCA."""
     s = walk.settings
-    patches = datasets.natural_patches(s.patches, size=PATCH, seed=walk.seed)
-    whiten = datasets.zca_whitening(patches, epsilon=0.1)
-    white = np.asarray(whiten(patches), dtype=np.float32)
+    patches = datasets.natural_patches(s.patches, size=PATCH, seed=walk.seed, normalize=None)
+    patches -= patches.mean(axis=1, keepdims=True)
+    white = datasets.zca_whitening(patches, epsilon=float(patches.var()))(patches).astype(np.float32)
+    white /= white.std()
     weights: dict[str, np.ndarray] = {}
     numbers: dict[str, float] = {}
-    objectives: dict[str, Callable[[Any, mg.Tensor], Any]] = {
-        "gaussian noise": partial(gaussian_denoising, sigma=0.5),
-        "weight decay": partial(decayed, factor=0.5),
-    }
-    for name, objective in objectives.items():
+    for name, activation, objective in (
+        ("gaussian noise", "relu", partial(gaussian_denoising, sigma=2.0)),
+        ("weight decay", "sigmoid", partial(decayed, factor=0.5)),
+    ):
         walk.say(f"7.4 {s.patches} patches of photographs, {name}")
-        model = models.Autoencoder((PATCH**2, 100), tied=True, seed=walk.seed)
-        history = walk.fit(model, white, objective, s.patch_epochs, lr=3e-3)
+        model = models.Autoencoder((PATCH**2, 100), activation, tied=True, seed=walk.seed)
+        if activation == "relu":  # off for most inputs from the start
+            model.encoder_layers[0].bias.assign(mg.full((100,), -0.5))
+        history = walk.fit(model, white, objective, s.patch_epochs)
         weights[name] = model.encoder_weights[0].detach().numpy()
         numbers[name] = history.loss[-1]
     weights["PCA"] = pca.principal_directions(white, 64)
     blocks: list[Text | Formula | Plot] = [
         Text(
-            f"On {PATCH} × {PATCH} patches of photographs, whitened, gaussian noise leads to detectors of "
-            "edges, weight decay to blobs, and PCA to waves that fill the patch."
+            f"On {PATCH} × {PATCH} patches of photographs, partly whitened, strong gaussian noise (σ twice the standard "
+            "deviation of the pixels, ReLU units) leads to detectors of edges, weight decay (sigmoid units) to blobs, "
+            "and PCA to waves that fill the patch."
         ),
         Formula((r"$\tilde{x} = x + \sigma\,\varepsilon,\ \ \varepsilon\sim\mathcal{N}(0, I)$",), gaussian_denoising),
         Plot(

@@ -44,13 +44,13 @@ SETTINGS = {
     "digits": Settings(
         hidden=100, epochs=100, batch_size=64, narrow=16, rank=10, ranks=(2, 5, 10, 20, 40),
         linear_epochs=(150, 100), linear_rates=(3e-3, 3e-4), few=100, wide=144, few_epochs=600,
-        decays=(1e-4, 1e-3, 1e-2), patches=20_000, patch_epochs=30, toy_epochs=300,
+        decays=(1e-4, 1e-3, 1e-2), patches=20_000, patch_epochs=40, toy_epochs=300,
         decay=2e-3, sparsity=0.5, contraction=0.3,
     ),
     "mnist": Settings(
         hidden=500, epochs=8, batch_size=128, narrow=64, rank=32, ranks=(2, 10, 32, 64, 100),
         linear_epochs=(4, 2), linear_rates=(1e-3, 1e-4), few=500, wide=1000, few_epochs=100,
-        decays=(1e-4, 1e-3, 1e-2), patches=20_000, patch_epochs=30, toy_epochs=300,
+        decays=(1e-4, 1e-3, 1e-2), patches=20_000, patch_epochs=40, toy_epochs=300,
         decay=2e-3, sparsity=0.5, contraction=0.3,
     ),
 }  # fmt: skip
