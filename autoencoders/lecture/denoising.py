@@ -121,7 +121,7 @@ def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]
     weights["PCA"] = pca.principal_directions(white, 64)
     blocks: list[Text | Formula | Plot] = [
         Text(
-            f"On {PATCH} × {PATCH} patches of photographs, partly whitened, strong gaussian noise (σ twice the standard "
+            f"On {PATCH} × {PATCH} patches of photographs, partly whitened, strong gaussian noise (twice the standard "
             "deviation of the pixels, ReLU units) leads to detectors of edges, weight decay (sigmoid units) to blobs, "
             "and PCA to waves that fill the patch."
         ),
