@@ -64,7 +64,8 @@ def jacobian_norms(norms: Mapping[str, mg.Tensor | ArrayLike]) -> Figure:
 def singular_values(spectra: Mapping[str, mg.Tensor | ArrayLike]) -> Figure:
     """Compare encoders by the spectra of their Jacobians: mean over the samples, and the range of the middle 80 %.
 
-    The scale is logarithmic where all values are positive and reach over more than a factor of 3.
+    The scale is logarithmic where all values are positive and reach over more than a factor of 3, and
+    ends at a ten-thousandth of the largest.
 
     Parameters
     ----------
@@ -105,6 +106,8 @@ def singular_values(spectra: Mapping[str, mg.Tensor | ArrayLike]) -> Figure:
         drawn += [mean, low]
     whole_numbers(axes)
     logarithmic_where_wide(axes, drawn)
+    if axes.get_yscale() == "log":  # directions that are lost but for rounding are left out
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-4 * max(float(mean.max()) for mean in drawn)))
     axes.legend()
     return figure
 
