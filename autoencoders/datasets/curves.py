@@ -7,13 +7,13 @@ sensitive along the tangent and insensitive along the normal (Rifai et al. 2011;
 from __future__ import annotations
 
 import math
-import operator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minigrad.errors import DataError, DTypeError
+from autoencoders.inputs import positive
+from minigrad.errors import DataError
 from minigrad.random import Generator
 
 INNER, OUTER = 1.5 * math.pi, 4.5 * math.pi  # of the spiral: the angles between which the swiss roll is usually drawn
@@ -168,13 +168,7 @@ def _spiral_angle(length: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _places(n: int, caller: str, generator: Generator) -> NDArray[np.float64]:
     """n numbers, uniform in [0, 1)."""
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise DTypeError(f"{caller}: got n={n!r}; expected an integer.") from None
-    if count < 1:
-        raise DataError(f"{caller}: got n={n!r}; expected at least 1 point.")
-    return generator.uniform((count,), dtype="float64").numpy()
+    return generator.uniform((positive(n, "n", caller),), dtype="float64").numpy()
 
 
 def _curve(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
+from autoencoders.inputs import positive
 from minigrad.errors import DataError, DTypeError, MissingDependencyError, ShapeError
 from minigrad.random import Generator
 
@@ -73,7 +73,7 @@ def natural_patches(
     >>> patches.shape, round(float(patches.min()), 4), round(float(patches.max()), 4)
     ((1000, 64), 0.1, 0.9)
     """
-    n, size = _at_least_1(n, "n"), _at_least_1(size, "size")
+    n, size = positive(n, "n", "natural_patches"), positive(size, "size", "natural_patches")
     if normalize is not None and normalize not in NORMALIZATIONS:
         raise DataError(
             f"natural_patches: got normalize={normalize!r}; expected one of {', '.join(NORMALIZATIONS)}, or None."
@@ -182,13 +182,3 @@ def _grey(image: NDArray[Any], name: str) -> NDArray[Any]:
         raise DataError(f"natural_patches: {name} contains NaN or infinity.")
     levels = image / np.iinfo(image.dtype).max if image.dtype.kind == "u" else image.astype(np.float64)
     return np.asarray(levels[:, :, :3] @ LUMA if colour else levels)
-
-
-def _at_least_1(value: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise DTypeError(f"natural_patches: got {name}={value!r}; expected an integer.") from None
-    if number < 1:
-        raise DataError(f"natural_patches: got {name}={value!r}; expected at least 1.")
-    return number
