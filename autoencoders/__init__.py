@@ -1,7 +1,7 @@
 """Autoencoders on minigrad: models, losses, regularizers, corruption, training, and PCA as the exact answer."""
 
 from autoencoders import datasets, features, figures, pca
-from autoencoders.classifier import SoftmaxRegression, softmax_regression
+from autoencoders.classifier import SoftmaxRegression, fine_tune, softmax_regression
 from autoencoders.contractive import contractive
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.features import max_activation_inputs
@@ -17,6 +17,7 @@ from autoencoders.models import (
     Autoencoder,
     ConvAutoencoder,
     EncoderDecoder,
+    Model,
     StackedAutoencoder,
     TopKAutoencoder,
     VariationalAutoencoder,
@@ -33,6 +34,7 @@ __all__ = [
     "DivergenceError",
     "EncoderDecoder",
     "History",
+    "Model",
     "SoftmaxRegression",
     "StackedAutoencoder",
     "TopKAutoencoder",
@@ -45,6 +47,7 @@ __all__ = [
     "emphasis",
     "features",
     "figures",
+    "fine_tune",
     "fit",
     "gaussian_kl",
     "gaussian_noise",

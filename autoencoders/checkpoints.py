@@ -55,7 +55,7 @@ class Checkpoint:
         best: dict[str, Any],
     ) -> None:
         """Write everything; the file that was there becomes the previous one."""
-        arrays = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best.pop("state") or {}}
+        arrays = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best["state"] or {}}
         flat = {f"{group}.{name}": np.asarray(a) for group, state in arrays.items() for name, a in state.items()}
         numbers = {
             "epoch": epoch,
@@ -63,7 +63,7 @@ class Checkpoint:
             "schedule": schedule.state_dict() if isinstance(schedule, optim.Schedule) else None,
             "generators": {name: g.state() for name, g in generators.items()},
             "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
-            "best": best,
+            "best": {name: value for name, value in best.items() if name != "state"},
         }
         text = json.dumps(numbers)
         if self.path.exists():
@@ -100,14 +100,15 @@ class Checkpoint:
             raise DataError(
                 f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
             )
-        before = model.state_dict()
+        before = model.state_dict(), optimizer.state_dict()
         try:
             model.load_state_dict(groups["model"])
             optimizer.load_state_dict(groups["optimizer"])
             if isinstance(schedule, optim.Schedule):
                 schedule.load_state_dict(numbers["schedule"])
         except (DataError, ShapeError, DTypeError) as error:
-            model.load_state_dict(before)
+            model.load_state_dict(before[0])
+            optimizer.load_state_dict(before[1])
             raise DataError(f"fit: {self.path} does not fit this model and optimizer: {error}") from error
         for name, g in generators.items():
             g.set_state(numbers["generators"][name])

@@ -1,28 +1,37 @@
-"""Softmax regression: the classifier that shows what codes are good for, and that is put on top to fine-tune."""
+"""Softmax regression: the classifier that shows what codes are good for, alone or on top of a model to fine-tune it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
+from autoencoders.features import codes, in_pieces
+from autoencoders.history import History
+from autoencoders.inputs import number, positive
 from autoencoders.training import fit
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 
 class SoftmaxRegression(nn.Module):
-    """P(class k | x) = softmax(x W + b)_k: what `softmax_regression` returns.
+    """P(class k | x) = softmax(h W + b)_k, where h is x itself, or the code of x by a model below.
 
     Parameters
     ----------
     inputs : int, at least 1
+        The width of h.
     classes : array_like of K labels, K at least 2
         The labels of the outputs, in their order.
+    model : Module with a method encode, optional
+        Its parameters become parameters of this module too; they stay its own.
+    dropout : float in [0, 1)
+        The probability with which each number of h is left out in training.
     dtype : str or dtype
-        Of the parameters, which begin at 0: the problem is convex.
+        Of W and b, which begin at 0: on fixed h the problem is convex.
 
     Examples
     --------
@@ -31,35 +40,38 @@ class SoftmaxRegression(nn.Module):
     ([[0.5, 0.5]], ['cat'])
     """
 
-    def __init__(self, inputs: int, classes: ArrayLike, dtype: Any = "float32") -> None:
+    def __init__(
+        self, inputs: int, classes: ArrayLike, model: Any = None, dropout: float = 0.0, dtype: Any = "float32"
+    ) -> None:
         super().__init__()
         self.classes = np.asarray(classes)
         if self.classes.ndim != 1 or len(self.classes) < 2:
             raise DataError(f"SoftmaxRegression: got classes {self.classes.tolist()}; expected at least two")
+        if model is not None:
+            self.model = model
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(inputs, len(self.classes), dtype=dtype)
         self.linear.weight.assign(mg.zeros(self.linear.weight.shape, dtype))
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
+    def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample."""
-        return self.linear.weight.shape[:1]
+        return self.model.input_shape if hasattr(self, "model") else self.linear.weight.shape[:1]
 
     def forward(self, x: mg.Tensor) -> mg.Tensor:
-        """Return the logits, shape (m, K), of samples x, shape (m, inputs)."""
-        return self.linear(x)
+        """Return the logits, shape (m, K), of samples x."""
+        h = self.model.encode(x) if hasattr(self, "model") else x
+        return self.linear(self.dropout(h.reshape(len(h), -1)))
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the probability of every class, shape (m, K), for samples of shape (m, inputs)."""
-        weight = self.linear.weight
-        with mg.no_grad():
-            logits = self(mg.tensor(np.asarray(X), dtype=weight.dtype, device=weight.device))
-            return mg.softmax(logits, axis=-1).numpy()
+    def predict_proba(self, X: mg.Tensor | ArrayLike) -> NDArray[Any]:
+        """Return the probability of every class, shape (m, K), for samples X, shape (m, ...)."""
+        return in_pieces(lambda x: mg.softmax(self(x), axis=-1), self, X, 4096, "predict_proba")
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable label, shape (m,), for samples of shape (m, inputs)."""
+    def predict(self, X: mg.Tensor | ArrayLike) -> NDArray[Any]:
+        """Return the most probable label, shape (m,), for samples X, shape (m, ...)."""
         return self.classes[self.predict_proba(X).argmax(axis=1)]
 
-    def accuracy(self, X: ArrayLike, y: ArrayLike) -> float:
+    def accuracy(self, X: mg.Tensor | ArrayLike, y: ArrayLike) -> float:
         """Return the fraction of samples whose most probable label is that of y, shape (m,)."""
         return float(np.mean(self.predict(X) == np.asarray(y)))
 
@@ -104,21 +116,12 @@ def softmax_regression(
     >>> model.accuracy(X, ["left", "left", "right", "right"]), model.predict([[0.2, 0.8]]).tolist()
     (1.0, ['left'])
     """
-    samples, labels = np.asarray(X), np.asarray(y)
+    samples = np.asarray(X)
     if samples.ndim != 2 or samples.size == 0:
         raise ShapeError(f"softmax_regression: X has shape {samples.shape}; expected (samples, features)")
-    if labels.shape != samples.shape[:1]:
-        raise ShapeError(
-            f"softmax_regression: y has shape {labels.shape}; expected ({len(samples)},), a label for every row of X"
-        )
-    if not 0 <= l2 < float("inf"):
-        raise DataError(f"softmax_regression: got l2={l2!r}; expected a factor of at least 0")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise DataError("softmax_regression: y contains NaN or infinity; expected labels")
-    if labels.dtype.kind == "O":
-        raise DTypeError("softmax_regression: y holds Python objects; expected an array of numbers or strings")
-    classes, numbers = np.unique(labels, return_inverse=True)
-    model = SoftmaxRegression(samples.shape[1], classes, dtype)
+    l2 = number(l2, "l2", "softmax_regression")
+    classes, numbers = _labels(y, len(samples), "softmax_regression")
+    model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
 
     def objective(model: Any, x: mg.Tensor, y: mg.Tensor) -> dict[str, mg.Tensor]:
         return {
@@ -129,3 +132,92 @@ def softmax_regression(
     optimizer = optim.LBFGS(model.parameters(), max_iter=max_iter)
     fit(model, samples, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
     return model
+
+
+def fine_tune(
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    corrupt: Callable[[mg.Tensor], mg.Tensor] | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    progress: bool = True,
+    callback: Callable[[Any, History], bool | None] | None = None,
+) -> SoftmaxRegression:
+    """Put a softmax on top of a model's code and train both with labels, by Adam; the learning rate falls to near 0.
+
+    Parameters
+    ----------
+    model : Module with a method encode
+        Such as a pretrained `StackedAutoencoder`. Its encoder is trained in place.
+    X : array_like, shape (m, ...)
+        Samples of the model.
+    y : array_like, shape (m,)
+        Labels, of any kind that can be compared.
+    epochs, batch_size, seed, progress, callback
+        As for `fit`.
+    learning_rate : float above 0
+        Of the first epoch; it falls linearly.
+    corrupt : callable, optional
+        Noise on the input in training, such as ``lambda x: ae.masking_noise(x, 0.1)``.
+    dropout : float in [0, 1)
+        On the code in training.
+
+    Returns
+    -------
+    SoftmaxRegression
+        On top of the model.
+
+    Raises
+    ------
+    ShapeError, DataError, DTypeError
+        X or y is unusable, or an argument out of range; nothing has changed then.
+
+    Notes
+    -----
+    Source: G. Hinton and R. Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 313
+    (2006); P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), section 3.5.
+
+    Examples
+    --------
+    >>> import autoencoders as ae
+    >>> digits = ae.datasets.digits()
+    >>> model = ae.StackedAutoencoder((64, 32, 16), output="sigmoid")
+    >>> histories = model.pretrain(digits.x_train, lambda layer, x: ae.squared_error(layer(x), x), epochs=3)
+    >>> classifier = fine_tune(model, digits.x_train, digits.y_train, epochs=10, learning_rate=0.02)
+    >>> classifier.accuracy(digits.x_test, digits.y_test) > 0.5
+    True
+    """
+    epochs = positive(epochs, "epochs", "fine_tune")
+    learning_rate = number(learning_rate, "learning_rate", "fine_tune", inside=True)
+    samples = np.asarray(X)
+    classes, numbers = _labels(y, len(samples), "fine_tune")
+    width = codes(model, samples[:1]).size
+    whole = SoftmaxRegression(width, classes, model, dropout, next(model.parameters()).dtype)
+
+    def objective(net: Any, x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
+        return mg.cross_entropy(net(x if corrupt is None else corrupt(x)), y)
+
+    fit(
+        whole, samples, objective, y=numbers, epochs=epochs, batch_size=batch_size, seed=seed, progress=progress,
+        optimizer=optim.Adam(whole.parameters(), lr=learning_rate), callback=callback,
+        schedule=lambda epoch: learning_rate * (1 - (epoch - 1) / epochs),
+    )  # fmt: skip
+    return whole
+
+
+def _labels(y: ArrayLike, samples: int, caller: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the classes in y in their order, and for every sample the number of its class."""
+    labels = np.asarray(y)
+    if labels.shape != (samples,):
+        raise ShapeError(f"{caller}: y has shape {labels.shape}; expected ({samples},), a label for every row of X")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise DataError(f"{caller}: y contains NaN or infinity; expected labels")
+    if labels.dtype.kind == "O":
+        raise DTypeError(f"{caller}: y holds Python objects; expected an array of numbers or strings")
+    classes, numbers = np.unique(labels, return_inverse=True)
+    return classes, numbers

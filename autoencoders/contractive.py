@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import minigrad as mg
+from autoencoders.inputs import floating, positive
 from autoencoders.jacobian import one_layer, squared_norms
 from minigrad.errors import DataError, ShapeError
 
@@ -35,8 +36,9 @@ def contractive(
 
     Raises
     ------
-    DataError, ShapeError
-        The method is unknown, or "closed" was asked for where there is no closed form; or shapes do not fit.
+    DataError, ShapeError, DTypeError
+        The method is unknown, "closed" was asked for where there is no closed form, x is not a floating tensor, or
+        shapes do not fit.
 
     Notes
     -----
@@ -57,8 +59,8 @@ def contractive(
     """
     if method not in METHODS:
         raise DataError(f"contractive: got method={method!r}; expected one of {', '.join(METHODS)}")
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
-        raise DataError(f"contractive: got probes={probes!r}; expected an integer of at least 1")
+    probes = positive(probes, "probes", "contractive")
+    floating(x, "contractive", "mg.tensor(...)")
     if x.ndim < 2 or x.shape[0] == 0:
         raise ShapeError(f"contractive: got x of shape {x.shape}; expected (m, n) or (m, ...), at least one sample")
     if method == "closed" and one_layer(encode) is None:

@@ -6,10 +6,8 @@ x, and a trained model encodes clean data (Vincent et al. 2008).
 
 from __future__ import annotations
 
-import math
-
 import minigrad as mg
-from minigrad.errors import DataError, DTypeError
+from autoencoders.inputs import floating, number
 from minigrad.random import Generator
 
 
@@ -48,8 +46,8 @@ def masking_noise(x: mg.Tensor, q: float, generator: Generator | None = None) ->
     >>> bool(0.7 < noisy.mean().item() < 0.8)
     True
     """
-    _check(x, "masking_noise")
-    return mg.where(_uniform(x, generator) < _probability(q, "masking_noise"), 0.0, x)
+    floating(x, "masking_noise", "mg.tensor(...)")
+    return mg.where(_uniform(x, generator) < number(q, "q", "masking_noise", high=1.0), 0.0, x)
 
 
 def gaussian_noise(x: mg.Tensor, sigma: float, generator: Generator | None = None) -> mg.Tensor:
@@ -86,11 +84,10 @@ def gaussian_noise(x: mg.Tensor, sigma: float, generator: Generator | None = Non
     >>> bool(0.2 < (noisy * noisy).mean().item() < 0.3)
     True
     """
-    _check(x, "gaussian_noise")
-    if not (sigma >= 0 and math.isfinite(sigma)):
-        raise DataError(f"gaussian_noise: got sigma={sigma!r}; expected a finite standard deviation of at least 0")
+    floating(x, "gaussian_noise", "mg.tensor(...)")
+    sigma = number(sigma, "sigma", "gaussian_noise")
     generator = mg.random.default_generator() if generator is None else generator
-    return x + generator.normal(x.shape, dtype=x.dtype, device=x.device) * float(sigma)
+    return x + generator.normal(x.shape, dtype=x.dtype, device=x.device) * sigma
 
 
 def salt_and_pepper_noise(
@@ -130,8 +127,8 @@ def salt_and_pepper_noise(
     >>> salt_and_pepper_noise(mg.full((3,), 0.5), q=0.0)
     tensor([0.5, 0.5, 0.5])
     """
-    _check(x, "salt_and_pepper_noise")
-    q = _probability(q, "salt_and_pepper_noise")
+    floating(x, "salt_and_pepper_noise", "mg.tensor(...)")
+    q = number(q, "q", "salt_and_pepper_noise", high=1.0)
     u = _uniform(x, generator)  # [0, q/2) is pepper, [q/2, q) is salt
     return mg.where(u < q / 2, float(low), mg.where(u < q, float(high), x))
 
@@ -139,15 +136,3 @@ def salt_and_pepper_noise(
 def _uniform(x: mg.Tensor, generator: Generator | None) -> mg.Tensor:
     generator = mg.random.default_generator() if generator is None else generator
     return generator.uniform(x.shape, device=x.device)
-
-
-def _probability(q: float, caller: str) -> float:
-    if not 0 <= q <= 1:
-        raise DataError(f"{caller}: got q={q!r}; expected a probability in [0, 1]")
-    return float(q)
-
-
-def _check(x: mg.Tensor, caller: str) -> None:
-    if not isinstance(x, mg.Tensor) or x.dtype.kind != "f":
-        got = x.dtype.name if isinstance(x, mg.Tensor) else type(x).__name__
-        raise DTypeError(f"{caller}: got {got}; expected a floating tensor, mg.tensor(...)")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
-from autoencoders.inputs import finite_array, positive, samples_of
+from autoencoders.inputs import finite_array, number, positive, samples_of
 from autoencoders.jacobian import Encoder, jacobians, one_layer, squared_norms
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
@@ -89,7 +89,7 @@ def codes(model: Any, X: mg.Tensor | ArrayLike, batch_size: int = 1024) -> NDArr
     encode = getattr(model, "encode", None)
     if not callable(encode):
         raise DTypeError(f"codes: got {type(model).__name__}; expected a model with a method encode")
-    return _in_pieces(encode, encode, X, batch_size, "codes")
+    return in_pieces(encode, encode, X, batch_size, "codes")
 
 
 def reconstructions(model: Any, X: mg.Tensor | ArrayLike, batch_size: int = 1024) -> NDArray[Any]:
@@ -103,7 +103,49 @@ def reconstructions(model: Any, X: mg.Tensor | ArrayLike, batch_size: int = 1024
     """
     if not callable(model):
         raise DTypeError(f"reconstructions: got {type(model).__name__}; expected a model or a function of a tensor")
-    return _in_pieces(model, model, X, batch_size, "reconstructions")
+    return in_pieces(model, model, X, batch_size, "reconstructions")
+
+
+def squared_errors(
+    reconstruct: Callable[..., Any], X: ArrayLike, inputs: ArrayLike | None = None, batch_size: int = 4096
+) -> NDArray[np.float64]:
+    """Return |reconstruct(x_i) - x_i|^2 for every sample; of their mean, `ae.squared_error` is the differentiable form.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        A model, or a function from arrays to arrays such as ``ae.pca.linear_autoencoder(X, k)``.
+    X : array_like, shape (m, ...)
+    inputs : array_like, of the shape of X, optional
+        What is reconstructed instead of X, such as corrupted samples.
+    batch_size : int, at least 1
+        How many samples are reconstructed at once.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+        In squared units of X, summed over the features.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        As for `codes`; or inputs are not of the shape of X.
+
+    Examples
+    --------
+    >>> squared_errors(lambda x: 0.5 * x, [[2.0, 0.0], [2.0, 2.0]]).tolist()
+    [1.0, 2.0]
+    """
+    clean = np.asarray(X, dtype=np.float64)
+    given = np.asarray(X if inputs is None else inputs)
+    if given.shape != clean.shape:
+        raise ShapeError(f"squared_errors: inputs have shape {given.shape}; expected {clean.shape}, the shape of X")
+    if isinstance(reconstruct, nn.Module):
+        x_hat = reconstructions(reconstruct, given, batch_size)
+    else:
+        step = positive(batch_size, "batch_size", "squared_errors")
+        x_hat = np.concatenate([np.asarray(reconstruct(given[i : i + step])) for i in range(0, len(given), step)])
+    return np.square(x_hat - clean).reshape(len(clean), -1).sum(axis=1)
 
 
 def mean_activations(h: mg.Tensor | ArrayLike) -> NDArray[np.float64]:
@@ -156,8 +198,7 @@ def dead_units(h: mg.Tensor | ArrayLike, threshold: float = 0.0) -> NDArray[np.b
     >>> dead_units([[0.0, 1.0, 0.005], [0.0, 0.0, 0.0]], threshold=0.01).tolist()
     [True, False, True]
     """
-    if not threshold >= 0:
-        raise DataError(f"dead_units: got threshold={threshold!r}; expected a number of at least 0")
+    threshold = number(threshold, "threshold", "dead_units")
     return np.asarray(np.abs(finite_array(h, "dead_units", "h", ("samples", "units"))).max(axis=0) <= threshold)
 
 
@@ -247,7 +288,7 @@ def jacobian_norms(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size: int = 
     [5.0, 1.0]
     """
     method = "auto" if one_layer(encode) is not None else "exact"
-    return _in_pieces(
+    return in_pieces(
         lambda x: mg.sqrt(squared_norms(encode, x, method, caller="jacobian_norms")),
         encode, X, batch_size, "jacobian_norms",
     )  # fmt: skip
@@ -283,7 +324,7 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
     >>> singular_values_along(lambda x: x * x, [[0.5, 1.0], [2.0, 0.0]]).tolist()  # J = diag(2 x)
     [[2.0, 1.0], [4.0, 0.0]]
     """
-    return _in_pieces(
+    return in_pieces(
         lambda x: np.linalg.svd(jacobians(encode, x, "singular_values_along").numpy(), compute_uv=False),
         encode, X, batch_size, "singular_values_along",
     )  # fmt: skip
@@ -339,10 +380,10 @@ def directional_norms(
         moved = mg.jvp(encode, (x,), (along,))[1]
         return mg.sqrt(mg.sum(mg.square(moved), axis=tuple(range(1, moved.ndim))))
 
-    return _in_pieces(norms, encode, X, batch_size, "directional_norms", d)
+    return in_pieces(norms, encode, X, batch_size, "directional_norms", d)
 
 
-def _in_pieces(
+def in_pieces(
     f: Callable[..., Any],
     encode: Encoder,
     X: mg.Tensor | ArrayLike,
@@ -350,7 +391,11 @@ def _in_pieces(
     caller: str,
     *others: NDArray[Any],
 ) -> NDArray[Any]:
-    """Join f(x, ...) over pieces of X and of others, in the dtype and on the device of the model that encodes."""
+    """Join f(x, ...) over pieces of X and of others, without a graph.
+
+    `encode` is a module, a method of one, or any function; of a module the dtype and the device are taken, and it is in
+    evaluation mode meanwhile.
+    """
     batch_size = positive(batch_size, "batch_size", caller)
     model = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
     model = model if isinstance(model, nn.Module) else None

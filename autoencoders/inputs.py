@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,30 @@ def positive(value: int, name: str, caller: str = "fit") -> int:
     if number < 1:
         raise DataError(f"{caller}: got {name}={value!r}; expected at least 1")
     return number
+
+
+def number(
+    value: float, name: str, caller: str, *, low: float = 0.0, high: float = math.inf, inside: bool = False
+) -> float:
+    """An argument as a finite float of at least `low` and at most `high`; with `inside`, strictly between them."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"{caller}: got {name}={value!r}; expected a number") from None
+    if not math.isfinite(found) or not (low < found < high if inside else low <= found <= high):
+        interval = f"strictly between {low:g} and {high:g}" if inside else f"in [{low:g}, {high:g}]"
+        if high == math.inf:
+            interval = f"{'above' if inside else 'of at least'} {low:g}"
+        raise DataError(f"{caller}: got {name}={value!r}; expected a finite number {interval}")
+    return found
+
+
+def floating(value: Any, caller: str, what: str) -> mg.Tensor:
+    """An argument that must be a floating tensor."""
+    if not isinstance(value, mg.Tensor) or value.dtype.kind != "f":
+        got = value.dtype.name if isinstance(value, mg.Tensor) else type(value).__name__
+        raise DTypeError(f"{caller}: got {got}; expected a floating tensor, {what}")
+    return value
 
 
 def samples_of(

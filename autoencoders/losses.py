@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 import minigrad as mg
+from autoencoders.inputs import number
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 
@@ -46,7 +47,7 @@ def squared_error(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = No
     3.0
     """
     _check_pair(x_hat, x, "squared_error")
-    return _mean(mg.square(x_hat - x), weights, "squared_error")
+    return _per_sample(mg.square(x_hat - x), weights, "squared_error")
 
 
 def huber(x_hat: mg.Tensor, x: mg.Tensor, delta: float = 1.0, weights: mg.Tensor | None = None) -> mg.Tensor:
@@ -86,9 +87,7 @@ def huber(x_hat: mg.Tensor, x: mg.Tensor, delta: float = 1.0, weights: mg.Tensor
     10.0
     """
     _check_pair(x_hat, x, "huber")
-    if not 0 < delta < float("inf"):
-        raise DataError(f"huber: got delta={delta!r}; expected a positive number, in units of x")
-    return _mean(mg.huber(x_hat - x, float(delta)), weights, "huber")
+    return _per_sample(mg.huber(x_hat - x, number(delta, "delta", "huber", inside=True)), weights, "huber")
 
 
 def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
@@ -138,7 +137,7 @@ def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | No
         )
     limits = np.finfo(x_hat.dtype)
     p = mg.clip(x_hat, float(limits.tiny), 1.0 - float(limits.epsneg))
-    return _mean(-(x * mg.log(p) + (1.0 - x) * mg.log1p(-p)), weights, "binary_cross_entropy")
+    return _per_sample(-(x * mg.log(p) + (1.0 - x) * mg.log1p(-p)), weights, "binary_cross_entropy")
 
 
 def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
@@ -177,7 +176,7 @@ def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor, weights: m
     """
     _check_pair(logits, x, "binary_cross_entropy_with_logits")
     _check_targets(x, "binary_cross_entropy_with_logits")
-    return _mean(mg.softplus(logits) - x * logits, weights, "binary_cross_entropy_with_logits")
+    return _per_sample(mg.softplus(logits) - x * logits, weights, "binary_cross_entropy_with_logits")
 
 
 def emphasis(x_tilde: mg.Tensor, x: mg.Tensor, corrupted: float, clean: float) -> mg.Tensor:
@@ -216,13 +215,11 @@ def emphasis(x_tilde: mg.Tensor, x: mg.Tensor, corrupted: float, clean: float) -
     tensor([[1. , 0.1]])
     """
     _check_pair(x_tilde, x, "emphasis")
-    for name, weight in (("corrupted", corrupted), ("clean", clean)):
-        if not 0 <= weight < float("inf"):
-            raise DataError(f"emphasis: got {name}={weight!r}; expected a weight of at least 0")
-    return mg.where(x_tilde != x, mg.full((), float(corrupted), x.dtype, x.device), float(clean))
+    alpha, beta = number(corrupted, "corrupted", "emphasis"), number(clean, "clean", "emphasis")
+    return mg.where(x_tilde != x, mg.full((), alpha, x.dtype, x.device), beta)
 
 
-def _mean(errors: mg.Tensor, weights: mg.Tensor | None, caller: str) -> mg.Tensor:
+def _per_sample(errors: mg.Tensor, weights: mg.Tensor | None, caller: str) -> mg.Tensor:
     """Return the sum of the weighted errors of all entries, per sample."""
     if weights is not None:
         if not isinstance(weights, mg.Tensor):

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 
 import minigrad as mg
+from autoencoders.inputs import floating, number
 from minigrad import nn
-from minigrad.errors import DataError, DTypeError, ShapeError
+from minigrad.errors import DataError, ShapeError
 
 
 def l2(parameters: nn.Module | mg.Tensor | Iterable[mg.Tensor]) -> mg.Tensor:
@@ -133,8 +134,8 @@ def l1(h: mg.Tensor) -> mg.Tensor:
 
     Parameters
     ----------
-    h : Tensor, shape (m, k)
-        Codes, one sample per row.
+    h : Tensor, shape (m, k) or (m, ...)
+        Codes, one sample per entry of the first axis.
 
     Returns
     -------
@@ -143,8 +144,13 @@ def l1(h: mg.Tensor) -> mg.Tensor:
 
     Raises
     ------
-    ShapeError
-        h has no samples.
+    ShapeError, DTypeError
+        h has no samples, or is not a floating tensor.
+
+    Notes
+    -----
+    Source: B. Olshausen and D. Field, "Emergence of simple-cell receptive field properties by learning a sparse code
+    for natural images", Nature 381 (1996).
 
     Examples
     --------
@@ -163,8 +169,8 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
 
     Parameters
     ----------
-    h : Tensor, shape (m, k)
-        Activations in [0, 1], such as those of a sigmoid layer, one sample per row.
+    h : Tensor, shape (m, k) or (m, ...)
+        Activations in [0, 1], such as those of a sigmoid layer, one sample per entry of the first axis.
     rho : float, 0 < rho < 1
         The mean activation that is wanted.
 
@@ -176,8 +182,8 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
 
     Raises
     ------
-    ShapeError
-        h has no samples.
+    ShapeError, DTypeError
+        h has no samples, or is not a floating tensor.
     DataError
         rho is not inside (0, 1), or a mean activation is not in [0, 1].
 
@@ -196,9 +202,7 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
     >>> round(kl_sparsity(mg.tensor([[0.25], [0.75]]), rho=0.005).item(), 5)
     0.66167
     """
-    if not 0 < rho < 1:
-        raise DataError(f"kl_sparsity: got rho={rho!r}; expected a mean activation strictly between 0 and 1")
-    rho = float(rho)
+    rho = number(rho, "rho", "kl_sparsity", high=1.0, inside=True)
     _check_codes(h, "kl_sparsity")
     rho_hat = mg.mean(h, axis=0)
     means = rho_hat.detach()
@@ -216,16 +220,12 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
 
 
 def _check_codes(h: mg.Tensor, caller: str) -> None:
-    if not isinstance(h, mg.Tensor) or h.dtype.kind != "f":
-        got = h.dtype.name if isinstance(h, mg.Tensor) else type(h).__name__
-        raise DTypeError(f"{caller}: got {got}; expected a floating tensor of codes")
+    floating(h, caller, "codes")
     if h.ndim < 2 or h.size == 0:
         raise ShapeError(f"{caller}: got shape {h.shape}; expected (m, k) with at least one sample and one hidden unit")
 
 
 def _check_weight(W: mg.Tensor, caller: str) -> None:
-    if not isinstance(W, mg.Tensor) or W.dtype.kind != "f":
-        got = W.dtype.name if isinstance(W, mg.Tensor) else type(W).__name__
-        raise DTypeError(f"{caller}: got {got}; expected a floating tensor, the weight of a layer")
+    floating(W, caller, "the weight of a layer")
     if W.ndim != 2 or W.size == 0:
         raise ShapeError(f"{caller}: got shape {W.shape}; expected a matrix with at least one row and one column")

@@ -112,8 +112,10 @@ def fit(
     ShapeError, DTypeError, DataError, DeviceError
         An argument is unusable; nothing has been changed then.
     DivergenceError
-        A term or a parameter became NaN or infinite. The parameters, and the state of the optimizer, are those from
-        the start of that epoch.
+        A term or a parameter became NaN or infinite.
+    Exception
+        Whatever the objective or the data raise. After any error in an epoch, the parameters and the state of the
+        optimizer are those from the start of that epoch.
 
     Examples
     --------
@@ -152,16 +154,11 @@ def fit(
         held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
-    if place is not parameters[0].device:
-        if optimizer is not None:
-            raise DeviceError(
-                f"fit: the model and its optimizer are on {parameters[0].device.name}, but device={place.name!r}; "
-                "move the model there before you make the optimizer"
-            )
-        model.to(place)
-    if optimizer is None:
-        optimizer = optim.Adam(model.parameters(), lr=1e-3)
-
+    if place is not parameters[0].device and optimizer is not None:
+        raise DeviceError(
+            f"fit: the model and its optimizer are on {parameters[0].device.name}, but device={place.name!r}; "
+            "move the model there before you make the optimizer"
+        )
     settings = {"seed": seed, "batch_size": batch_size, "samples": train_set.count, "shuffle": bool(shuffle)}
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
     if isinstance(schedule, optim.Schedule):
@@ -171,6 +168,10 @@ def fit(
         raise DTypeError(
             f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
         )
+    if place is not parameters[0].device:
+        model.to(place)
+    if optimizer is None:
+        optimizer = optim.Adam(model.parameters(), lr=1e-3)
     history = History()
     was_training = model.training
     steps = steps_of(train_set, batch_size)
@@ -189,7 +190,7 @@ def fit(
             done = 0
             if file is not None and resume:
                 done, state = file.restore(model, optimizer, schedule, generators, history)
-                best.set_state(state)
+                best.set_state(state, keep=patience is not None)
                 bar.update(done * (steps or 0))
             for epoch in range(done + 1, epochs + 1):
                 if patience is not None and best.waited >= patience:
@@ -206,14 +207,14 @@ def fit(
                         means.add(step(batch, check), len(batch[0]))
                         bar.update()
                     _check_parameters(model, f"after epoch {epoch}")
-                except (DivergenceError, DataError):  # a batch may have come that cannot be used
+                    _append(history.terms, means.values)
+                    if held_out is not None:
+                        model.eval()
+                        _append(history.validation, measure(model, held_out, objective, seed))
+                except Exception:  # it diverged, or a batch came that cannot be used
                     model.load_state_dict(before[0])
                     optimizer.load_state_dict(before[1])
                     raise
-                _append(history.terms, means.values)
-                if held_out is not None:
-                    model.eval()
-                    _append(history.validation, measure(model, held_out, objective, seed))
                 history.seconds.append(time.perf_counter() - start)
                 bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
                 judged = history.validation if held_out is not None else history.terms
@@ -258,9 +259,10 @@ class _Best:
         """Return what a checkpoint keeps."""
         return {"loss": self._loss, "waited": self.waited, "state": self._parameters}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self._loss, self.waited, self._parameters = state["loss"], state["waited"], state["state"]
+    def set_state(self, state: dict[str, Any], keep: bool) -> None:
+        """Continue from what `state` returned; a loss whose parameters are wanted and were not kept is forgotten."""
+        if state["state"] is not None or not keep:
+            self._loss, self.waited, self._parameters = state["loss"], state["waited"], state["state"]
 
     def restore(self) -> None:
         """Bring the best parameters back."""

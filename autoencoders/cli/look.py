@@ -13,12 +13,11 @@ import numpy as np
 import minigrad as mg
 from autoencoders import features as measures
 from autoencoders import figures as drawings
-from autoencoders import lecture as walk
+from autoencoders import lecture as lectures
 from autoencoders import losses, models, pca
 from autoencoders.cli import data
 from autoencoders.cli.options import whole
 from autoencoders.cli.use import load
-from autoencoders.lecture.walk import SETTINGS
 from minigrad.errors import MinigradError
 from minigrad.files import write_atomically
 
@@ -28,7 +27,7 @@ SHOWN, MEASURED = 10, 500  # samples
 def lecture(commands: Any) -> None:
     """Add the command."""
     command = commands.add_parser("lecture", help="the lecture module by module: write report.html and results.json")
-    command.add_argument("--data", choices=tuple(SETTINGS), default="digits")
+    command.add_argument("--data", choices=tuple(lectures.SETTINGS), default="digits")
     command.add_argument("--out", type=Path, default=Path("lecture-report"), metavar="DIR")
     command.add_argument("--seed", type=whole(0), default=0)
     command.set_defaults(run=_lecture)
@@ -55,10 +54,10 @@ def info(commands: Any) -> None:
 
 def _lecture(options: argparse.Namespace) -> None:
     _folder(options.out)
-    walk.prepare(options.out)  # minutes of training are lost on a report that cannot be written
-    results = walk.run(options.data, options.seed)
-    report = walk.write(results, options.out)
-    for row in walk.summary(results.numbers):
+    lectures.prepare(options.out)  # minutes of training are lost on a report that cannot be written
+    results = lectures.run(options.data, options.seed)
+    report = lectures.write(results, options.out)
+    for row in lectures.summary(results.numbers):
         print(f"{row[0]:28} {row[1]:>9} {row[2]:>9} {row[3]:>9}")
     print(
         f"linear: {results.numbers['7.2']['above_floor_percent']:.2f} % above the PCA floor; "
@@ -84,7 +83,7 @@ def _figures(options: argparse.Namespace) -> None:
             {"encoder": measures.singular_values_along(model.encode, few[:100])}
         ),
         "error_and_floor": lambda: drawings.error_against_floor(
-            found.x_test, {"model": {h.shape[1]: _error(model, x)}}
+            found.x_test, {"model": {h.shape[1]: measures.squared_errors(model, x).mean()}}
         ),
     }
     shape = found.image_shape
@@ -118,7 +117,7 @@ def _info(options: argparse.Namespace) -> None:
     parts = {"train": found.x_train, "test": found.x_test}
     for name, part in parts.items():
         rows = part.reshape(-1, *model.input_shape)
-        print(f"squared error per sample, {name}: {_error(model, rows):.4f}")
+        print(f"squared error per sample, {name}: {measures.squared_errors(model, rows).mean():.4f}")
     if model.output == "sigmoid" and found.x_test.min() >= 0 and found.x_test.max() <= 1:
         for name, part in parts.items():
             entropy = _cross_entropy(model, part.reshape(-1, *model.input_shape))
@@ -131,21 +130,14 @@ def _info(options: argparse.Namespace) -> None:
     print(f"mean activation: {h.mean():.4f}; dead units: {int(measures.dead_units(h, 0.01).sum())} of {h.shape[1]}")
 
 
-def _error(model: Any, x: np.ndarray) -> float:
-    """Return the squared error per sample."""
-    return float(np.sum((measures.reconstructions(model, x).astype(np.float64) - x) ** 2) / len(x))
-
-
 def _cross_entropy(model: Any, x: np.ndarray) -> float:
-    """Return the cross entropy per feature, measured in pieces that fit in memory."""
+    """Return the cross entropy per feature."""
 
-    total = 0.0
-    with mg.no_grad():
-        for start in range(0, len(x), 2000):
-            part = mg.tensor(x[start : start + 2000], dtype=next(model.parameters()).dtype)
-            loss = losses.binary_cross_entropy_with_logits(model.decode_logits(model.encode(part)), part)
-            total += loss.item() * len(part)
-    return total / x.size
+    def per_sample(part: mg.Tensor) -> mg.Tensor:
+        loss = losses.binary_cross_entropy_with_logits(model.decode_logits(model.encode(part)), part)
+        return mg.full((len(part),), loss.item(), "float64")
+
+    return float(measures.in_pieces(per_sample, model, x, 4096, "info").mean() / x[0].size)
 
 
 def _folder(path: Path) -> None:

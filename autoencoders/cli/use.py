@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 
-import minigrad as mg
-from autoencoders import classifier, models, training
+from autoencoders import classifier, models
 from autoencoders import features as measures
 from autoencoders.cli import data
 from autoencoders.cli.options import check_out, noise, number, whole
-from minigrad import nn, optim
 from minigrad.errors import MinigradError, MissingDependencyError
 from minigrad.files import write_atomically
 
@@ -114,50 +112,17 @@ def _fine_tune(
     options: argparse.Namespace, model: Any, train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray
 ) -> None:
     """Train the encoder and a softmax on top, with labels; print the error on test data."""
-    classes, numbers = np.unique(y, return_inverse=True)
-    width = measures.codes(model, train[:1]).shape[1]
-    whole_model = _EncoderAndSoftmax(model, width, len(classes), options.dropout, options.seed)
-
-    def objective(net: Any, x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
-        return mg.cross_entropy(net(x if options.noise is None else options.noise(x)), y)
 
     def report(net: Any, history: Any) -> None:
         if history.epochs % 10 == 0 or history.epochs == options.fine_tune:
-            error = 1 - _accuracy(net, classes, test, y_test)
-            print(
-                f"epoch {history.epochs}: cross entropy {history.loss[-1]:.5f}, error on test {error:.2%}", flush=True
-            )
+            error = 1 - net.accuracy(test, y_test)
+            print(f"epoch {history.epochs}: cross entropy {history.loss[-1]:.5f}, test error {error:.2%}", flush=True)
 
-    optimizer = optim.Adam(whole_model.parameters(), lr=options.learning_rate)
-    last = options.fine_tune
-    training.fit(
-        whole_model, train, objective, y=numbers, epochs=last, batch_size=options.batch_size, optimizer=optimizer,
-        seed=options.seed, callback=report, schedule=lambda epoch: options.learning_rate * (1 - (epoch - 1) / last),
+    whole_model = classifier.fine_tune(
+        model, train, y, epochs=options.fine_tune, batch_size=options.batch_size, seed=options.seed,
+        learning_rate=options.learning_rate, corrupt=options.noise, dropout=options.dropout, callback=report,
     )  # fmt: skip
-    error = 1 - _accuracy(whole_model, classes, test, y_test)
-    print(f"fine-tuned {model}: error {error:.2%} on test")
-
-
-class _EncoderAndSoftmax(nn.Module):
-    """The logits of the classes, from the code of a model."""
-
-    def __init__(self, model: Any, width: int, classes: int, dropout: float, seed: int) -> None:
-        super().__init__()
-        self.model = model
-        self.dropout = nn.Dropout(dropout)
-        dtype = next(model.parameters()).dtype
-        self.top = nn.Linear(width, classes, generator=mg.random.Generator(seed), dtype=dtype)
-
-    def forward(self, x: Any) -> mg.Tensor:
-        return self.top(self.dropout(self.model.encode(x)))
-
-
-def _accuracy(net: Any, classes: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    net.eval()
-    with mg.no_grad():
-        found = [net(x[i : i + 2000]).numpy().argmax(axis=1) for i in range(0, len(x), 2000)]
-    net.train()
-    return float(np.mean(classes[np.concatenate(found)] == y))
+    print(f"fine-tuned {model}: error {1 - whole_model.accuracy(test, y_test):.2%} on test")
 
 
 def _estimator(name: str) -> Any:

@@ -18,7 +18,7 @@ def section(walk: Walk) -> Section:
         errors = walk.errors(model)
         n = numbers[name] = {
             **{f"error {where}": e for where, e in errors.items()},
-            "accuracy": walk.accuracy(model),
+            "accuracy": walk.accuracy(name),
             "jacobian": float(features.jacobian_norms(model.encode, walk.test[:1000]).mean()),
             "mean activation": float(h.mean()),
             "saturated": float(np.mean(features.saturation(h))),

@@ -11,7 +11,7 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders import datasets, features, figures, losses, models
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
-from autoencoders.lecture.walk import Walk, cross_entropy
+from autoencoders.lecture.walk import NOISES, Walk, cross_entropy, masked
 
 
 def jacobian_norm(h: mg.Tensor, W: mg.Tensor) -> mg.Tensor:
@@ -31,7 +31,7 @@ def section(walk: Walk) -> Section:
     s = walk.settings
     model = walk.compare("contractive", partial(contractive, factor=s.contraction))
     picture, toy_numbers = _circle(walk)
-    compared = {name: walk.models[name] for name in ("plain", "weight decay", "masking 25%", "contractive")}
+    compared = {name: walk.models[name] for name in ("plain", "weight decay", masked(NOISES[0]), "contractive")}
     x = walk.test[:500]
     norms = {name: features.jacobian_norms(m.encode, x) for name, m in compared.items()}
     spectra = {name: features.singular_values_along(m.encode, x[:100]) for name, m in compared.items()}

@@ -19,7 +19,7 @@ def decayed(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
 
 
 def tie(model: models.Autoencoder) -> list[mg.Tensor]:
-    return [weight.mT for weight in reversed(model.encoder_weights)]  # no array of its own: W* = W transposed
+    return [weight.mT for weight in reversed(model.encoder_weights)]  # no array of its own
 
 
 def linear_decayed(model: Any, x: mg.Tensor, factor: float) -> mg.Tensor:
@@ -51,6 +51,9 @@ def section(walk: Walk) -> Section:
             (name, f"{m['train']:.2f}", f"{m['test']:.2f}", f"{m['squared weights']:.0f}", f"{m['jacobian']:.2f}",
              f"{m['parameters']:,}".replace(",", " "))
         )  # fmt: skip
+    tied_difference = max(
+        float(mg.max(mg.abs(a - b)).item()) for a, b in zip(tie(model), model.decoder_weights, strict=True)
+    )
     exact = _against_the_optimum(walk)
     walk.compare("weight decay", partial(decayed, factor=s.decay))
     walk.compare("tied weights", cross_entropy, tied=True)
@@ -91,7 +94,7 @@ def section(walk: Walk) -> Section:
                 (r"$\min\ \frac{1}{m}\|X - X W W^{*}\|_F^2 + \lambda\,(\|W\|_F^2 + \|W^{*}\|_F^2)$",), linear_decayed
             ),
         ],
-        {"few images": measured, "linear optimum": exact},
+        {"few images": measured, "linear optimum": exact, "tied_difference": tied_difference},
     )
 
 

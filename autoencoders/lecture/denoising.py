@@ -10,7 +10,7 @@ import numpy as np
 import minigrad as mg
 from autoencoders import corruption, datasets, figures, losses, models, pca, regularizers
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
-from autoencoders.lecture.walk import CORRUPTION, NOISES, Walk, cross_entropy
+from autoencoders.lecture.walk import CORRUPTION, NOISES, Walk, cross_entropy, masked
 
 PATCH = 12  # pixels
 
@@ -32,7 +32,7 @@ def preferred_input(W: mg.Tensor) -> mg.Tensor:
     return W / mg.norm(W, axis=0)
 
 
-def decayed(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
+def blobs(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
     return {"error": losses.squared_error(model(x), x), "decay": factor * regularizers.l2(model)}
 
 
@@ -40,10 +40,10 @@ def section(walk: Walk) -> Section:
     """Train a plain model and two denoising ones; compare reconstructions, filters and features; then patches."""
     walk.compare("plain", cross_entropy)
     for q in NOISES:
-        walk.compare(f"masking {q:.0%}", partial(denoising, q=q))
-    trained = {name: walk.models[name] for name in ("plain", *(f"masking {q:.0%}" for q in NOISES))}
+        walk.compare(masked(q), partial(denoising, q=q))
+    trained = {name: walk.models[name] for name in ("plain", *(masked(q) for q in NOISES))}
     walk.say("7.4 softmax regression on pixels and on codes")
-    accuracy = {"pixels": walk.accuracy(None), **{name: walk.accuracy(m) for name, m in trained.items()}}
+    accuracy = {"pixels": walk.accuracy("pixels"), **{name: walk.accuracy(name) for name, m in trained.items()}}
     errors = {name: walk.errors(model) for name, model in trained.items()}
     patches, patch_numbers = _patches(walk)
     test, corrupted = walk.test[:10], walk.corrupted[:10]
@@ -109,7 +109,7 @@ def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]
     numbers: dict[str, float] = {}
     for name, activation, objective in (
         ("gaussian noise", "relu", partial(gaussian_denoising, sigma=2.0)),
-        ("weight decay", "sigmoid", partial(decayed, factor=0.5)),
+        ("weight decay", "sigmoid", partial(blobs, factor=0.5)),
     ):
         walk.say(f"7.4 {s.patches} patches of photographs, {name}")
         model = models.Autoencoder((PATCH**2, 100), activation, tied=True, seed=walk.seed)

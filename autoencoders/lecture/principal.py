@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-import minigrad as mg
-from autoencoders import figures, losses, models, pca
+from autoencoders import figures, models, pca
 from autoencoders.lecture.section import Formula, Plot, Section, Text
-from autoencoders.lecture.walk import Walk, squared_error
+from autoencoders.lecture.walk import Walk, squared, squared_error
 
 
 def normalize(X: np.ndarray) -> np.ndarray:
@@ -20,10 +18,6 @@ def normalize(X: np.ndarray) -> np.ndarray:
 def optimal_encoder(X: np.ndarray, k: int) -> np.ndarray:
     V_transposed = np.linalg.svd(normalize(X), full_matrices=False)[2]
     return V_transposed[:k].T  # W = V_k
-
-
-def linear_error(model: Any, x: mg.Tensor) -> mg.Tensor:
-    return losses.squared_error(model(x), x)
 
 
 def section(walk: Walk) -> Section:
@@ -43,7 +37,7 @@ def section(walk: Walk) -> Section:
         linear = models.Autoencoder((walk.pixels, k), activation="linear", seed=walk.seed)
         losses_of_linear: list[float] = []
         for number, (epochs, rate) in enumerate(zip(s.linear_epochs, s.linear_rates, strict=True)):
-            losses_of_linear += walk.fit(linear, centred, linear_error, epochs, rate, seed=number).loss
+            losses_of_linear += walk.fit(linear, centred, squared, epochs, rate, seed=number).loss
         reached["linear"][k] = squared_error(linear, centred)
         if k == s.rank:
             curve = losses_of_linear
@@ -53,7 +47,7 @@ def section(walk: Walk) -> Section:
     for name, hidden in (("sigmoid encoder", ()), ("deep encoder", (4 * s.rank,))):
         walk.say(f"7.2 {name} with a linear decoder")
         model = _AffineDecoder((walk.pixels, *hidden, s.rank), seed=walk.seed)
-        walk.fit(model, centred, linear_error, sum(s.linear_epochs))
+        walk.fit(model, centred, squared, sum(s.linear_epochs))
         reached[name][s.rank] = squared_error(model, centred)
     V = optimal_encoder(train.astype(np.float64), s.rank)
     normalized = normalize(train.astype(np.float64))
@@ -94,7 +88,7 @@ def section(walk: Walk) -> Section:
                 f"{numbers['reached']:.3f}, that is {numbers['above_floor_percent']:.2f} % above. A sigmoid encoder "
                 f"reached {reached['sigmoid encoder'][s.rank]:.3f}, a deep one {reached['deep encoder'][s.rank]:.3f}."
             ),
-            Formula((r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$",), linear_error),
+            Formula((r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$",), squared),
             Plot(
                 "floor",
                 figures.error_against_floor(train, reached),

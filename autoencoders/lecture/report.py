@@ -20,7 +20,9 @@ from . import comparison, contraction, decay, decoders, denoising, principal, sp
 from .section import Section
 from .walk import SETTINGS, Settings, Walk
 
-SECTIONS = (decoders, principal, denoising, decay, sparse, contraction, comparison)  # 7.3 is shown before 7.4
+# In the order in which they run: sparse compares with the plain model of denoising, contraction with the models of
+# denoising and decay, comparison with all. They are shown by their numbers.
+SECTIONS = (decoders, principal, denoising, decay, sparse, contraction, comparison)
 
 
 @dataclass

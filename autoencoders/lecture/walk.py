@@ -58,8 +58,22 @@ NOISES = (0.25, 0.5)  # of the two denoising models
 CORRUPTION = 0.25  # of the test images that everything is tried on
 
 
+def masked(q: float) -> str:
+    """Return the name of the denoising model that was trained with masking noise q."""
+    return f"masking {q:.0%}"
+
+
+def squared(model: Any, x: mg.Tensor) -> mg.Tensor:
+    return losses.squared_error(model(x), x)
+
+
 def cross_entropy(model: Any, x: mg.Tensor) -> mg.Tensor:
     return losses.binary_cross_entropy_with_logits(model.decode_logits(model.encode(x)), x)
+
+
+def squared_error(reconstruct: Reconstruct, x: np.ndarray, inputs: np.ndarray | None = None) -> float:
+    """Return the squared error per sample of reconstruct(inputs) against x; `inputs` are x unless they are given."""
+    return float(features.squared_errors(reconstruct, x, inputs).mean())
 
 
 class Walk:
@@ -90,7 +104,7 @@ class Walk:
         self.pixels = self.train.shape[1]
         self.models: dict[str, models.Autoencoder] = {}
         self.curves: dict[str, list[float]] = {}
-        self._accuracies: dict[int, float] = {}
+        self._accuracies: dict[str, float] = {}
         generator = mg.random.Generator(seed, stream=9)
         self.corrupted = corruption.masking_noise(mg.tensor(self.test), CORRUPTION, generator=generator).numpy()
 
@@ -118,15 +132,15 @@ class Walk:
             optimizer=optim.Adam(model.parameters(), lr=lr), seed=self.seed + seed,
         )  # fmt: skip
 
-    def accuracy(self, model: models.Autoencoder | None) -> float:
-        """Return the accuracy on test images of a softmax regression on codes, or on pixels without a model."""
-        if id(model) not in self._accuracies:
+    def accuracy(self, name: str) -> float:
+        """Return the accuracy on test images of a softmax regression on the codes of a model, or on "pixels"."""
+        if name not in self._accuracies:
             train, test = self.train, self.test
-            if model is not None:
-                train, test = features.codes(model, train), features.codes(model, test)
+            if name != "pixels":
+                train, test = (features.codes(self.models[name], x) for x in (train, test))
             found = classifier.softmax_regression(train, self.data.y_train, l2=1e-5)
-            self._accuracies[id(model)] = found.accuracy(test, self.data.y_test)
-        return self._accuracies[id(model)]
+            self._accuracies[name] = found.accuracy(test, self.data.y_test)
+        return self._accuracies[name]
 
     def errors(self, reconstruct: Reconstruct) -> dict[str, float]:
         """Return squared errors per image: on training and test images, and on test images from corrupted ones."""
@@ -135,15 +149,3 @@ class Walk:
             "test": squared_error(reconstruct, self.test),
             "from corrupted": squared_error(reconstruct, self.test, self.corrupted),
         }
-
-
-def squared_error(reconstruct: Reconstruct, x: np.ndarray, inputs: np.ndarray | None = None) -> float:
-    """Return the squared error per sample of reconstruct(inputs) against x; `inputs` are x unless they are given."""
-    inputs = x if inputs is None else inputs
-    total = 0.0
-    with mg.no_grad():
-        for start in range(0, len(x), 5000):
-            x_hat = reconstruct(inputs[start : start + 5000])
-            x_hat = x_hat.numpy() if isinstance(x_hat, mg.Tensor) else np.asarray(x_hat)
-            total += float(np.sum((x_hat.astype(np.float64) - x[start : start + 5000]) ** 2))
-    return total / len(x)

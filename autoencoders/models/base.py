@@ -25,8 +25,8 @@ ACTIVATIONS: dict[str, Callable[[mg.Tensor], mg.Tensor]] = {
 class Model(nn.Module):
     """An encoder and a decoder: h = encode(x), x_hat = decode(h).
 
-    A subclass has `output` and `input_shape`, and writes `encode`, `_decode_linear` (decode before its output
-    activation), `config` and `describe`.
+    A subclass writes `encode` and `decode_linear`, what comes before the output activation, and may set the attributes
+    below and write `config` and `describe`.
 
     Attributes
     ----------
@@ -34,10 +34,24 @@ class Model(nn.Module):
         The activation of the last layer.
     input_shape : tuple of int or None
         The shape of one sample; None where it is not known.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> class Shift(Model):
+    ...     def __init__(self, width):
+    ...         super().__init__()
+    ...         self.shift = mg.Parameter(np.zeros(width, "float32"))
+    ...     def encode(self, x):
+    ...         return x - self.shift
+    ...     def decode_linear(self, h):
+    ...         return h + self.shift
+    >>> Shift(3)(mg.ones((2, 3))).shape
+    (2, 3)
     """
 
-    output: str
-    input_shape: tuple[int, ...] | None
+    output: str = "linear"
+    input_shape: tuple[int, ...] | None = None
 
     def encode(self, x: mg.Tensor | ArrayLike) -> mg.Tensor:
         """Return the code h of x."""
@@ -45,7 +59,7 @@ class Model(nn.Module):
 
     def decode(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
         """Return the reconstruction x_hat of a code h."""
-        return ACTIVATIONS[self.output](self._decode_linear(h))
+        return ACTIVATIONS[self.output](self.decode_linear(h))
 
     def decode_logits(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
         """Return decode(h) before its sigmoid, for `binary_cross_entropy_with_logits`; only with output="sigmoid"."""
@@ -54,18 +68,26 @@ class Model(nn.Module):
                 f"decode_logits: this model has output={self.output!r}; logits belong to output='sigmoid', "
                 "and a model trained on them would decode to something else"
             )
-        return self._decode_linear(h)
+        return self.decode_linear(h)
 
     def forward(self, x: mg.Tensor | ArrayLike) -> mg.Tensor:
         """Return decode(encode(x))."""
         return self.decode(self.encode(x))
 
-    def _decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
-        raise NotImplementedError(f"{type(self).__name__} has no _decode_linear method; write one in the class")
+    def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(h) before its output activation."""
+        raise NotImplementedError(f"{type(self).__name__} has no decode_linear method; write one in the class")
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that make a model of this architecture, as JSON knows them."""
-        raise NotImplementedError(f"{type(self).__name__} has no config method; write one in the class")
+        """Return the arguments that make a model of this architecture, as JSON knows them.
+
+        A file holds them, so that it is not read into another architecture by mistake.
+        """
+        return {}
+
+    def describe(self) -> str:
+        """Return the configuration."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"

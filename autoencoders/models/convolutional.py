@@ -97,7 +97,7 @@ class ConvAutoencoder(Model):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        owner = "ConvAutoencoder"
+        owner = type(self).__name__
         shape = self.input_shape = widths_of(input_shape, "input_shape", 1, "(1, 28, 28)", owner)
         if len(shape) != 3:
             raise ShapeError(f"{owner}: got input_shape={input_shape!r}; expected (channels, height, width)")
@@ -148,7 +148,8 @@ class ConvAutoencoder(Model):
             h = act(self.to_code(h.reshape(h.shape[0], math.prod(h.shape[1:]))))
         return h
 
-    def _decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+    def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(h) before its output activation."""
         z = as_input(self, h)
         check_samples(z, self.code_shape, self, "decode")
         act = ACTIVATIONS[self.activation]

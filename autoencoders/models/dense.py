@@ -118,7 +118,8 @@ class Autoencoder(Model):
             h = act(h @ layer.weight + layer.bias)
         return h
 
-    def _decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+    def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(h) before its output activation."""
         z = as_input(self, h)
         check_width(z, self.sizes[-1], self, "decode")
         act = ACTIVATIONS[self.activation]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -73,8 +74,13 @@ class EncoderDecoder(Model):
             check_samples(x, self.input_shape, self, "encode")
         return self.encoder(x)
 
-    def _decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+    def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(h) before its output activation."""
         return self.decoder(as_input(self, h))
+
+    def config(self) -> dict[str, Any]:
+        """Return what is known of the architecture; the two modules are code of yours."""
+        return {"output": self.output, "input_shape": self.input_shape and list(self.input_shape)}
 
     def describe(self) -> str:
         """Return the output activation; the two modules follow it."""

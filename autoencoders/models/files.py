@@ -130,9 +130,8 @@ def describe_file(path: str | Path) -> str:
 
 def _kind(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Return what a file says of a model: the kind and the configuration."""
-    if isinstance(model, Model) and type(model) in KINDS.values():  # a subclass has code of its own
-        return type(model).__name__, model.config()
-    return OWN, {}
+    kind = type(model).__name__ if type(model) in KINDS.values() else OWN  # a subclass has code of its own
+    return kind, model.config() if isinstance(model, Model) else {}
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The stacked autoencoder: trained layer by layer, then used as one, or with a classifier on top."""
+"""The stacked autoencoder: trained layer by layer, then used as one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ import minigrad as mg
 from autoencoders.history import History
 from autoencoders.models.dense import Autoencoder
 from autoencoders.training import Objective, fit
-from minigrad import nn, optim
+from minigrad import optim
 from minigrad.errors import DataError
-from minigrad.nn.layers import positive
-from minigrad.random import Generator
-
-LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "linear": nn.Identity,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-}
 
 
 class StackedAutoencoder(Autoencoder):
@@ -47,17 +38,8 @@ class StackedAutoencoder(Autoencoder):
     >>> histories = model.pretrain(digits.x_train[:200], denoising, epochs=2)
     >>> [history.epochs for history in histories], model.encode(digits.x_test).shape
     ([2, 2], (359, 16))
-    >>> classifier = model.classifier(10)
-    >>> optimizer = mg.optim.Adam(classifier.parameters())
-    >>> x, y = mg.tensor(digits.x_train[:200]), mg.tensor(digits.y_train[:200])
-    >>> losses = []
-    >>> for _ in range(3):
-    ...     optimizer.zero_grad()
-    ...     loss = mg.cross_entropy(classifier(x), y)
-    ...     loss.backward()
-    ...     optimizer.step()
-    ...     losses.append(loss.item())
-    >>> losses[-1] < losses[0]
+    >>> classifier = ae.fine_tune(model, digits.x_train[:200], digits.y_train[:200], epochs=2)
+    >>> classifier.model is model
     True
     """
 
@@ -138,28 +120,3 @@ class StackedAutoencoder(Autoencoder):
                 pieces = [layer.encode(x[start : start + batch_size]).numpy() for start in range(0, len(x), batch_size)]
             x = np.concatenate(pieces)
         return histories
-
-    def classifier(self, n_classes: int, *, seed: int = 0, generator: Generator | None = None) -> nn.Sequential:
-        """Return the encoder with a softmax layer on top, to be fine-tuned; it shares the encoder's parameters.
-
-        Parameters
-        ----------
-        n_classes : int
-        seed : int
-            Of the initial weights of the top layer.
-        generator : Generator, optional
-            Draws them instead of one made from `seed`.
-
-        Returns
-        -------
-        Sequential
-            From x, shape (m, sizes[0]), to logits, shape (m, n_classes): ``mg.cross_entropy(classifier(x), y)`` takes
-            their softmax, ``mg.softmax(classifier(x))`` are the probabilities, ``mg.argmax(classifier(x), axis=-1)``
-            the classes.
-        """
-        classes = positive(n_classes, "n_classes", "classifier")
-        weight = self.encoder_layers[-1].weight
-        generator = Generator(seed) if generator is None else generator
-        top = nn.Linear(self.sizes[-1], classes, generator=generator, dtype=weight.dtype, device=weight.device)
-        hidden = [part for layer in self.encoder_layers for part in (layer, LAYERS[self.activation]())]
-        return nn.Sequential(*hidden, top)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
+from autoencoders.inputs import positive
 from autoencoders.losses import squared_error
 from autoencoders.models.base import as_input, check_width
 from autoencoders.models.dense import Autoencoder
 from minigrad import nn
 from minigrad.errors import ShapeError
-from minigrad.nn.layers import positive
 from minigrad.random import Generator
 
 

@@ -86,7 +86,7 @@ class VariationalAutoencoder(Model):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        owner = "VariationalAutoencoder"
+        owner = type(self).__name__
         self.sizes = widths_of(sizes, "sizes", 1, "(784, 500)", owner)
         self.code = positive(code, "code", owner)
         check_activations(owner, activation=activation, output=output)
@@ -119,7 +119,7 @@ class VariationalAutoencoder(Model):
             By default the thread's default generator, which `fit` seeds.
         """
         _check_distribution(mean, log_variance, "sample")
-        noise = (generator or default_generator()).normal(mean.shape, mean.dtype, mean.device)
+        noise = (default_generator() if generator is None else generator).normal(mean.shape, mean.dtype, mean.device)
         return mean + mg.exp(0.5 * log_variance) * noise
 
     def generate(self, n: int, generator: Generator | None = None) -> mg.Tensor:
@@ -133,7 +133,9 @@ class VariationalAutoencoder(Model):
         """
         weight = self.mean_layer.weight
         shape = positive(n, "n", "generate"), self.code
-        return self.decode((generator or default_generator()).normal(shape, weight.dtype, weight.device))
+        return self.decode(
+            (default_generator() if generator is None else generator).normal(shape, weight.dtype, weight.device)
+        )
 
     def _hidden(self, x: mg.Tensor | ArrayLike) -> mg.Tensor:
         h = as_input(self, x)
@@ -143,7 +145,8 @@ class VariationalAutoencoder(Model):
             h = act(layer(h))
         return h
 
-    def _decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+    def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
+        """Return decode(h) before its output activation."""
         z = as_input(self, h)
         check_width(z, self.code, self, "decode")
         act = ACTIVATIONS[self.activation]

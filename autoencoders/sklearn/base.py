@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import minigrad as mg
 from autoencoders import losses
+from autoencoders.features import in_pieces
 from autoencoders.models import Autoencoder
 from autoencoders.regularizers import l2
 from autoencoders.training import fit
@@ -188,10 +189,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_is_fitted(self)
         return self.model_
 
-    def _in_pieces(self, function: Callable[[NDArray[Any]], mg.Tensor], X: NDArray[Any]) -> NDArray[Any]:
+    def _in_pieces(self, function: Callable[[mg.Tensor], mg.Tensor], X: NDArray[Any]) -> NDArray[Any]:
         """Return function(X), computed for some rows at a time."""
-        with mg.no_grad():
-            return np.concatenate([function(X[i : i + ROWS]).numpy() for i in range(0, len(X), ROWS)])
+        return in_pieces(function, function, X, ROWS, type(self).__name__)
 
     def _check_parameters(self) -> None:
         """Raise for what neither `Autoencoder` nor `fit` would refuse under its name here."""

@@ -68,12 +68,12 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
 
     def _scalars(self, dtype: np.dtype) -> tuple[Tensor, ...]:
-        """Return the learning rate, and for each parameter lr / (1 - beta1^t) and sqrt(1 - beta2^t)."""
+        """Return, for each parameter, lr / (1 - beta1^t) and sqrt(1 - beta2^t)."""
         beta1, beta2 = self.betas
         t = maximum(self._counts, 1.0)  # where there was no step yet, nothing reads the result
         rate = self._lr / (1.0 - beta1**t)
         root = sqrt(1.0 - beta2**t)
-        return self._lr.to(dtype), rate.to(dtype), root.to(dtype)
+        return rate.to(dtype), root.to(dtype)
 
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         if self.weight_decay:
@@ -87,7 +87,7 @@ class Adam(Optimizer):
         mean.assign(beta1 * mean + (1 - beta1) * gradient)
         mean_square.assign(beta2 * mean_square + (1 - beta2) * square(gradient))
         # the corrections for the start at 0 are numbers: only one of them needs a pass over the array
-        rate, root = (reshape(s[position : position + 1], ()) for s in scalars[1:])
+        rate, root = (reshape(s[position : position + 1], ()) for s in scalars[:2])
         return rate * mean / (sqrt(mean_square) / root + self.eps)
 
 
@@ -135,6 +135,10 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
+    def _scalars(self, dtype: np.dtype) -> tuple[Tensor, ...]:
+        """Return those of Adam, and the learning rate."""
+        return *super()._scalars(dtype), self._lr.to(dtype)
+
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
-        decayed = parameter * (1.0 - scalars[0] * self.weight_decay) if self.weight_decay else parameter
+        decayed = parameter * (1.0 - scalars[2] * self.weight_decay) if self.weight_decay else parameter
         parameter.assign(decayed - self._change(position, gradient, scalars))

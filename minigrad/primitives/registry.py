@@ -72,6 +72,11 @@ class Primitive:
         self.effect = effect  # writes into its first input and returns it
         self.samples = samples
         self.__doc__ = doc
+        if taken := {"F", "g", "y"} & {*inputs, *rest}:
+            raise MinigradError(
+                f"primitive {name!r} calls an array {min(taken)!r}; in its rules F, g and y are the namespace, the "
+                "cotangent and the result: use another letter"
+            )
         unknown = set(saves) - {"y", *inputs, *rest}
         if unknown:
             raise MinigradError(f"primitive {name!r} saves {sorted(unknown)}, which its forward does not take")

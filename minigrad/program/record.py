@@ -215,17 +215,18 @@ def _name_in_code(x: Tensor) -> str | None:
     frames = list(source.frames())
     for frame in frames:
         if not source.in_package(frame):
-            names = [n for name, value in {**frame.f_globals, **frame.f_locals}.items() for n in _names(name, value, x)]
+            variables = {**frame.f_globals, **frame.f_locals}
+            names = [n for name, value in variables.items() if name != "self" for n in _names(name, value, x)]
             # a dotted name says more than that of a local variable, and one letter is mostly the variable of a loop
-            names = sorted((n for n in names if n != "self"), key=lambda n: ("." not in n, len(n) == 1, "[" in n))
+            names = sorted(names, key=lambda n: ("." not in n, len(n) == 1, "[" in n))
             if names:
                 return names[0]
-    for frame in frames:  # of the library's own names only those of modules, optimizers and generators tell something
-        if source.in_package(frame):
-            owner = frame.f_locals.get("self")
-            names = [] if owner is x else list(_names("self", owner, x))
-            if names:
-                return names[0]
+    # nothing but an object whose method is running holds it; of the library's own names only these tell something
+    for frame in sorted(frames, key=source.in_package):
+        owner = frame.f_locals.get("self")
+        names = [] if owner is x else list(_names("self", owner, x))
+        if names:
+            return names[0]
     return None
 
 

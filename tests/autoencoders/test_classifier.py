@@ -1,9 +1,10 @@
-"""Softmax regression: against scikit-learn's, and what it refuses."""
+"""Softmax regression: against scikit-learn's, on top of a model, and what it refuses."""
 
 import numpy as np
 import pytest
 
 import autoencoders as ae
+import minigrad as mg
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 RNG = np.random.default_rng(0)
@@ -54,3 +55,71 @@ def test_decay_shrinks_the_weights_and_leaves_the_biases():
 def test_unusable_input_is_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         ae.softmax_regression(**{"X": X, "y": Y, **arguments})
+
+
+# ---------------------------------------------------------------- on top of a model
+
+
+def images(model, x):
+    return x.reshape(-1, *model.input_shape)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ae.StackedAutoencoder((64, 32, 16), "sigmoid", "sigmoid"),
+        lambda: ae.Autoencoder((64, 20), "tanh", tied=True, dtype="float64"),
+        lambda: ae.ConvAutoencoder((1, 8, 8), (4,)),
+        lambda: ae.VariationalAutoencoder((64, 20), 8),
+    ],
+)
+def test_fine_tuning_moves_the_encoder_of_the_model_and_nothing_else(make):
+    digits = ae.datasets.digits()
+    model = make()
+    before = model.state_dict()
+    epochs = []
+    x, test = images(model, digits.x_train), images(model, digits.x_test)
+    classifier = ae.fine_tune(
+        model, x, digits.y_train, epochs=15, batch_size=64, learning_rate=0.02, dropout=0.1,
+        corrupt=lambda x: ae.masking_noise(x, 0.1), callback=lambda net, history: epochs.append(history.epochs) or None,
+    )  # fmt: skip
+    assert epochs == list(range(1, 16))
+    assert classifier.accuracy(test, digits.y_test) > 0.9  # guessing gives 0.1
+    moved = {name for name, array in model.state_dict().items() if (array != before[name]).any()}
+    with mg.no_grad():
+        h = model.encode(test).numpy().reshape(len(test), -1)
+    logits = h @ classifier.linear.weight.numpy() + classifier.linear.bias.numpy()
+    assert (classifier.predict(test) == logits.argmax(axis=1)).all()  # in evaluation: without dropout
+    assert not any("decoder" in name for name in moved)
+    assert any("encoder" in name or "layer" in name or "conv" in name for name in moved)
+
+
+def test_fine_tuning_is_reproducible():
+    digits = ae.datasets.digits()
+    found = []
+    for seed in (0, 0, 1):
+        model = ae.Autoencoder((64, 10))
+        ae.fine_tune(model, digits.x_train[:300], digits.y_train[:300], epochs=2, dropout=0.3, seed=seed)
+        found.append(model.encoder_weights[0].detach().numpy())
+    assert (found[0] == found[1]).all() and (found[0] != found[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"y": Y[:5]}, ShapeError, "a label for every row"),
+        ({"y": np.zeros(120)}, DataError, "at least two"),
+        ({"epochs": 0}, DataError, "fine_tune: got epochs=0"),
+        ({"learning_rate": -1}, DataError, "learning_rate=-1"),
+        ({"dropout": 2.0}, DataError, "2.0"),
+        ({"X": X[:, :3]}, ShapeError, "5"),
+        ({"model": object()}, DTypeError, "method encode"),
+    ],
+)
+def test_fine_tuning_refuses_before_anything_changes(arguments, error, message):
+    model = ae.Autoencoder((5, 3))
+    before = model.state_dict()
+    given = {"model": model, "X": X, "y": Y, "epochs": 1, **arguments}
+    with pytest.raises(error, match=message):
+        ae.fine_tune(given.pop("model"), given.pop("X"), given.pop("y"), **given)
+    assert all((array == before[name]).all() for name, array in model.state_dict().items())

@@ -193,7 +193,7 @@ def test_refusals():
         (lambda: features.codes(model, bad), DataError, r"codes: X\[2, 1\] is nan, one of 1 values"),
         (lambda: features.codes(model, X.astype(complex)), DTypeError, "complex"),
         (lambda: features.jacobian_norms(model.encode, X[:0]), ShapeError, "at least one sample"),
-        (lambda: features.jacobian_norms(lambda t: t.sum(), X), ShapeError, r"jacobian_norms: .*expected \(m, k\)"),
+        (lambda: features.jacobian_norms(lambda t: t.sum(), X), ShapeError, r"jacobian_norms: .*expected \(m, ..."),
         (lambda: features.singular_values_along(lambda t: t.T, X), ShapeError, r"singular_values_along: .*\(m, k\)"),
         (lambda: features.directional_norms(model.encode, X, d[:3]), ShapeError, r"expected \(7, 4\), the shape of X"),
         (lambda: features.directional_norms(model.encode, X, d[0]), ShapeError, "directions has shape"),
@@ -209,3 +209,16 @@ def test_refusals():
     ]:
         with pytest.raises(error, match=words):
             call()
+
+
+def test_squared_errors_are_those_of_each_sample():
+    rng = np.random.default_rng(0)
+    x, inputs = rng.random((9, 4)), rng.random((9, 4))
+    model = ae.Autoencoder((4, 2), dtype="float64")
+    x_hat = model(mg.tensor(inputs)).detach().numpy()
+    expected = ((x_hat - x) ** 2).sum(axis=1)
+    np.testing.assert_allclose(features.squared_errors(model, x, inputs, batch_size=4), expected, rtol=1e-13)
+    exact = ae.pca.linear_autoencoder(x, 2)
+    assert features.squared_errors(exact, x, batch_size=4).mean() == pytest.approx(ae.pca.reconstruction_floor(x, 2))
+    with pytest.raises(ShapeError, match="inputs have shape"):
+        features.squared_errors(model, x, inputs[:3])

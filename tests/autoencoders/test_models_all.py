@@ -169,7 +169,7 @@ def test_a_trained_model_comes_back_bit_for_bit(name, dtype, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [pair, lambda: ae.StackedAutoencoder((6, 4)).classifier(3), lambda: nn.Conv2d(1, 2, 3)]
+    "make", [pair, lambda: ae.SoftmaxRegression(4, range(3), ae.StackedAutoencoder((6, 4))), lambda: nn.Conv2d(1, 2, 3)]
 )
 def test_modules_of_your_own_come_back_into_one_like_them(make, tmp_path):
     model, again = make(), make()

@@ -5,7 +5,6 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from minigrad import nn
 from minigrad.errors import DataError, ShapeError
 
 X = np.random.default_rng(0).random((40, 8)).astype(np.float32)
@@ -116,54 +115,6 @@ def test_pretraining_starts_a_deep_model_ahead():
     assert losses[1] < 0.9 * losses[0]
 
 
-# ---------------------------------------------------------------- the classifier
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "linear"])
-def test_a_classifier_is_the_encoder_with_a_layer_on_top(activation):
-    model = ae.StackedAutoencoder((8, 6, 4), activation, dtype="float64")
-    classifier = model.classifier(3, seed=2)
-    x = mg.tensor(X.astype(np.float64))
-    assert (classifier[:-1](x).numpy() == model.encode(x).numpy()).all()
-    assert classifier(x).shape == (40, 3) and classifier(x).dtype == np.float64
-    shared = [p for p in classifier.parameters() if any(p is q for q in model.parameters())]
-    assert len(shared) == 4 and len(list(classifier.parameters())) == 6
-    assert arrays(model.classifier(3, seed=2)) == arrays(classifier) != arrays(model.classifier(3, seed=3))
-    own = model.classifier(3, generator=mg.random.Generator(2))
-    assert arrays(own) == arrays(classifier)
-
-
-def test_fine_tuning_moves_the_encoder_of_the_model():
-    digits = ae.datasets.digits()
-    model = ae.StackedAutoencoder((64, 32, 16), "sigmoid", "sigmoid")
-    model.pretrain(digits.x_train[:500], denoising, epochs=2, batch_size=50)
-    before = arrays(model)
-    classifier = model.classifier(10)
-    optimizer = mg.optim.Adam(classifier.parameters(), lr=0.02)
-    x, y = mg.tensor(digits.x_train[:500]), mg.tensor(digits.y_train[:500])
-
-    @mg.compile
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = mg.cross_entropy(classifier(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    for _ in range(150):
-        step(x, y)
-    found = mg.argmax(classifier(mg.tensor(digits.x_test)), axis=-1).numpy()
-    assert (found == digits.y_test).mean() > 0.8  # guessing gives 0.1
-    moved = {name for name, after in arrays(model).items() if after != before[name]}
-    assert moved == {name for name in before if name.startswith("encoder_layers")}
-
-
-def test_a_classifier_needs_classes():
-    with pytest.raises(ShapeError, match="n_classes=0"):
-        ae.StackedAutoencoder((8, 4)).classifier(0)
-
-
 def test_one_layer_is_a_stack_too():
     model = ae.StackedAutoencoder((8, 4))
     assert len(model.pretrain(X, plain, epochs=1)) == 1
-    assert isinstance(model.classifier(2), nn.Sequential)
