@@ -50,7 +50,8 @@ class SoftmaxRegression(nn.Module):
         if model is not None:
             self.model = model
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(inputs, len(self.classes), dtype=dtype)
+        # a generator of its own: nothing is drawn from the default one for weights that are set to 0
+        self.linear = nn.Linear(inputs, len(self.classes), dtype=dtype, generator=mg.random.Generator(0))
         self.linear.weight.assign(mg.zeros(self.linear.weight.shape, dtype))
 
     @property
@@ -73,7 +74,12 @@ class SoftmaxRegression(nn.Module):
 
     def accuracy(self, X: mg.Tensor | ArrayLike, y: ArrayLike) -> float:
         """Return the fraction of samples whose most probable label is that of y, shape (m,)."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
+        found, labels = self.predict(X), np.asarray(y)
+        if labels.shape != found.shape:
+            raise ShapeError(f"accuracy: y has shape {labels.shape}; expected {found.shape}, a label for every sample")
+        if (labels.dtype.kind in "US") != (found.dtype.kind in "US"):
+            raise DTypeError(f"accuracy: y has dtype {labels.dtype}; expected labels like {self.classes[0]!r}")
+        return float(np.mean(found == labels))
 
 
 def softmax_regression(
@@ -129,7 +135,7 @@ def softmax_regression(
             "decay": l2 * mg.sum(mg.square(model.linear.weight)),
         }
 
-    optimizer = optim.LBFGS(model.parameters(), max_iter=max_iter)
+    optimizer = optim.LBFGS(model.parameters(), max_iter=max_iter, tolerance_grad=0.0)
     fit(model, samples, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
     return model
 

@@ -63,9 +63,9 @@ def contractive(
     floating(x, "contractive", "mg.tensor(...)")
     if x.ndim < 2 or x.shape[0] == 0:
         raise ShapeError(f"contractive: got x of shape {x.shape}; expected (m, n) or (m, ...), at least one sample")
-    if method == "closed" and one_layer(encode) is None:
+    if method == "closed" and (one_layer(encode) is None or x.ndim != 2):
         raise DataError(
-            "contractive: there is a closed form for model.encode of an Autoencoder with one encoder layer only; use "
-            "method='exact' or 'hutchinson'"
+            "contractive: there is a closed form for model.encode of an Autoencoder with one encoder layer, and x of "
+            "shape (m, n), only; use method='exact' or 'hutchinson'"
         )
     return mg.sum(squared_norms(encode, x, method, probes, caller="contractive")) / x.shape[0]

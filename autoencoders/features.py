@@ -6,8 +6,7 @@ what is measured here are in `autoencoders.figures`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 import minigrad as mg
 from autoencoders.inputs import finite_array, number, positive, samples_of
 from autoencoders.jacobian import Encoder, jacobians, one_layer, squared_norms
+from autoencoders.snapshots import evaluating
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
 
@@ -406,21 +406,8 @@ def in_pieces(
         break
     arrays = [samples_of(a, "X", None, dtype, place, caller) for a in (X, *others)]
     pieces = []
-    with _evaluating(model), mg.no_grad():
+    with evaluating(model), mg.no_grad():
         for start in range(0, len(arrays[0]), batch_size):
             piece = f(*(a[start : start + batch_size] for a in arrays))
             pieces.append(piece.numpy() if isinstance(piece, mg.Tensor) else piece)
     return np.concatenate(pieces)
-
-
-@contextmanager
-def _evaluating(model: nn.Module | None) -> Iterator[None]:
-    """Put a model and all of its modules into evaluation mode inside the block, and back after it."""
-    before = [] if model is None else [(module, module.training) for _, module in model.named_modules()]
-    try:
-        if model is not None:
-            model.eval()
-        yield
-    finally:
-        for module, training in before:  # a module comes before those below it, which train() sets too
-            module.train(training)

@@ -50,6 +50,16 @@ def floating(value: Any, caller: str, what: str) -> mg.Tensor:
     return value
 
 
+def as_array(value: Any, name: str) -> NDArray[Any]:
+    """A tensor or something array-like as an array."""
+    if isinstance(value, mg.Tensor):
+        return value.detach().numpy()
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name} is no array ({error}); expected rows of the same length") from None
+
+
 def samples_of(
     X: mg.Tensor | ArrayLike,
     name: str,
@@ -59,7 +69,7 @@ def samples_of(
     caller: str = "fit",
 ) -> mg.Tensor:
     """X as a finite tensor of samples that the model can take."""
-    array = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
+    array = as_array(X, f"{caller}: {name}")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
     if array.ndim < 2 or array.size == 0:
@@ -84,7 +94,7 @@ def converted(array: NDArray[Any], dtype: np.dtype, name: str) -> NDArray[Any]:
 
 def finite_array(value: mg.Tensor | ArrayLike, caller: str, name: str, axes: Sequence[str]) -> NDArray[Any]:
     """A value as a finite array of floats with these axes, none of them empty; floats keep their dtype."""
-    array = value.detach().numpy() if isinstance(value, mg.Tensor) else np.asarray(value)
+    array = as_array(value, f"{caller}: {name}")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
     if array.ndim != len(axes) or array.size == 0:

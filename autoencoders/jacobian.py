@@ -69,7 +69,7 @@ def squared_norms(encode: Encoder, x: mg.Tensor, method: str, probes: int = 1, c
     tensor([20., 36.])
     """
     model = one_layer(encode)
-    if model is not None and method in ("auto", "closed"):
+    if model is not None and x.ndim == 2 and method in ("auto", "closed"):
         slope = SLOPES[model.activation](model.encode(x))
         return mg.square(slope) @ mg.sum(mg.square(model.encoder_weights[0]), axis=0)
     h, pull_back = mg.vjp(encode, x)
@@ -91,7 +91,7 @@ def jacobians(encode: Encoder, x: mg.Tensor, caller: str = "jacobian") -> mg.Ten
              [0., 4.]]])
     """
     model = one_layer(encode)
-    if model is not None:
+    if model is not None and x.ndim == 2:
         slope = SLOPES[model.activation](model.encode(x))
         return slope.reshape(*slope.shape, 1) * model.encoder_weights[0].mT
     h, pull_back = mg.vjp(encode, x)

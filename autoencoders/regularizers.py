@@ -214,9 +214,16 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
         )
     limits = np.finfo(h.dtype)
     rho_hat = mg.clip(rho_hat, float(limits.tiny), 1.0 - float(limits.epsneg))
-    own_entropy = rho * np.log(rho) + (1 - rho) * np.log1p(-rho)
-    cross = rho * mg.log(rho_hat) + (1 - rho) * mg.log1p(-rho_hat)
-    return mg.sum(float(own_entropy) - cross)
+    change = rho_hat - rho
+    on = _log_ratio(change / rho, rho_hat / rho)
+    off = _log_ratio(-change / (1 - rho), (1 - rho_hat) / (1 - rho))
+    return -mg.sum(rho * on + (1 - rho) * off)
+
+
+def _log_ratio(change: mg.Tensor, ratio: mg.Tensor) -> mg.Tensor:
+    """Return log(ratio), where ratio = 1 + change; from the change where that is small, so that its digits are kept."""
+    near = mg.abs(change) < 0.5
+    return mg.where(near, mg.log1p(mg.where(near, change, 0.0)), mg.log(mg.where(near, 1.0, ratio)))
 
 
 def _check_codes(h: mg.Tensor, caller: str) -> None:

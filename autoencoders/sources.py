@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from autoencoders.inputs import converted, samples_of
+from autoencoders.inputs import as_array, converted, samples_of
 from minigrad import data, nn
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
@@ -27,6 +27,8 @@ class InMemory:
         How many samples there are, where that is known.
     first : tuple of Tensor
         The batch that comes first without shuffling.
+    extremes : tuple of Tensor or None
+        The samples with the smallest and the largest number of all, where all are known.
     """
 
     def __init__(self, tensors: Batch, batch_size: int) -> None:
@@ -34,6 +36,13 @@ class InMemory:
         self._batch_size = batch_size
         self.count: int | None = len(tensors[0])
         self.first = tuple(t[:batch_size] for t in tensors)
+        x = tensors[0].detach().reshape(self.count, -1)
+        rows = [int(mg.argmin(x.min(axis=1)).item()), int(mg.argmax(x.max(axis=1)).item())]
+        self.extremes: Batch | None = tuple(mg.stack([t[i] for i in rows]) for t in tensors)
+
+    def whole(self) -> InMemory:
+        """Return the same samples as one batch."""
+        return InMemory(self._tensors, len(self._tensors[0]))
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through all samples."""
@@ -49,6 +58,7 @@ class OnDisk:
         self._convert = convert
         self.count: int | None = len(arrays[0])
         self.first = convert(*(a[:batch_size] for a in arrays))
+        self.extremes: Batch | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through all samples, in the order that `InMemory` would use."""
@@ -69,6 +79,7 @@ class Stream:
             raise DataError(f"fit: {convert.name} is an iterable without a batch")
         self._begun = itertools.chain([head], self._begun)
         self.first = self._one(head)
+        self.extremes: Batch | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through the iterable; the batch that was looked at beforehand is still the first."""
@@ -101,7 +112,7 @@ def source_of(
         X or y is unusable, or X can be gone through only once and there is more than one epoch.
     """
     convert = _Convert(name, model, dtype, place)
-    if _is_stream(X):
+    if is_stream(X):
         if y is not None:
             raise DataError(f"fit: {name} is an iterable of batches; let it give pairs (x, y), and leave y out")
         if epochs > 1 and iter(X) is X:
@@ -111,7 +122,7 @@ def source_of(
             )
         return Stream(X, convert)
     if isinstance(X, np.memmap):
-        arrays = [X] if y is None else [X, np.asarray(y)]
+        arrays = [X] if y is None else [X, np.atleast_1d(np.asarray(y))]
         if X.ndim < 2 or X.size == 0:
             raise ShapeError(f"fit: {name} has shape {X.shape}; expected (samples, ...), at least one of each")
         if y is not None and len(arrays[1]) != len(X):
@@ -123,6 +134,20 @@ def source_of(
 def steps_of(source: Source, batch_size: int) -> int | None:
     """Return how many batches an epoch has, where that is known."""
     return None if source.count is None else math.ceil(source.count / batch_size)
+
+
+class Ranges:
+    """Which values of x an objective has been checked with: a recorded step does not check them."""
+
+    def __init__(self) -> None:
+        self._low, self._high = math.inf, -math.inf
+
+    def widens(self, x: mg.Tensor) -> bool:
+        """Return whether x goes beyond what came before, and take it in."""
+        low, high = float(x.min().item()), float(x.max().item())
+        beyond = low < self._low or high > self._high
+        self._low, self._high = min(self._low, low), max(self._high, high)
+        return beyond
 
 
 class _Convert:
@@ -147,7 +172,7 @@ class _Convert:
 
     def _labels(self, y: Any) -> mg.Tensor:
         """Labels, which are integers, stay what they are; other numbers get the dtype of the model."""
-        array = y.detach().numpy() if isinstance(y, mg.Tensor) else np.asarray(y)
+        array = as_array(y, f"fit: y of {self.name}")
         if array.dtype.kind not in "biuf":
             raise DTypeError(f"fit: y of {self.name} has dtype {array.dtype}; expected real numbers")
         if array.dtype.kind in "iu":
@@ -155,7 +180,7 @@ class _Convert:
         return mg.tensor(converted(array, self._dtype, f"fit: y of {self.name}"), device=self._place)
 
 
-def _is_stream(X: Any) -> bool:
+def is_stream(X: Any) -> bool:
     """Whether X is an iterable that NumPy would not take for an array."""
     array_like = isinstance(X, mg.Tensor | np.ndarray | Sequence) or hasattr(X, "__array__")
     return isinstance(X, Iterable) and not array_like

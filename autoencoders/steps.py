@@ -8,6 +8,7 @@ from typing import Any
 
 import minigrad as mg
 from autoencoders.objectives import Objective, sum_of, terms_of
+from autoencoders.snapshots import Snapshot
 from autoencoders.sources import Batch
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
@@ -25,7 +26,7 @@ class GradientStep:
         self._objective = objective
         self._optimizer = optimizer
         self._max_norm = max_norm
-        self._run = _Compiled(self._update) if compile else self._update
+        self._run = _Compiled(self._update, model, optimizer) if compile else self._update
 
     def __call__(self, batch: Batch, check: Check) -> dict[str, float]:
         values = _floats(self._run(*batch))
@@ -33,11 +34,12 @@ class GradientStep:
         return values
 
     def _update(self, *batch: mg.Tensor) -> Mapping[str, mg.Tensor]:
+        self._model.zero_grad()  # of frozen parameters too, which the optimizer does not know
         self._optimizer.zero_grad()
         terms = terms_of(self._objective, self._model, batch)
         sum_of(terms).backward()
         if self._max_norm is not None:
-            optim.clip_grad_norm(self._model.parameters(), self._max_norm)
+            optim.clip_grad_norm(self._optimizer.parameters, self._max_norm)
         self._optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
@@ -49,7 +51,7 @@ class LBFGSStep:
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
-        self._run = _Compiled(self._differentiate) if compile else self._differentiate
+        self._run = _Compiled(self._differentiate, model, optimizer) if compile else self._differentiate
 
     def __call__(self, batch: Batch, check: Check) -> dict[str, float]:
         generator = mg.random.default_generator()
@@ -78,19 +80,21 @@ class LBFGSStep:
 
 def check_values(model: nn.Module, objective: Objective, batch: Batch) -> None:
     """Run the objective once as it is: checks of values (is x in [0, 1]?) are left out of a recording."""
-    generator = mg.random.default_generator()
-    before, buffers = generator.state(), model.state_dict()
-    with mg.no_grad():
-        terms_of(objective, model, batch)
-    generator.set_state(before)
-    model.load_state_dict(buffers)  # running means have seen this batch
+    before = Snapshot(model)
+    try:
+        with mg.no_grad():
+            terms_of(objective, model, batch)
+    finally:
+        before.restore()  # running means have seen this batch
 
 
 class _Compiled:
     """A step that is recorded for each kind of batch, and runs as it is if that fails."""
 
-    def __init__(self, step: Callable[..., Any]) -> None:
+    def __init__(self, step: Callable[..., Any], model: nn.Module, optimizer: optim.Optimizer) -> None:
         self._step = step
+        self._model = model
+        self._optimizer = optimizer
         self._compiled: Any = mg.compile(step)
         self._kinds: set[Any] = set()  # of the batches for which it was recorded
 
@@ -101,13 +105,13 @@ class _Compiled:
         if kind in self._kinds:
             return self._compiled(*batch)
         self._kinds.add(kind)
-        before = mg.random.default_generator().state()
+        before = Snapshot(self._model, self._optimizer)
         try:
             return self._compiled(*batch)
         except RecordingError as error:
             warnings.warn(f"fit goes on without compiling, because of {error}", RuntimeWarning, stacklevel=5)
             self._compiled = None
-            mg.random.default_generator().set_state(before)
+            before.restore()
             return self._step(*batch)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +19,8 @@ from autoencoders.history import History
 from autoencoders.inputs import positive
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, measure, noise
 from autoencoders.progress import progress_bar
-from autoencoders.sources import InMemory, source_of, steps_of
+from autoencoders.snapshots import Modes, Snapshot, generators_of
+from autoencoders.sources import Batch, InMemory, Ranges, is_stream, source_of, steps_of
 from autoencoders.steps import GradientStep, LBFGSStep, check_values
 from minigrad import nn, optim
 from minigrad.errors import DataError, DeviceError, DivergenceError, DTypeError
@@ -128,6 +131,7 @@ def fit(
     """
     epochs = positive(epochs, "epochs")
     batch_size = positive(batch_size, "batch_size")
+    seed = operator.index(seed)
     shuffler = Generator(seed, SHUFFLE)
     parameters = list(model.parameters())
     if not parameters:
@@ -135,6 +139,8 @@ def fit(
     patience = None if patience is None else positive(patience, "patience")
     if resume and checkpoint is None:
         raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
+    if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
+        raise DTypeError(f"fit: got optimizer={optimizer!r}; expected one such as optim.Adam(model.parameters())")
     dtype = parameters[0].dtype
     place = parameters[0].device if device is None else mg.device(device)
     train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
@@ -143,14 +149,15 @@ def fit(
             raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
         if max_norm is not None:
             raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
-        assert train_set.count is not None
-        batch_size = train_set.count
-        train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
+        train_set = train_set.whole()
+        batch_size = len(train_set.first[0])
     held_out = None
     if validation is not None:
-        pair = validation if y is not None else (validation, None)
-        if y is not None and not (isinstance(pair, tuple) and len(pair) == 2):
-            raise DataError("fit: with y, validation is a pair (X, y) of its own")
+        pair = (validation, None)
+        if len(train_set.first) == 2 and not is_stream(validation):
+            if not (isinstance(validation, tuple) and len(validation) == 2):
+                raise DataError("fit: with y, validation is a pair (X, y) of its own")
+            pair = validation
         held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
@@ -159,7 +166,15 @@ def fit(
             f"fit: the model and its optimizer are on {parameters[0].device.name}, but device={place.name!r}; "
             "move the model there before you make the optimizer"
         )
-    settings = {"seed": seed, "batch_size": batch_size, "samples": train_set.count, "shuffle": bool(shuffle)}
+    settings = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "samples": train_set.count,
+        "shuffle": bool(shuffle),
+        "model": repr(model),
+        "first batch": _digest(train_set.first),
+        "validation": held_out is not None,
+    }
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
     if isinstance(schedule, optim.Schedule):
         if schedule.optimizer is not optimizer:
@@ -173,20 +188,23 @@ def fit(
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
     history = History()
-    was_training = model.training
+    best = _Best(model)
+    modes = Modes(model)
+    ranges = Ranges()
     steps = steps_of(train_set, batch_size)
     step: GradientStep | LBFGSStep
     try:
         with noise(seed, NOISE) as noise_generator, progress_bar(steps and epochs * steps, progress) as bar:
-            model.train()
+            modes.train()
             if isinstance(optimizer, optim.LBFGS):
                 step = LBFGSStep(model, objective, optimizer, compile)
             else:
                 step = GradientStep(model, objective, optimizer, compile, max_norm)
             if compile:
-                check_values(model, objective, train_set.first)
-            best = _Best(model)
-            generators = {"shuffle": shuffler, "noise": noise_generator}
+                for known in (train_set.first, train_set.extremes):
+                    if known is not None and ranges.widens(known[0]):
+                        check_values(model, objective, known)
+            generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
             if file is not None and resume:
                 done, state = file.restore(model, optimizer, schedule, generators, history)
@@ -196,14 +214,16 @@ def fit(
                 if patience is not None and best.waited >= patience:
                     break
                 start = time.perf_counter()
-                model.train()
+                modes.train()
                 if schedule is not None and not isinstance(schedule, optim.Schedule):
                     optimizer.lr = schedule(epoch)
-                before = model.state_dict(), optimizer.state_dict()
+                before = Snapshot(model, optimizer)
                 means = Means()
                 try:
                     for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
-                        check = _TermCheck(model, f"epoch {epoch}, batch {number}")
+                        if compile and train_set.extremes is None and ranges.widens(batch[0]):
+                            check_values(model, objective, batch)
+                        check = _TermCheck(model, epoch, number)
                         means.add(step(batch, check), len(batch[0]))
                         bar.update()
                     _check_parameters(model, f"after epoch {epoch}")
@@ -212,8 +232,7 @@ def fit(
                         model.eval()
                         _append(history.validation, measure(model, held_out, objective, seed))
                 except Exception:  # it diverged, or a batch came that cannot be used
-                    model.load_state_dict(before[0])
-                    optimizer.load_state_dict(before[1])
+                    before.restore()
                     raise
                 history.seconds.append(time.perf_counter() - start)
                 bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
@@ -222,19 +241,38 @@ def fit(
                 if isinstance(schedule, optim.Schedule):
                     schedule.step(loss)
                 best.see(loss, keep=patience is not None)
-                if file is not None:
+                ended = callback is not None and callback(model, history)
+                if file is not None:  # after the callback, which may draw numbers or change the model
                     file.save(epoch, model, optimizer, schedule, generators, history, best.state())
-                if callback is not None and callback(model, history):
+                if ended:
                     break
             if patience is not None:
                 best.restore()
+    except KeyboardInterrupt:
+        if patience is not None:
+            best.restore()
+        raise
     finally:
-        model.train(was_training)
+        modes.restore()
+        model.zero_grad()
         optimizer.zero_grad()
     return history
 
 
+def _digest(batch: Batch) -> str:
+    """Return a checksum by which other data are noticed."""
+    found = hashlib.sha256()
+    for t in batch:
+        found.update(np.ascontiguousarray(t.detach().numpy()).tobytes())
+    return found.hexdigest()
+
+
 def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
+    if curves and values.keys() != curves.keys():
+        raise DataError(
+            f"fit: the objective returned the terms {sorted(values)}, and {sorted(curves)} in the epochs before; is it "
+            "another objective than that of the checkpoint?"
+        )
     for name, value in values.items():
         curves.setdefault(name, []).append(value)
 
@@ -273,15 +311,17 @@ class _Best:
 class _TermCheck:
     """Raises if a term is not finite, and says where that was."""
 
-    def __init__(self, model: nn.Module, where: str) -> None:
+    def __init__(self, model: nn.Module, epoch: int, batch: int) -> None:
         self._model = model
-        self._where = where
+        self._first = batch == 1  # then the parameters were finite before
+        self._where = f"epoch {epoch}, batch {batch}"
 
     def __call__(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             if not math.isfinite(value):
                 but = f"the term {name!r} of the objective is {value}"
-                _check_parameters(self._model, f"before {self._where}", but)
+                if not self._first:
+                    _check_parameters(self._model, f"by {self._where}", but)
                 raise DivergenceError(
                     f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "
                     "learning rate; look for a log or division at 0 too."

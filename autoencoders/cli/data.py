@@ -56,6 +56,8 @@ def read(name: str, labels: str | None = None, images: Path | None = None, seed:
     y = _array("--labels", labels)
     if y.shape != (len(x),):
         raise MinigradError(f"--labels {labels}: expected shape ({len(x)},), a label for each sample, got {y.shape}")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise MinigradError(f"--labels {labels}: contains NaN or infinity; expected classes")
     (x, test), (y, y_test) = split(seed, 0.2, "--data", x, y)
     return Data(x, test, y, y_test, shape)
 
@@ -75,4 +77,6 @@ def _array(option: str, name: str) -> np.ndarray:
         found: Any = np.load(name, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise MinigradError(f"{option} {name}: not a readable .npy file ({error})") from error
+    if not isinstance(found, np.ndarray):
+        raise MinigradError(f"{option} {name}: holds several arrays; expected one, as .npy files have")
     return found

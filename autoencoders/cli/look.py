@@ -72,7 +72,7 @@ def _figures(options: argparse.Namespace) -> None:
     model, x = load(options, found.x_test)
     h = measures.codes(model, x).reshape(len(x), -1)
     x_hat = measures.reconstructions(model, x[:SHOWN])
-    activation = getattr(model, "activation", None)
+    activation = model.activation if isinstance(model, models.Autoencoder) else None  # of the code
     few = x[:MEASURED]
     drawn: dict[str, Callable[[], Any]] = {
         "codes": lambda: drawings.codes_2d(h, found.y_test),

@@ -79,7 +79,12 @@ def noise(text: str) -> Callable[[mg.Tensor], mg.Tensor] | None:
         raise argparse.ArgumentTypeError(
             f"expected none or one of {', '.join(NOISES)} with a strength, such as masking:0.25, got {text!r}"
         ) from error
-    return lambda x: NOISES[kind](x, amount)
+
+    def corrupt(x: mg.Tensor) -> mg.Tensor:
+        return NOISES[kind](x, amount)
+
+    corrupt.__name__ = text
+    return corrupt
 
 
 def check_out(path: Path, suffix: str) -> None:

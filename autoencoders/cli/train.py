@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from autoencoders.cli.options import check_out, noise, number, sizes, sparsity, 
 from autoencoders.contractive import contractive
 from minigrad import optim
 from minigrad.errors import MinigradError
+from minigrad.files import write_atomically
 
 LOSSES: dict[str, Callable[[mg.Tensor, mg.Tensor], mg.Tensor]] = {
     "squared": losses.squared_error,
@@ -101,8 +103,7 @@ def run(options: argparse.Namespace) -> None:
     if options.validation:
         ((x, held_out),) = data.split(options.seed, options.validation, f"--validation {options.validation:g}", x)
     checkpoint = checkpoint_of(options.out)
-    if options.resume and not checkpoint.exists():
-        raise MinigradError(f"--resume: there is no {checkpoint}; leave it out to begin")
+    _check_checkpoint(options, checkpoint)
 
     objective = _objective(options)
     if options.pretrain is not None and not options.resume:
@@ -124,7 +125,7 @@ def run(options: argparse.Namespace) -> None:
             resume=options.resume,
         ).loss
     path = models.save_model(model, options.out)
-    for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors")):
+    for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors"), _asked(checkpoint)):
         finished.unlink(missing_ok=True)
     print(model)
     if losses_by_epoch:
@@ -132,6 +133,35 @@ def run(options: argparse.Namespace) -> None:
             f"loss {losses_by_epoch[0]:.4f} after epoch 1, {losses_by_epoch[-1]:.4f} after epoch {len(losses_by_epoch)}"
         )
     print(f"saved: {path}")
+
+
+def _asked(checkpoint: Path) -> Path:
+    """Return the file beside a checkpoint that says what was asked for."""
+    return checkpoint.with_suffix(".json")
+
+
+def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
+    """Refuse to go on with another training, or to begin one over one that was interrupted."""
+    given = {
+        name: value if isinstance(value, int | float | str | None) else str(value)
+        for name, value in vars(options).items()
+        if name not in ("run", "resume", "out", "epochs", "noise")
+    } | {"noise": options.noise and options.noise.__name__}
+    if not options.resume:
+        if checkpoint.exists():
+            raise MinigradError(
+                f"{checkpoint} is of a training that was interrupted: --resume goes on with it; to begin another, "
+                "remove it, or give another --out"
+            )
+        write_atomically(_asked(checkpoint), json.dumps(given).encode())
+        return
+    if not checkpoint.exists():
+        raise MinigradError(f"--resume: there is no {checkpoint}; leave it out to begin")
+    before = json.loads(_asked(checkpoint).read_text()) if _asked(checkpoint).exists() else given
+    for name, value in given.items():
+        if value != before.get(name, value):
+            option = name.replace("_", "-")
+            raise MinigradError(f"--resume: the training was begun with --{option} {before[name]}, not {value}")
 
 
 def _model(options: argparse.Namespace, x: np.ndarray) -> models.Autoencoder:

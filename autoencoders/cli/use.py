@@ -102,7 +102,10 @@ def _features(options: argparse.Namespace) -> None:
         softmax = classifier.softmax_regression(train, found.y_train, l2=options.l2)
         scores = [softmax.accuracy(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
     else:
-        estimator.fit(train, found.y_train)
+        try:
+            estimator.fit(train, found.y_train)
+        except ValueError as error:
+            raise MinigradError(f"--classifier {options.classifier}: {error}") from error
         scores = [estimator.score(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
     what = "pixels" if model is None else f"codes of {model}"
     print(f"{options.classifier} on {what}: accuracy {scores[0]:.2%} on train, {scores[1]:.2%} on test")
@@ -142,6 +145,8 @@ def _estimator(name: str) -> Any:
         raise MinigradError(
             f"--classifier {name}: scikit-learn has no such class to be made without arguments"
         ) from error
-    if not (hasattr(estimator, "fit") and hasattr(estimator, "score")):
-        raise MinigradError(f"--classifier {name}: expected a classifier, with fit and score")
+    from sklearn.base import is_classifier
+
+    if not is_classifier(estimator):
+        raise MinigradError(f"--classifier {name}: expected a classifier of scikit-learn")
     return estimator

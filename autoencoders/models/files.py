@@ -145,7 +145,7 @@ def _read(file: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray], dict[
         )
     try:
         config = json.loads(metadata["config"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise _damaged(file, metadata.get("config"), error) from error
     return kind, config, state, metadata
 
@@ -154,7 +154,7 @@ def _make(file: Path, kind: str, config: Any) -> Model:
     """Return a new model of the configuration in a file."""
     try:
         model = KINDS[kind](**config)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(file, config, error) from error
     if model.config() != config:  # an argument was left out, or is none of the architecture
         raise _damaged(file, config, f"expected {', '.join(model.config())}")

@@ -8,9 +8,11 @@ import operator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from autoencoders.inputs import as_array
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 Array = NDArray[np.float64]
+LARGEST = 1e140  # magnitude whose square, times the number of samples, is still a float64
 
 
 def check_width(k: int, shape: tuple[int, ...], caller: str) -> int:
@@ -26,7 +28,7 @@ def check_width(k: int, shape: tuple[int, ...], caller: str) -> int:
 
 def check_matrix(X: ArrayLike, caller: str, name: str) -> Array:
     """X as a finite float64 matrix with at least one row and one column."""
-    given = np.asarray(X)
+    given = as_array(X, f"{caller}: {name}")
     if given.dtype.kind not in "biuf":
         raise DTypeError(f"{caller}: {name} has dtype {given.dtype}; expected real numbers.")
     if given.ndim != 2 or given.size == 0:
@@ -40,6 +42,12 @@ def check_matrix(X: ArrayLike, caller: str, name: str) -> Array:
         raise DataError(
             f"{caller}: {name}[{row}, {column}] is {matrix[row, column]}, one of {finite.size - finite.sum()} values "
             "that are not finite; remove or replace them first."
+        )
+    largest = float(np.abs(matrix).max())
+    if largest > LARGEST or 0 < largest < 1 / LARGEST:
+        raise DataError(
+            f"{caller}: the largest number of {name} is {largest:g} in magnitude, and its square leaves the range of "
+            "float64; rescale the data."
         )
     return matrix
 

@@ -183,7 +183,8 @@ def masking_noise_floor(X: ArrayLike, k: int, q: float) -> float:
 
 def _signal(variances: Array, sigma: float) -> Array:
     """lambda_i / (lambda_i + sigma^2), and 0 where there is neither signal nor noise."""
-    total = variances + sigma**2
+    with np.errstate(over="ignore"):  # noise so strong that no signal is left
+        total = variances + np.square(np.float64(sigma))
     return np.divide(variances, total, out=np.zeros_like(total), where=total > 0)
 
 

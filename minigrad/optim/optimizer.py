@@ -84,6 +84,9 @@ class Optimizer:
         for position, parameter in enumerate(self.parameters):
             if parameter.grad is not None:
                 self._check_alike(position, parameter, parameter.grad)
+        for name in vars(self):
+            if not name.startswith("_") and name != "parameters":
+                tape.note(self, name)  # a program holds for these hyper-parameters only
         with tape.no_grad():
             updated = np.array([p.grad is not None for p in self.parameters], np.float64)
             self._counts.assign(

@@ -151,7 +151,7 @@ class ReduceOnPlateau(Schedule):
         if value is None:
             raise DataError("ReduceOnPlateau.step needs the value that should fall, such as a validation loss")
         value = float(value)
-        if value < self.best * (1 - self.threshold):
+        if value < self.best - self.threshold * (abs(self.best) if math.isfinite(self.best) else 0.0):
             self.best, self.waited = value, 0
         else:
             self.waited += 1

@@ -197,15 +197,15 @@ class _Entry:
         given: list[Any] = [x for x in args if isinstance(x, Tensor | np.ndarray)]
         if self._nested:
             given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor | np.ndarray)]
+        if self._seconds_left < 0:
+            self._seconds_left = math.inf
+            self.replay = Replay(self.replay.program, self._threads, fuse=True)
         replay = self.replay
         start = perf_counter()
         for (_, place), x in zip(replay.inputs, given, strict=True):
             place[...] = x._array if isinstance(x, Tensor) else x
         replay.run()
-        self._seconds_left -= perf_counter() - start
-        if self._seconds_left < 0:  # the next call replays with kernels
-            self._seconds_left = math.inf
-            self.replay = Replay(replay.program, self._threads, fuse=True)
+        self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
         for t in self._assigned:
             if t._version is not None:
                 t._version.count += 1

@@ -1,6 +1,7 @@
 """mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
 
 import gc
+import sys
 import threading
 import warnings
 import weakref
@@ -566,3 +567,22 @@ def test_bad_arguments_are_refused_at_once():
         mg.grad(mg.sum, argnums=3)(mg.tensor([1.0]))
     with pytest.raises(DTypeError, match="got int"):
         mg.Parameter([1.0]).register_hook(3)
+
+
+def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
+    pytest.importorskip("numba")
+    module = sys.modules["minigrad.program.compile"]
+    monkeypatch.setattr(module, "BEFORE_KERNELS", 0.0)
+    w = mg.Parameter(np.linspace(-1.0, 1.0, 6, dtype="float32"))
+
+    def step(x):
+        loss = mg.mean(mg.square(x * w - 1.0))
+        (g,) = mg.autograd.grad(loss, w)
+        return loss.detach(), g
+
+    compiled = mg.compile(step)
+    for i in range(5):  # recorded, replayed, and then replayed by kernels
+        x = mg.tensor(np.full(6, 0.5 + i, "float32"))
+        expected, found = step(x), compiled(x)
+        assert found[0].item() == expected[0].item()
+        assert (found[1].numpy() == expected[1].numpy()).all()

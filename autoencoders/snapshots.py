@@ -1,0 +1,72 @@
+"""What a training changes, kept to go back to: parameters, buffers, the optimizer, random generators, and modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.random import Generator
+
+
+class Snapshot:
+    """The state of a model, of an optimizer if there is one, of the model's generators and of the default one."""
+
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._arrays = model.state_dict()
+        self._kept = None if optimizer is None else optimizer.state_dict()
+        self._generators = [(g, g.state()) for g in (mg.random.default_generator(), *generators_of(model).values())]
+
+    def restore(self) -> None:
+        """Bring everything back."""
+        self._model.load_state_dict(self._arrays)
+        if self._optimizer is not None and self._kept is not None:
+            self._optimizer.load_state_dict(self._kept)
+        for generator, state in self._generators:
+            generator.set_state(state)
+
+
+def generators_of(model: nn.Module) -> dict[str, Generator]:
+    """Return the generators that modules of a model have as attributes, such as those of dropout, by their paths."""
+    return {
+        f"{path}.{name}": value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Generator)
+    }
+
+
+class Modes:
+    """Which modules of a model were in training mode: a part that was frozen in evaluation mode stays so."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._before = [(module, module.training) for _, module in model.named_modules()]
+
+    def train(self) -> None:
+        """Put the model into training mode, all of it if it was not, else as it was."""
+        if self._before[0][1]:
+            self.restore()
+        else:
+            self._model.train()
+
+    def restore(self) -> None:
+        """Bring every module back into its mode."""
+        for module, training in self._before:  # a module comes before those below it, which train() sets too
+            module.train(training)
+
+
+@contextmanager
+def evaluating(model: nn.Module | None) -> Iterator[None]:
+    """Put a model and all of its modules into evaluation mode inside the block, and back after it."""
+    modes = None if model is None else Modes(model)
+    try:
+        if model is not None:
+            model.eval()
+        yield
+    finally:
+        if modes is not None:
+            modes.restore()
