@@ -89,8 +89,10 @@ class Checkpoint:
         """
         flat, numbers = self._read()
         if numbers["settings"] != self.settings:
-            other = {k: v for k, v in numbers["settings"].items() if self.settings.get(k) != v}
-            raise DataError(f"fit: {self.path} is of a training with other settings: {other}; expected {self.settings}")
+            found = numbers["settings"]
+            names = [name for name, value in self.settings.items() if found.get(name) != value]
+            other = "; ".join(f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}" for name in names)
+            raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
         groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
         for name, array in flat.items():
             group, _, rest = name.partition(".")

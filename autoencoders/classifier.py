@@ -78,7 +78,9 @@ class SoftmaxRegression(nn.Module):
         if labels.shape != found.shape:
             raise ShapeError(f"accuracy: y has shape {labels.shape}; expected {found.shape}, a label for every sample")
         if (labels.dtype.kind in "US") != (found.dtype.kind in "US"):
-            raise DTypeError(f"accuracy: y has dtype {labels.dtype}; expected labels like {self.classes[0]!r}")
+            raise DTypeError(
+                f"accuracy: y has dtype {labels.dtype}; expected labels such as {self.classes[:2].tolist()}"
+            )
         return float(np.mean(found == labels))
 
 
@@ -128,15 +130,18 @@ def softmax_regression(
     l2 = number(l2, "l2", "softmax_regression")
     classes, numbers = _labels(y, len(samples), "softmax_regression")
     model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
+    # in units in which the features are near 1 the problem is well scaled, whatever their own units
+    scale = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) or 1.0
 
     def objective(model: Any, x: mg.Tensor, y: mg.Tensor) -> dict[str, mg.Tensor]:
         return {
             "cross entropy": mg.cross_entropy(model(x), y),
-            "decay": l2 * mg.sum(mg.square(model.linear.weight)),
+            "decay": l2 / scale**2 * mg.sum(mg.square(model.linear.weight)),
         }
 
     optimizer = optim.LBFGS(model.parameters(), max_iter=max_iter, tolerance_grad=0.0)
-    fit(model, samples, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
+    fit(model, samples / scale, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
+    model.linear.weight.assign(model.linear.weight.detach() / scale)
     return model
 
 

@@ -241,9 +241,11 @@ def fit(
                 if isinstance(schedule, optim.Schedule):
                     schedule.step(loss)
                 best.see(loss, keep=patience is not None)
-                ended = callback is not None and callback(model, history)
-                if file is not None:  # after the callback, which may draw numbers or change the model
-                    file.save(epoch, model, optimizer, schedule, generators, history, best.state())
+                try:
+                    ended = callback is not None and callback(model, history)
+                finally:  # after the callback, which may draw numbers or change the model
+                    if file is not None:
+                        file.save(epoch, model, optimizer, schedule, generators, history, best.state())
                 if ended:
                     break
             if patience is not None:
@@ -321,7 +323,7 @@ class _TermCheck:
             if not math.isfinite(value):
                 but = f"the term {name!r} of the objective is {value}"
                 if not self._first:
-                    _check_parameters(self._model, f"by {self._where}", but)
+                    _check_parameters(self._model, f"in {self._where}", but)
                 raise DivergenceError(
                     f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "
                     "learning rate; look for a log or division at 0 too."

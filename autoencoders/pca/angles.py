@@ -43,7 +43,7 @@ def principal_angles(A: ArrayLike, B: ArrayLike) -> Array:
     >>> principal_angles([[1.0], [0.0]], [[2.0], [2e-12]]).tolist()
     [1e-12]
     """
-    A, B = check_matrix(A, "principal_angles", "A"), check_matrix(B, "principal_angles", "B")
+    A, B = (check_matrix(M, "principal_angles", name, squares=False) for M, name in ((A, "A"), (B, "B")))
     if len(A) != len(B):
         raise ShapeError(
             f"principal_angles: A has shape {A.shape} and B has shape {B.shape}; expected the same number of rows, "

@@ -12,7 +12,7 @@ from autoencoders.inputs import as_array
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 Array = NDArray[np.float64]
-LARGEST = 1e140  # magnitude whose square, times the number of samples, is still a float64
+SMALLEST, LARGEST = 1e-152, 1e152  # magnitudes whose squares, and sums of them, are still good numbers
 
 
 def check_width(k: int, shape: tuple[int, ...], caller: str) -> int:
@@ -26,8 +26,8 @@ def check_width(k: int, shape: tuple[int, ...], caller: str) -> int:
     return width
 
 
-def check_matrix(X: ArrayLike, caller: str, name: str) -> Array:
-    """X as a finite float64 matrix with at least one row and one column."""
+def check_matrix(X: ArrayLike, caller: str, name: str, squares: bool = True) -> Array:
+    """X as a finite float64 matrix with at least one row and one column, whose squares are good numbers if wanted."""
     given = as_array(X, f"{caller}: {name}")
     if given.dtype.kind not in "biuf":
         raise DTypeError(f"{caller}: {name} has dtype {given.dtype}; expected real numbers.")
@@ -44,7 +44,7 @@ def check_matrix(X: ArrayLike, caller: str, name: str) -> Array:
             "that are not finite; remove or replace them first."
         )
     largest = float(np.abs(matrix).max())
-    if largest > LARGEST or 0 < largest < 1 / LARGEST:
+    if squares and (largest > LARGEST or 0 < largest < SMALLEST):
         raise DataError(
             f"{caller}: the largest number of {name} is {largest:g} in magnitude, and its square leaves the range of "
             "float64; rescale the data."

@@ -95,7 +95,10 @@ def gaussian_noise_floor(X: ArrayLike, k: int, sigma: float) -> float:
     k = check_width(k, X.shape, "gaussian_noise_floor")
     sigma = check_number(sigma, "sigma", "gaussian_noise_floor")
     variances = explained_variance(X)
-    return float(sigma**2 * _signal(variances[:k], sigma).sum() + variances[k:].sum())
+    kept = variances[:k]
+    # lambda sigma^2 / (lambda + sigma^2), in the form in which neither has to be squared out of range
+    lost = kept * (1.0 - _signal(kept, sigma))
+    return float(lost.sum() + variances[k:].sum())
 
 
 def masking_noise_autoencoder(X: ArrayLike, k: int, q: float) -> LinearAutoencoder:

@@ -123,3 +123,20 @@ def test_fine_tuning_refuses_before_anything_changes(arguments, error, message):
     with pytest.raises(error, match=message):
         ae.fine_tune(given.pop("model"), given.pop("X"), given.pop("y"), **given)
     assert all((array == before[name]).all() for name, array in model.state_dict().items())
+
+
+def test_accuracy_refuses_labels_that_do_not_fit():
+    model = ae.softmax_regression(X, Y)
+    with pytest.raises(ShapeError, match=r"\(120, 1\); expected \(120,\)"):
+        model.accuracy(X, Y[:, None])
+    with pytest.raises(ShapeError, match=r"\(5,\)"):
+        model.accuracy(X, Y[:5])
+    with pytest.raises(DTypeError, match="expected labels such as"):
+        model.accuracy(X, Y.astype(str))
+
+
+def test_the_scale_of_features_does_not_end_the_fit_early():
+    accuracies = [
+        ae.softmax_regression(X * s, Y, l2=0.0, max_iter=500, dtype="float64").accuracy(X * s, Y) for s in (1, 1e-5)
+    ]
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)

@@ -8,6 +8,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
+from autoencoders import checkpoints
 from autoencoders.cli import data, main
 
 pytest.importorskip("sklearn")
@@ -153,3 +154,49 @@ def test_train_with_huber_and_momentum(tmp_path):
     ae.fit(model, ae.datasets.digits().x_train, lambda model, x: ae.huber(model(x), x), epochs=2, optimizer=optimizer)
     for a, b in zip(ae.load_model(tmp_path / "m.safetensors").parameters(), model.parameters(), strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save = checkpoints.Checkpoint.save
+
+    def interrupting(self, *args):
+        save(self, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.Checkpoint, "save", interrupting)
+        assert main(["train", "--epochs", "3", "--out", "m.safetensors"]) == 130
+    assert main(["train", "--epochs", "3", "--out", "m.safetensors"]) == 2
+    assert "--resume goes on with it" in capsys.readouterr().err
+    other = ["train", "--epochs", "3", "--out", "m.safetensors", "--resume", "--batch-size", "7"]
+    assert main(other) == 2
+    assert "begun with --batch-size 128, not 7" in capsys.readouterr().err
+    assert main(["train", "--epochs", "3", "--out", "m.safetensors", "--resume"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_figures_of_a_variational_and_a_convolutional_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for model in (ae.VariationalAutoencoder((64, 20), 2), ae.ConvAutoencoder((1, 8, 8), (4,))):
+        model.save("m.safetensors")
+        assert main("figures --model m.safetensors --out drawn".split()) == 0
+    assert not (tmp_path / "drawn" / "saturation.png").exists()
+    assert main("features --model m.safetensors --fine-tune 1".split()) == 0
+
+
+def test_unusable_labels_and_files_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", a=np.zeros((3, 2)))
+    Path("x.npz").rename("x.npy")
+    assert main("train --data x.npy".split()) == 2
+    assert "several arrays" in capsys.readouterr().err
+    np.save("x.npy", np.random.default_rng(0).random((20, 4)))
+    np.save("y.npy", np.full(20, np.nan))
+    assert main("features --data x.npy --labels y.npy".split()) == 2
+    assert "--labels y.npy: contains NaN" in capsys.readouterr().err
+    np.save("y.npy", np.zeros(20))
+    assert main("features --data x.npy --labels y.npy --classifier sklearn.svm.SVC".split()) == 2
+    assert "--classifier sklearn.svm.SVC" in capsys.readouterr().err
+    assert main("features --classifier sklearn.cluster.KMeans".split()) == 2
+    assert "expected a classifier" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_refusals():
     model = make("sigmoid", (4, 3, 2))
     x = mg.tensor(X)
     for call, error, words in [
-        (lambda: ae.contractive(model.encode, x, "closed"), DataError, "one encoder layer only"),
+        (lambda: ae.contractive(model.encode, x, "closed"), DataError, "one encoder layer"),
         (lambda: ae.contractive(model.encode, x, "jacobian"), DataError, "method='jacobian'"),
         (lambda: ae.contractive(model.encode, x, probes=0), DataError, "probes=0"),
         (lambda: ae.contractive(model.encode, x[0]), ShapeError, "expected"),
@@ -104,3 +104,14 @@ def test_refusals():
     ]:
         with pytest.raises(error, match=words):
             call()
+
+
+def test_a_sample_may_have_more_axes_than_one():
+    model = ae.Autoencoder((4, 3), dtype="float64")
+    x = np.random.default_rng(0).random((5, 2, 4))
+    norms = ae.features.jacobian_norms(model.encode, x)
+    by_rows = ae.features.jacobian_norms(model.encode, x.reshape(10, 4)).reshape(5, 2)
+    np.testing.assert_allclose(norms, np.sqrt((by_rows**2).sum(axis=1)), rtol=1e-12)
+    assert ae.features.singular_values_along(model.encode, x).shape == (5, 6)
+    with pytest.raises(DataError, match="closed form"):
+        ae.contractive(model.encode, mg.tensor(x), method="closed")

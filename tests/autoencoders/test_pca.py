@@ -331,3 +331,11 @@ def test_the_floors_on_mnist():
         narrow = pca.LinearAutoencoder(V, np.zeros(k), V.T, mean - mean @ V @ V.T)
         assert loss(narrow(test), test) == pytest.approx(expected, abs=1e-6)
     assert loss(widest(test), test) == pytest.approx(test_losses[-1], abs=1e-6)
+
+
+def test_numbers_whose_squares_leave_the_range_are_refused():
+    for scale in (1e200, 1e-200):
+        with pytest.raises(DataError, match="rescale"):
+            pca.explained_variance_ratio(scale * np.array([[1.0, 0.0], [2.0, 0.1], [0.0, 0.0]]))
+    floor = pca.gaussian_noise_floor([[1.0, 0.0], [2.0, 3.0]], 1, 1e200)
+    assert floor == pytest.approx(pca.explained_variance([[1.0, 0.0], [2.0, 3.0]]).sum())  # nothing can be told

@@ -194,3 +194,19 @@ def test_penalties_on_codes_refuse_other_things(penalty):
         penalty(mg.zeros((3,)))
     with pytest.raises(DTypeError, match="ndarray"):
         penalty(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rho", [0.01, 0.05, 0.5, 0.9])
+def test_kl_keeps_its_digits_near_rho(dtype, rho):
+    """The two logarithms nearly cancel there; a difference of numbers near 1 would leave rounding, of either sign."""
+    exact = np.float64(np.dtype(dtype).type(rho))
+    for relative in (1e-4, 3e-4, -3e-4, 1e-2):
+        h = np.full((1, 2000), exact * (1 + relative), dtype)
+        r = h[0].astype(np.float64)
+        expected = np.sum(-rho * np.log1p((r - rho) / rho) - (1 - rho) * np.log1p(-(r - rho) / (1 - rho)))
+        value = ae.kl_sparsity(mg.tensor(h), rho).item()
+        # the mean itself is rounded by eps, which is a part eps / relative of its distance from rho
+        assert value == pytest.approx(
+            expected, rel=20 * float(np.finfo(dtype).eps) / (abs(relative) * min(rho, 1 - rho))
+        )

@@ -334,7 +334,7 @@ def test_a_bad_loss_names_term_epoch_and_batch_and_the_epoch_is_undone(bad):
 
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("compile", [True, False])
-@pytest.mark.parametrize(("batch_size", "message"), [(50, "after epoch 1"), (20, "before epoch 1, batch 2, and the")])
+@pytest.mark.parametrize(("batch_size", "message"), [(50, "after epoch 1"), (20, "in epoch 1, batch 2, and the")])
 def test_a_bad_gradient_of_a_good_loss_is_caught_too(batch_size, message, compile):
     model, before = make(), values(make())
     objective = lambda model, x: mg.sum(mg.sqrt(model.encoder_weights[0] * 0.0))  # noqa: E731

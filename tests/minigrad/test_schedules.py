@@ -118,3 +118,11 @@ def test_clipping_is_part_of_a_compiled_step():
         x = mg.tensor(np.random.default_rng(1).random(3))
         assert [t.item() for t in eager(x)] == [t.item() for t in compiled(x)]
         np.testing.assert_array_equal(w.detach().numpy(), v.detach().numpy())
+
+
+def test_reduce_on_plateau_knows_negative_losses():
+    optimizer = optim.SGD([mg.Parameter([1.0])], lr=1.0)
+    schedule = optim.ReduceOnPlateau(optimizer, 0.5, 2)
+    for value in (-3.0, -3.0, -3.0, -2.9999, -2.9998):
+        schedule.step(value)
+    assert schedule.best == -3.0 and optimizer.lr < 1.0

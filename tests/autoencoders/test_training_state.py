@@ -1,0 +1,300 @@
+"""What fit must leave as it found it, and what must not depend on whether a step is compiled: finds of a tester."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.errors import DataError, DTypeError, ShapeError
+from minigrad.random import Generator
+
+Y = np.arange(40) % 2
+U = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)
+
+
+def plain(model, x):
+    return ae.squared_error(model(x), x)
+
+
+def noisy(model, x):
+    return ae.squared_error(model(ae.masking_noise(x, 0.3)), x)
+
+
+def entropy(model, x):
+    return ae.binary_cross_entropy_with_logits(model.decode_logits(model.encode(x)), x)
+
+
+def arrays(model):
+    return {name: a.tobytes() for name, a in model.state_dict().items()}
+
+
+# ---------------------------------------------------------------- compiled or not
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("kind", ["array", "stream"])
+def test_bad_values_in_later_batches_are_refused(compile, kind):
+    V = U.copy()
+    V[8:] *= 255
+    X = V if kind == "array" else Batches([V[:8], V[8:16], V[16:]])
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+    before = arrays(model)
+    with pytest.raises(DataError, match="x contains"):
+        ae.fit(model, X, entropy, epochs=2, batch_size=8, shuffle=False, compile=compile)
+    assert arrays(model) == before
+
+
+class Batches:
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __iter__(self):
+        return iter(self.parts)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_the_norm_of_a_gradient_is_that_of_what_is_trained(compile):
+    found = []
+    for objective in (plain, lambda model, x: ae.squared_error(model.decode(model.encode(x).detach()), x)):
+        model = ae.Autoencoder((6, 3))
+        optimizer = optim.SGD(list(model.decoder_layers.parameters()), lr=0.1)
+        ae.fit(model, U, objective, epochs=20, batch_size=8, optimizer=optimizer, max_norm=1.0, compile=compile)
+        found.append(arrays(model))
+        assert all(p.grad is None for p in model.parameters())
+    assert found[0] == found[1]
+
+
+def make_with_dropout():
+    mg.random.seed(0)
+    return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm(12), nn.Dropout(0.5, generator=Generator(5)), nn.Linear(12, 6))
+
+
+def test_generators_of_modules_are_the_same_compiled_or_not_and_resumed(tmp_path):
+    states, file = [], tmp_path / "c.safetensors"
+    for compile in (True, False):
+        model = make_with_dropout()
+        ae.fit(model, U, plain, epochs=4, batch_size=8, compile=compile)
+        states.append(arrays(model))
+    ae.fit(make_with_dropout(), U, plain, epochs=2, batch_size=8, checkpoint=file)
+    model = make_with_dropout()
+    ae.fit(model, U, plain, epochs=4, batch_size=8, checkpoint=file, resume=True)
+    states.append(arrays(model))
+    assert states[0] == states[1] == states[2]
+
+
+def test_a_recording_that_fails_leaves_no_trace():
+    def reading(model, x):
+        loss = plain(model, x)
+        return loss if loss.item() < 1e9 else 2 * loss
+
+    found = []
+    for compile in (True, False):
+        model = make_with_dropout()
+        if compile:
+            with pytest.warns(RuntimeWarning, match="without compiling"):
+                ae.fit(model, U, reading, epochs=1, batch_size=40)
+        else:
+            ae.fit(model, U, reading, epochs=1, batch_size=40, compile=False)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+def test_a_callback_may_change_a_hyper_parameter():
+    found = []
+    for compile in (True, False):
+        model = ae.Autoencoder((6, 3))
+        optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
+
+        def callback(model, history, optimizer=optimizer):
+            optimizer.weight_decay, optimizer.momentum = 1.0, 0.9
+
+        ae.fit(model, U, plain, epochs=3, batch_size=8, optimizer=optimizer, compile=compile, callback=callback)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+# ---------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda model, history: mg.random.normal((3,)) is None,
+        lambda model, history: model.decoder_weights[0].assign(0.9 * model.decoder_weights[0].detach()) is None,
+        lambda model, history: (
+            ae.softmax_regression(ae.features.codes(model, U), np.arange(40) % 2, max_iter=3) is None
+        ),
+    ],
+    ids=["draws", "changes", "measures"],
+)
+def test_what_a_callback_does_is_in_the_checkpoint(tmp_path, callback):
+    file = tmp_path / "c.safetensors"
+    whole, parts, again = (ae.Autoencoder((6, 3)) for _ in range(3))
+    full = ae.fit(whole, U, noisy, epochs=4, batch_size=8, callback=callback)
+    ae.fit(parts, U, noisy, epochs=2, batch_size=8, callback=callback, checkpoint=file)
+    resumed = ae.fit(again, U, noisy, epochs=4, batch_size=8, callback=callback, checkpoint=file, resume=True)
+    assert full.terms == resumed.terms and arrays(whole) == arrays(again)
+
+
+def test_softmax_regression_draws_nothing_from_the_default_generator():
+    before = mg.random.default_generator().state()
+    ae.softmax_regression(U, np.arange(40) % 2, max_iter=2)
+    assert mg.random.default_generator().state() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": ae.Autoencoder((6, 3), "tanh")}, "model was"),
+        ({"X": 1 - U}, "first batch was"),
+        ({"validation": U}, "validation was False"),
+        ({"objective": lambda model, x: {"other": plain(model, x)}}, r"terms \['other'\], and \['loss'\]"),
+    ],
+)
+def test_another_training_does_not_go_on(tmp_path, change, message):
+    file = tmp_path / "c.safetensors"
+    ae.fit(ae.Autoencoder((6, 3)), U, plain, epochs=2, checkpoint=file)
+    given = {"model": ae.Autoencoder((6, 3)), "X": U, "objective": plain, **change}
+    before = arrays(given["model"])
+    with pytest.raises(DataError, match=message):
+        ae.fit(
+            given.pop("model"), given.pop("X"), given.pop("objective"), epochs=4, checkpoint=file, resume=True, **given
+        )
+    assert "other" in message or arrays(change.get("model", ae.Autoencoder((6, 3)))) == before
+
+
+def test_patience_that_comes_with_resuming_forgets_a_best_epoch_that_was_not_kept(tmp_path):
+    file = tmp_path / "c.safetensors"
+    rates = [1e-2, 1e-2, 1e-2, 0.2, 0.2]
+
+    def run(epochs, **kwargs):
+        model = ae.Autoencoder((6, 3))
+        optimizer = optim.SGD(model.parameters(), lr=1e-2)
+        history = ae.fit(
+            model, U, plain, epochs=epochs, batch_size=8, optimizer=optimizer, validation=U, checkpoint=file,
+            schedule=lambda epoch: rates[epoch - 1] if epoch <= 5 else 1e-3, **kwargs,
+        )  # fmt: skip
+        return model, [sum(v) for v in zip(*history.validation.values(), strict=True)]
+
+    run(4)
+    model, losses = run(9, resume=True, patience=2)
+    reached = plain(model, mg.tensor(U)).item()
+    assert reached == pytest.approx(min(losses[4:]), rel=1e-5)
+
+
+def test_another_kind_of_schedule_changes_nothing(tmp_path):
+    file = tmp_path / "c.safetensors"
+    model = ae.Autoencoder((6, 3))
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    ae.fit(model, U, plain, epochs=2, optimizer=optimizer, schedule=optim.ReduceOnPlateau(optimizer), checkpoint=file)
+    fresh = ae.Autoencoder((6, 3))
+    other = optim.Adam(fresh.parameters(), lr=0.5)
+    with pytest.raises(DataError):
+        ae.fit(
+            fresh, U, plain, epochs=4, optimizer=other, schedule=optim.StepDecay(other, 2), checkpoint=file, resume=True
+        )
+    assert other.lr == 0.5 and other.step_counts == [0, 0, 0, 0]
+    assert arrays(fresh) == arrays(ae.Autoencoder((6, 3)))
+
+
+# ---------------------------------------------------------------- whatever goes wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"X": Batches([U[:8], U[8:16], U[:8, :5]])}, ShapeError),
+        ({"X": Batches([U[:8], [["a"] * 6]])}, DTypeError),
+        ({"X": Batches([U[:8], np.full((8, 6), np.nan)])}, DataError),
+        ({"X": U, "validation": 2 * U, "objective": entropy}, DataError),
+    ],
+)
+@pytest.mark.parametrize("compile", [True, False])
+def test_an_error_in_an_epoch_undoes_it(arguments, error, compile):
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+    optimizer = optim.Adam(model.parameters())
+    before = arrays(model)
+    given = {"objective": plain, **arguments}
+    with pytest.raises(error):
+        ae.fit(model, given.pop("X"), given.pop("objective"), epochs=2, optimizer=optimizer, compile=compile, **given)
+    assert arrays(model) == before and optimizer.step_counts == [0, 0, 0, 0]
+
+
+def test_ctrl_c_with_patience_leaves_the_best_epoch():
+    rates = itertools.chain([1e-2, 1e-2], itertools.repeat(0.3))
+    model = ae.Autoencoder((6, 3))
+    seen = []
+
+    def callback(model, history):
+        seen.append(arrays(model))
+        if history.epochs == 3:
+            raise KeyboardInterrupt
+
+    optimizer = optim.SGD(model.parameters(), lr=1e-2)
+    with pytest.raises(KeyboardInterrupt):
+        ae.fit(
+            model, U, plain, epochs=5, batch_size=8, optimizer=optimizer, validation=U, patience=5, callback=callback,
+            schedule=lambda epoch: next(rates),
+        )  # fmt: skip
+    assert arrays(model) == seen[1] != seen[2]
+
+
+def test_a_part_that_was_frozen_in_evaluation_mode_stays_so():
+    model = make_with_dropout()
+    model[1].eval()
+    before = model[1].running_mean.numpy().copy()
+    ae.fit(model, U, plain, epochs=2, validation=U)
+    assert (model[1].running_mean.numpy() == before).all()
+    assert [m.training for m in (model, model[0], model[1], model[2])] == [True, True, False, True]
+
+
+def test_a_seed_of_numpy_is_a_seed(tmp_path):
+    for seed in (np.int64(3), 3):
+        ae.fit(
+            ae.Autoencoder((6, 3)),
+            U,
+            noisy,
+            epochs=1,
+            seed=seed,
+            checkpoint=tmp_path / f"{type(seed).__name__}.safetensors",
+        )
+    a, b = (mg.load(tmp_path / f"{name}.safetensors") for name in ("int64", "int"))
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_objective_is_to_blame_itself():
+    infinite = mg.tensor(np.inf, dtype="float32")
+    with pytest.raises(ae.DivergenceError, match="the term 'loss' of the objective is inf in epoch 1, batch 1"):
+        ae.fit(ae.Autoencoder((6, 3)), U, lambda model, x: plain(model, x) * infinite, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"optimizer": optim.Adam}, DTypeError, "such as optim.Adam"),
+        ({"X": [[1.0, 2.0], [1.0]]}, ShapeError, "rows of the same length"),
+        ({"X": Batches([(U, U)]), "objective": lambda m, x, y: plain(m, x), "validation": U}, DataError, "pair"),
+    ],
+)
+def test_misleading_errors_are_clear_now(arguments, error, message):
+    given = {"X": U, "objective": plain, **arguments}
+    with pytest.raises(error, match=message):
+        ae.fit(ae.Autoencoder((6, 3)), given.pop("X"), given.pop("objective"), epochs=1, **given)
+
+
+def test_validation_of_a_stream_of_pairs_is_a_pair():
+    seen = set()
+
+    def objective(model, x, y):
+        seen.add((x.shape, y.shape))
+        return plain(model, x)
+
+    y = np.arange(40)
+    history = ae.fit(
+        ae.Autoencoder((6, 3)), Batches([(U, y)]), objective, epochs=1, validation=(U[:7], y[:7]), compile=False
+    )
+    assert seen == {((40, 6), (40,)), ((7, 6), (7,))} and len(history.validation["loss"]) == 1
