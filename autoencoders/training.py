@@ -153,12 +153,13 @@ def fit(
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
     if place is not parameters[0].device:
-        if optimizer is not None:
+        strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))
+        if strangers:
             raise DeviceError(
-                f"fit: the model and its optimizer are on {parameters[0].device.name}, but device={place.name!r}; "
-                "move the model there before you make the optimizer"
+                f"fit: device={place.name!r} moves the model, but not the {len(strangers)} parameters of the optimizer "
+                "that are not of this model; move them first, and leave device out"
             )
-        model.to(place)
+        model.to(place)  # the optimizer follows
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
 
@@ -203,8 +204,9 @@ def fit(
                 try:
                     for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
                         check = _TermCheck(model, f"epoch {epoch}, batch {number}")
-                        means.add(step(batch, check), len(batch[0]))
+                        step(batch, means, check)
                         bar.update()
+                    step.finish(means)
                     _check_parameters(model, f"after epoch {epoch}")
                 except (DivergenceError, DataError):  # a batch may have come that cannot be used
                     model.load_state_dict(before[0])
@@ -275,11 +277,12 @@ class _TermCheck:
         self._model = model
         self._where = where
 
-    def __call__(self, values: dict[str, float]) -> None:
+    def __call__(self, values: dict[str, float], last: bool) -> None:
         for name, value in values.items():
             if not math.isfinite(value):
-                but = f"the term {name!r} of the objective is {value}"
-                _check_parameters(self._model, f"before {self._where}", but)
+                if last:  # else the parameters have seen further batches
+                    but = f"the term {name!r} of the objective is {value}"
+                    _check_parameters(self._model, f"before {self._where}", but)
                 raise DivergenceError(
                     f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "
                     "learning rate; look for a log or division at 0 too."
