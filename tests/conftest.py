@@ -1,5 +1,6 @@
 """What all tests share: how much hypothesis tries, where the data are, and what is skipped without a GPU."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import minigrad as mg
+from minigrad import devices
+from tests import standin
 
 # A loaded machine is no reason to fail: no deadlines. "ci" draws the same examples in every run, "random" new ones.
 settings.register_profile(
@@ -14,6 +17,16 @@ settings.register_profile(
 )
 settings.register_profile("random", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# With MINIGRAD_TEST_DEVICE=standin all tensors are made on a device that is not there: see tests/standin.py.
+_machine = contextlib.ExitStack()
+if os.environ.get("MINIGRAD_TEST_DEVICE") == "standin":
+    devices._State.device = _machine.enter_context(standin.machine())[0]
+
+
+def pytest_unconfigure() -> None:
+    _machine.close()
+
 
 DATA = Path(os.environ.get("AUTOENCODERS_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
