@@ -59,10 +59,10 @@ class _CudaDevice(Device):
     @property
     def xp(self) -> Any:
         """CuPy, once this is the current device."""
-        runtime = self._cupy.cuda.runtime
-        if runtime.getDevice() != self.index:
-            runtime.setDevice(self.index)
-        return self._cupy
+        cupy = self._cupy
+        if cupy.cuda.runtime.getDevice() != self.index:
+            cupy.cuda.runtime.setDevice(self.index)
+        return cupy
 
 
 CPU = Device("cpu", 0, np, np.ndarray)
@@ -235,6 +235,7 @@ def checked_linalg(xp: Any) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which linear algebra of `xp` raises for a singular matrix, as NumPy does by itself."""
     if xp.__name__ != "cupy":
         return _nothing
+    refuse_guarded("whether a matrix is singular is asked for")
     import cupyx  # here, because CuPy by itself returns NaN and does not wait for the verdict
 
     return cupyx.errstate(linalg="raise")

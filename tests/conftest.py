@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 _machine = contextlib.ExitStack()
 if os.environ.get("MINIGRAD_TEST_DEVICE") == "standin":
     devices._State.device = _machine.enter_context(standin.machine())[0]
+HAS_GPU = mg.cuda_is_available()
 
 
 def pytest_unconfigure() -> None:
@@ -29,6 +31,16 @@ def pytest_unconfigure() -> None:
 
 
 DATA = Path(os.environ.get("AUTOENCODERS_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="module", params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[devices.Device]:
+    """A GPU, or what stands in for one, under the name "cuda"; the CPU stays the default device."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "stand-in":
+            stack.enter_context(standin.machine())
+        stack.enter_context(mg.use_device("cpu"))
+        yield mg.device("cuda")
 
 
 @pytest.fixture(scope="session")
@@ -41,5 +53,5 @@ def mnist_folder() -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not mg.cuda_is_available():
+    if item.get_closest_marker("gpu") and not HAS_GPU:
         pytest.skip("needs a CUDA device, and CuPy to use it")

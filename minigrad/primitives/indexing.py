@@ -51,7 +51,8 @@ def _index_set(xp: Any, x: Any, v: Any, /, *i: Any, index: tuple) -> Any:
         return result
     result = xp.array(x, order="C")
     if getattr(v, "ndim", 0):
-        v = v.reshape(v.shape[sum(n == 1 for n in itertools.accumulate(v.shape, max)) :])  # CuPy adds axes, NumPy drops
+        # NumPy drops leading axes of length 1, CuPy only adds them
+        v = v.reshape(tuple(itertools.dropwhile(lambda n: n == 1, v.shape)))
     if i and is_deterministic():
         _write_in_order(xp, result, _index(index, i), v, add=False)
     else:
