@@ -42,7 +42,7 @@ class GradientStep:
             return
         same = len({t.dtype for t in terms.values()}) == 1
         vector = mg.stack([t if same else t.to("float64") for t in terms.values()])  # a copy: a term may be a parameter
-        self._pending.append((tuple(terms), vector.to("float64"), check, size))
+        self._pending.append((tuple(terms), vector, check, size))
         if len(self._pending) >= PENDING:
             self.finish(means)
 
