@@ -7,17 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import minigrad as mg
-from autoencoders.objectives import Objective, sum_of, terms_of
+from autoencoders.objectives import Means, Objective, sum_of, terms_of
 from autoencoders.snapshots import Snapshot
 from autoencoders.sources import Batch
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
 
-Check = Callable[[dict[str, float]], None]  # raises if a term is not finite
+Check = Callable[[dict[str, float], bool], None]  # raises if a term is not finite; told whether this is the last batch
+PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
 class GradientStep:
-    """Forward, backward and one step of the optimizer; returns the terms before the update."""
+    """Forward, backward and one step of the optimizer; takes the terms before the update into the means.
+
+    On the CPU they are read at once. On a GPU the host would have to wait for every batch, so they stay there and are
+    read together, by `finish`.
+    """
 
     def __init__(
         self, model: nn.Module, objective: Objective, optimizer: optim.Optimizer, compile: bool, max_norm: float | None
@@ -27,11 +32,31 @@ class GradientStep:
         self._optimizer = optimizer
         self._max_norm = max_norm
         self._run = _Compiled(self._update, model, optimizer) if compile else self._update
+        self._pending: list[tuple[tuple[str, ...], mg.Tensor, Check, int]] = []
 
-    def __call__(self, batch: Batch, check: Check) -> dict[str, float]:
-        values = _floats(self._run(*batch))
-        check(values)
-        return values
+    def __call__(self, batch: Batch, means: Means, check: Check) -> None:
+        terms, size = self._run(*batch), len(batch[0])
+        if batch[0].device.type == "cpu":
+            values = _floats(terms)
+            check(values, True)
+            means.add(values, size)
+            return
+        same = len({t.dtype for t in terms.values()}) == 1
+        vector = mg.stack([t if same else t.to("float64") for t in terms.values()])  # a copy: a term may be a parameter
+        self._pending.append((tuple(terms), vector, check, size))
+        if len(self._pending) >= PENDING:
+            self.finish(means)
+
+    def finish(self, means: Means) -> None:
+        """Read the terms that are still on the GPU, all at once."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        read = iter(mg.concat([values for _, values, _, _ in pending]).numpy().tolist())
+        for names, _, check, size in pending:
+            values = {name: next(read) for name in names}
+            check(values, False)
+            means.add(values, size)
 
     def _update(self, *batch: mg.Tensor) -> Mapping[str, mg.Tensor]:
         self._model.zero_grad()  # of frozen parameters too, which the optimizer does not know
@@ -45,7 +70,7 @@ class GradientStep:
 
 
 class LBFGSStep:
-    """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise; returns the terms at the end."""
+    """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise; the terms at the end count."""
 
     def __init__(self, model: nn.Module, objective: Objective, optimizer: optim.LBFGS, compile: bool) -> None:
         self._model = model
@@ -53,7 +78,7 @@ class LBFGSStep:
         self._optimizer = optimizer
         self._run = _Compiled(self._differentiate, model, optimizer) if compile else self._differentiate
 
-    def __call__(self, batch: Batch, check: Check) -> dict[str, float]:
+    def __call__(self, batch: Batch, means: Means, check: Check) -> None:
         generator = mg.random.default_generator()
         before = generator.state()
         seen: dict[float, dict[str, float]] = {}  # terms by their sum: the last evaluation need not be the one kept
@@ -65,11 +90,14 @@ class LBFGSStep:
                 p.grad = g
             values, value = _floats(terms), float(total.item())
             if not seen:  # where the step begins; a line search may look at points that are too far
-                check(values)
+                check(values, True)
             seen[value] = values
             return value
 
-        return seen[self._optimizer.step(closure)]
+        means.add(seen[self._optimizer.step(closure)], len(batch[0]))
+
+    def finish(self, means: Means) -> None:
+        """Do nothing: a line search reads every value when it comes."""
 
     def _differentiate(self, *batch: mg.Tensor) -> tuple[mg.Tensor, Mapping[str, mg.Tensor], Any]:
         terms = terms_of(self._objective, self._model, batch)

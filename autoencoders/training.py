@@ -161,10 +161,11 @@ def fit(
         held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
-    if place is not parameters[0].device and optimizer is not None:
+    strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))
+    if place is not parameters[0].device and strangers:
         raise DeviceError(
-            f"fit: the model and its optimizer are on {parameters[0].device.name}, but device={place.name!r}; "
-            "move the model there before you make the optimizer"
+            f"fit: device={place.name!r} moves the model, but not the {len(strangers)} parameters of the optimizer that "
+            "are not of this model; move them first, and leave device out"
         )
     settings = {
         "seed": seed,
@@ -184,7 +185,7 @@ def fit(
             f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
         )
     if place is not parameters[0].device:
-        model.to(place)
+        model.to(place)  # the optimizer follows
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
     history = History()
@@ -223,9 +224,9 @@ def fit(
                     for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
                         if compile and train_set.extremes is None and ranges.widens(batch[0]):
                             check_values(model, objective, batch)
-                        check = _TermCheck(model, epoch, number)
-                        means.add(step(batch, check), len(batch[0]))
+                        step(batch, means, _TermCheck(model, epoch, number))
                         bar.update()
+                    step.finish(means)
                     _check_parameters(model, f"after epoch {epoch}")
                     _append(history.terms, means.values)
                     if held_out is not None:
@@ -318,11 +319,11 @@ class _TermCheck:
         self._first = batch == 1  # then the parameters were finite before
         self._where = f"epoch {epoch}, batch {batch}"
 
-    def __call__(self, values: dict[str, float]) -> None:
+    def __call__(self, values: dict[str, float], last: bool) -> None:
         for name, value in values.items():
             if not math.isfinite(value):
-                but = f"the term {name!r} of the objective is {value}"
-                if not self._first:
+                if last and not self._first:  # else the parameters have seen further batches, or were finite
+                    but = f"the term {name!r} of the objective is {value}"
                     _check_parameters(self._model, f"in {self._where}", but)
                 raise DivergenceError(
                     f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "

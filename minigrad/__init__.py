@@ -1,10 +1,11 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
-from . import autograd, data, errors, nn, optim, random, tape, testing
+from . import autograd, data, devices, errors, nn, optim, random, tape, testing
 from .anomaly import detect_anomaly
 from .checkpoint import checkpoint
 from .convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, upsample2x
 from .creation import arange, from_dlpack, full, ones, zeros
+from .determinism import deterministic
 from .devices import Device, cuda_is_available, device, use_device
 from .files import load, save
 from .functions import (

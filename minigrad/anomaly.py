@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import tape
+from .devices import to_numpy
 from .errors import AnomalyError
 from .primitives.registry import Primitive
 from .source import user_line
@@ -85,9 +86,9 @@ class detect_anomaly:
             self._lines[result._node.id] = user_line()
         if _finite(result) or not all(_finite(x) for x in inputs if isinstance(x, Tensor)):
             return
-        xp = result.device.xp
-        place = tuple(int(i[0]) for i in (~xp.isfinite(xp.atleast_1d(result._array))).nonzero())
-        value = xp.atleast_1d(result._array)[place].item()
+        array = np.atleast_1d(to_numpy(result._array))
+        place = tuple(int(i[0]) for i in (~np.isfinite(array)).nonzero())
+        value = array[place].item()
         node = tape.sweeping()
         if node is None or node.primitive is None:
             what = f"{primitive.name}, applied at {user_line()},"
@@ -106,4 +107,4 @@ class detect_anomaly:
 
 
 def _finite(x: Tensor) -> bool:
-    return x.dtype.kind not in "fc" or bool(x.device.xp.isfinite(x._array).all())
+    return x.dtype.kind not in "fc" or bool(to_numpy(x.device.xp.isfinite(x._array).all()))

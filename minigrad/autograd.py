@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import tape
-from .errors import DTypeError, GraphError, ShapeError
+from .errors import DeviceError, DTypeError, GraphError, ShapeError
 from .sweep import sweep
 from .tape import Node
 from .tensor import Tensor, Version, tensor
@@ -32,7 +32,10 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
     if gradient.dtype != output.dtype:
         raise DTypeError(f"the gradient of a {output.dtype.name} output must be that, got {gradient.dtype.name}")
     if gradient.device is not output.device:
-        raise GraphError(f"the gradient is on {gradient.device.name}, the output on {output.device.name}")
+        raise DeviceError(
+            f"the gradient is on {gradient.device.name}, the output on {output.device.name}; move the gradient with "
+            f"t.to({output.device.name!r})"
+        )
     return gradient if as_tensors else gradient._array
 
 

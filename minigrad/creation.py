@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .devices import CPU, default_device, device
+from .devices import CPU, default_device, device, out_of_memory
 from .errors import DeviceError, DTypeError
 from .tensor import Tensor, Version
 
@@ -19,7 +19,11 @@ def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: 
     tensor([7., 7.])
     """
     place = _place(device)
-    return Tensor._wrap(place.xp.full(shape, value, dtype or "float32"), place, None, Version())
+    try:
+        array = place.xp.full(shape, value, dtype or "float32")
+    except MemoryError as error:
+        raise out_of_memory(place, f"a tensor of shape {shape}", error) from None
+    return Tensor._wrap(array, place, None, Version())
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any = None, device: Any = None) -> Tensor:

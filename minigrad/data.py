@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from . import random
+from .devices import CPU
 from .errors import DataError, DTypeError, ShapeError
-from .tensor import Tensor
+from .tensor import Tensor, tensor
 
 
 def batches(
@@ -68,10 +69,14 @@ def batches(
 
 
 def _parts(arrays: tuple[Any, ...], order: np.ndarray | None, size: int, end: int) -> Iterator[tuple[Any, ...]]:
+    # to a GPU the order goes as a whole, not batch by batch
+    orders = [
+        tensor(order, device=a.device) if order is not None and isinstance(a, Tensor) and a.device is not CPU else order
+        for a in arrays
+    ]
     for start in range(0, end, size):
         rows = slice(start, min(start + size, end))
-        index = rows if order is None else order[rows]
-        yield tuple(array[index] for array in arrays)
+        yield tuple(a[rows if own is None else own[rows]] for a, own in zip(arrays, orders, strict=True))
 
 
 def _common_length(arrays: tuple[Any, ...]) -> int:

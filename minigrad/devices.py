@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DeviceError
+from .errors import DeviceError, OutOfMemoryError
+from .source import user_line
 
 
 class Device:
@@ -34,22 +35,46 @@ class Device:
         return device, (self.name,)
 
     def put(self, data: Any, dtype: Any = None) -> Any:
-        """Return a new array of this device with the values of `data` (an array of any device, or nested lists)."""
-        if self.type == "cpu":
-            return np.array(to_numpy(data), dtype=dtype)
-        with self.xp.cuda.Device(self.index):
+        """Return a new array of this device with the values of `data`, an array of any device."""
+        try:
+            if self.type == "cpu":
+                return np.array(to_numpy(data), dtype=dtype)
             return self.xp.array(data, dtype=dtype)
+        except MemoryError as error:
+            raise out_of_memory(self, f"a copy of an array of shape {data.shape}", error) from None
+
+
+class _CudaDevice(Device):
+    """A CUDA device: CuPy computes on the current device of the thread, so whoever asks for `xp` makes it that."""
+
+    __slots__ = ("_cupy",)
+
+    def __init__(self, index: int, cupy: Any) -> None:
+        self.type = "cuda"
+        self.index = index
+        self.name = f"cuda:{index}"
+        self.array_type = cupy.ndarray
+        self._cupy = cupy
+
+    @property
+    def xp(self) -> Any:
+        """CuPy, once this is the current device."""
+        cupy = self._cupy
+        if cupy.cuda.runtime.getDevice() != self.index:
+            cupy.cuda.runtime.setDevice(self.index)
+        return cupy
 
 
 CPU = Device("cpu", 0, np, np.ndarray)
 _devices: dict[str, Device] = {"cpu": CPU}
 
 
-class _Default(threading.local):
-    device = CPU
+class _State(threading.local):
+    device = CPU  # of new tensors
+    guarded = False  # whether values may not be read from a GPU
 
 
-_default = _Default()
+_state = _State()
 
 
 def device(name: str | Device) -> Device:
@@ -92,7 +117,19 @@ def _open_cuda(index: int) -> Device:
     count = cupy.cuda.runtime.getDeviceCount() if cupy.cuda.is_available() else 0
     if index >= count:
         raise DeviceError(f"device 'cuda:{index}' was asked for, but this machine has {count} CUDA devices; use 'cpu'")
-    return Device("cuda", index, cupy, cupy.ndarray)
+    return _CudaDevice(index, cupy)
+
+
+@contextlib.contextmanager
+def substituted(*devices: Device) -> Iterator[None]:
+    """Let these devices be found by their names in the `with` block: for tests of the GPU path without a GPU."""
+    before = dict(_devices)
+    _devices.update({place.name: place for place in devices})
+    try:
+        yield
+    finally:
+        _devices.clear()
+        _devices.update(before)
 
 
 def cuda_is_available() -> bool:
@@ -113,7 +150,7 @@ def cuda_is_available() -> bool:
 
 def default_device() -> Device:
     """Return the device on which this thread makes new tensors."""
-    return _default.device
+    return _state.device
 
 
 @contextlib.contextmanager
@@ -127,14 +164,81 @@ def use_device(name: str | Device) -> Iterator[Device]:
     ...     mg.zeros((2,)).device
     device('cpu')
     """
-    before = _default.device
-    _default.device = device(name)
+    before = _state.device
+    _state.device = device(name)
     try:
-        yield _default.device
+        yield _state.device
     finally:
-        _default.device = before
+        _state.device = before
 
 
 def to_numpy(array: Any) -> Any:
     """Return `array` in host memory. The one place where the host waits for a device."""
-    return array.get() if hasattr(array, "get") and hasattr(array, "device") else array
+    if isinstance(array, np.ndarray) or not (hasattr(array, "get") and hasattr(array, "device")):
+        return array
+    refuse_guarded("a value is read from a GPU")
+    return array.get()
+
+
+@contextlib.contextmanager
+def transfer_guard() -> Iterator[None]:
+    """Refuse, in the `with` block, to read values from a GPU: what runs in it never makes the host wait for one.
+
+    It holds for this thread, and for `item()`, `numpy()`, conditions and prints of tensors on a GPU. On the CPU, where
+    nothing has to be waited for, it changes nothing.
+
+    Raises
+    ------
+    DeviceError
+        In the block, from the line that reads a value.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> with mg.devices.transfer_guard():
+    ...     loss = mg.sum(mg.square(mg.tensor([1.0, 2.0])))
+    >>> loss.item()
+    5.0
+    """
+    before = _state.guarded
+    _state.guarded = True
+    try:
+        yield
+    finally:
+        _state.guarded = before
+
+
+def refuse_guarded(what: str) -> None:
+    """Raise inside of `transfer_guard`."""
+    if _state.guarded:
+        raise DeviceError(
+            f"{what} at {user_line()}, inside of transfer_guard(): the host would wait for the device; keep the "
+            "tensor, and read it after the block"
+        )
+
+
+def out_of_memory(place: Device, what: str, error: MemoryError) -> OutOfMemoryError:
+    """Return the error that says what did not fit where, after giving back what can be given back."""
+    error.__traceback__ = None  # it would keep the arrays of the failed call alive
+    held = ""
+    if place.type != "cpu":
+        pool = place.xp.get_default_memory_pool()
+        pool.free_all_blocks()
+        held = f", where arrays hold {pool.used_bytes():,} bytes"
+    return OutOfMemoryError(
+        f"{what} does not fit into the memory of {place.name}{held}: {error}. Use smaller batches or a smaller model, "
+        "mg.checkpoint, or free what is no longer needed"
+    )
+
+
+def checked_linalg(xp: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which linear algebra of `xp` raises for a singular matrix, as NumPy does by itself."""
+    if xp.__name__ != "cupy":
+        return _nothing
+    refuse_guarded("whether a matrix is singular is asked for")
+    import cupyx  # here, because CuPy by itself returns NaN and does not wait for the verdict
+
+    return cupyx.errstate(linalg="raise")
+
+
+_nothing = contextlib.nullcontext()

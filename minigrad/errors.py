@@ -23,6 +23,10 @@ class DeviceError(MinigradError, RuntimeError):
     """A device that is not there, or two devices in one operation."""
 
 
+class OutOfMemoryError(MinigradError, MemoryError):
+    """An array that does not fit into the memory of its device."""
+
+
 class GraphError(MinigradError, RuntimeError):
     """A use of the recorded graph that cannot give a right gradient."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from . import primitives as P
 from . import tape
 from . import tensor as tensors
+from .devices import refuse_guarded
 from .primitives.indexing import ARRAY
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
             continue
         if array.dtype.kind == "b":
             tape.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
+            if array.device.type != "cpu":  # how many there are decides the shape
+                refuse_guarded("a mask is read for indexing")
             for positions in array._array.nonzero():
                 static.append(ARRAY)
                 arrays.append(tensors.Tensor._wrap(positions, x.device, None))

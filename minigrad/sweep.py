@@ -12,8 +12,8 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
-from .devices import Device
-from .errors import GraphError, ShapeError
+from .devices import Device, out_of_memory
+from .errors import GraphError, OutOfMemoryError, ShapeError
 from .primitives import primitives
 from .primitives.registry import Primitive
 from .tape import Node, apply, state
@@ -110,7 +110,12 @@ def _sweep(
             rule = primitive.rules[position] if primitive.rules is not None else partial(primitive.vjps, position)
             if rule is None:
                 continue
-            contribution = rule(F, g, y, *inputs, **node.metadata)
+            try:
+                contribution = rule(F, g, y, *inputs, **node.metadata)
+            except MemoryError as error:
+                if isinstance(error, OutOfMemoryError):
+                    raise
+                raise out_of_memory(device, f"the derivative of {primitive.name}", error) from None
             if contribution is None:
                 continue
             if contribution.shape != parent.shape:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .devices import Device
+from .devices import Device, out_of_memory
 from .errors import DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
 from .primitives.registry import Primitive
 from .source import user_line
@@ -77,6 +77,7 @@ _new = Tensor.__new__
 
 class State(threading.local):
     grad_enabled = True
+    checking = True  # whether functions look at values to refuse bad ones
     observer: Callable | None = None
     recording = False
     sweeping: Node | None = None  # whose derivative rules are running, while they run on tensors
@@ -162,6 +163,22 @@ def recording() -> bool:
     return state.recording
 
 
+def checks_values() -> bool:
+    """Return whether functions should look at values, to refuse bad ones: neither a program nor its replay can."""
+    return state.checking and not state.recording
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Let functions not look at values, for which the host would have to wait."""
+    before = state.checking
+    state.checking = False
+    try:
+        yield
+    finally:
+        state.checking = before
+
+
 def note(owner: Any, attribute: str) -> None:
     """Let a recorder know that what follows depends on an attribute of `owner`, such as whether a module trains."""
     if state.recording:
@@ -238,6 +255,8 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         array = primitive.forward(device.xp, *arrays, **metadata)
     except (ValueError, TypeError, IndexError) as error:
         raise _refused(primitive, inputs, metadata, error) from error
+    except MemoryError as error:
+        raise out_of_memory(device, f"the result of {_call(primitive, inputs, metadata)}", error) from None
     if array.__class__ is not device.array_type:
         array = device.xp.asarray(array)
     if mixed or array.dtype is not dtype:
@@ -315,20 +334,29 @@ def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
 
 
 def _device_mismatch(primitive: Primitive, inputs: tuple) -> DeviceError:
-    places = ", ".join(f"input {i} on {x.device.name}" for i, x in enumerate(inputs) if isinstance(x, Tensor))
-    return DeviceError(f"{primitive.name} needs all inputs on one device, got {places}; move one with t.to(device)")
+    places = {i: x.device.name for i, x in enumerate(inputs) if isinstance(x, Tensor)}
+    first = next(iter(places.values()))
+    other = next(i for i, name in places.items() if name != first)
+    where = ", ".join(f"input {i} on {name}" for i, name in places.items())
+    return DeviceError(
+        f"{primitive.name} needs all inputs on one device, got {where}; move input {other} with t.to({first!r})"
+    )
 
 
 def _refused(primitive: Primitive, inputs: tuple, metadata: dict, error: Exception) -> Exception:
     """Say which operation refused which shapes, in an error of the class that NumPy's is of."""
-    shapes = ", ".join(
-        f"{x.dtype.name}{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
-        for x in inputs
-    )  # fmt: skip
-    given = "".join(f", {k}={v!r}" for k, v in metadata.items())
-    message = f"{primitive.name}({shapes}{given}): {error}"
+    message = f"{_call(primitive, inputs, metadata)}: {error}"
     if isinstance(error, IndexError):
         return IndexError(message)
     if isinstance(error, np.linalg.LinAlgError):
         return LinAlgError(message)
     return ShapeError(message) if isinstance(error, ValueError) else DTypeError(message)
+
+
+def _call(primitive: Primitive, inputs: tuple, metadata: dict) -> str:
+    """Return a call with shapes in the place of tensors: "matmul(float32[2, 3], float32[4, 5])"."""
+    shapes = ", ".join(
+        f"{x.dtype.name}{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+        for x in inputs
+    )  # fmt: skip
+    return f"{primitive.name}({shapes}{''.join(f', {k}={v!r}' for k, v in metadata.items())})"

@@ -11,7 +11,7 @@ import numpy as np
 from . import indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
-from .errors import DTypeError, GraphError, ShapeError
+from .errors import DeviceError, DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
     from .tape import Node
@@ -218,7 +218,10 @@ class Tensor:
             raise GraphError("assign() changes leaves made by mg.tensor or mg.Parameter; this is an operation's result")
         array = value._array if isinstance(value, Tensor) else value
         if isinstance(value, Tensor) and value.device is not self.device:
-            raise GraphError(f"assign() got a tensor on {value.device.name} for one on {self.device.name}")
+            raise DeviceError(
+                f"assign() got a tensor on {value.device.name} for one on {self.device.name}; move it with "
+                f"t.to({self.device.name!r})"
+            )
         array = self.device.xp.asarray(array)
         if array.shape != self.shape and array.ndim:
             raise ShapeError(f"assign() got shape {array.shape} for a tensor of shape {self.shape}")
@@ -432,14 +435,15 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         data = data._array
     else:
         place = default_device() if device is None else _device(device)
-    if dtype is None and not isinstance(data, np.ndarray | np.generic) and not hasattr(data, "dtype"):
-        data = np.asarray(_plain(data))
-        dtype = np.float32 if data.dtype == np.float64 else None
+    if not hasattr(data, "dtype"):
+        data = np.asarray(_plain(data), dtype)
+        dtype = np.float32 if dtype is None and data.dtype == np.float64 else dtype
     if dtype is None and isinstance(data, np.ndarray) and not data.dtype.isnative:
         dtype = data.dtype.newbyteorder("=")
+    kind = data.dtype if dtype is None else np.dtype(dtype)
+    if kind.kind not in "biufc":
+        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {kind}")
     array = place.put(data, dtype)
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {array.dtype}")
     if requires_grad and array.dtype.kind not in "fc":
         raise DTypeError(f"only floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())

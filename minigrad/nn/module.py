@@ -183,8 +183,8 @@ class Module:
     def to(self, target: Any) -> Self:
         """Move parameters and buffers to another device, or convert them to another floating dtype; return this module.
 
-        The parameters stay the same objects and lose their gradients. Make the optimizer after the move: the arrays
-        that it keeps do not follow.
+        The parameters stay the same objects and lose their gradients. What an optimizer keeps for them follows to the
+        other device at its next step; for another dtype, make the optimizer after the conversion.
 
         Parameters
         ----------

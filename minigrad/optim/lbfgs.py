@@ -19,7 +19,8 @@ class LBFGS(Optimizer):
     """Steps along an estimate of the Newton direction, each as long as the strong Wolfe conditions ask.
 
     One call of `step` makes up to `max_iter` iterations, and calls the closure at least once in each. The arithmetic of
-    the method is in float64, whatever the dtype of the parameters.
+    the method is in float64, whatever the dtype of the parameters, and on the host: from a GPU it reads the value and
+    the gradient of each evaluation, and writes the parameters back.
 
     Parameters
     ----------
@@ -101,6 +102,7 @@ class LBFGS(Optimizer):
         """
         if not callable(closure):
             raise DTypeError("LBFGS.step takes a closure that computes the loss and its gradients and returns the loss")
+        self._follow()
 
         def evaluate(x: np.ndarray) -> Point:
             self._write(x)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import creation, tape
 from ..errors import DataError, DeviceError, DTypeError
 from ..state import check
-from ..tensor import Parameter, Tensor, tensor
+from ..tensor import Parameter, Tensor, Version, tensor
 
 
 class Optimizer:
@@ -20,6 +20,7 @@ class Optimizer:
 
     A subclass names those tensors in `slots`, validates its hyper-parameters and writes `_update`. What changes from
     step to step, the learning rate and the step counts too, is in tensors, so a recorded step stays right when they do.
+    When a model was moved to another device, these tensors follow at the next step.
 
     Parameters
     ----------
@@ -79,8 +80,10 @@ class Optimizer:
         Raises
         ------
         DTypeError, DeviceError
-            A gradient, or what is kept for it, differs from its parameter; nothing has changed then.
+            A gradient, or what is kept for it, differs from its parameter, or the parameters are no longer on one
+            device; nothing has changed then.
         """
+        self._follow()
         for position, parameter in enumerate(self.parameters):
             if parameter.grad is not None:
                 self._check_alike(position, parameter, parameter.grad)
@@ -96,6 +99,15 @@ class Optimizer:
             for position, parameter in enumerate(self.parameters):
                 if parameter.grad is not None:
                     self._update(position, parameter, parameter.grad, scalars[parameter.dtype])
+
+    def _follow(self) -> None:
+        """Bring what is kept to the device of the parameters, to which a model may have been moved."""
+        place = self.parameters[0].device
+        if any(p.device is not place for p in self.parameters):
+            _refuse_several_devices(type(self).__name__, self.parameters, "move the whole model with model.to(device)")
+        moved = [(t, place.put(t._array)) for _, t in self.named_tensors() if t.device is not place]
+        for t, array in moved:  # the same tensors: those who hold them see the move
+            t._array, t.device, t._version = array, place, Version()
 
     def _scalars(self, dtype: np.dtype) -> tuple[Tensor, ...]:
         """Return, in the dtype of an update, the tensors that are the same for all parameters: the learning rate."""
@@ -159,9 +171,8 @@ class Optimizer:
                 raise DTypeError(
                     f"{owner}: item {position} is a {type(parameter).__name__}; expected parameters: model.parameters()"
                 )
-        places = sorted({parameter.device.name for parameter in found})
-        if len(places) > 1:
-            raise DeviceError(f"{owner}: the parameters are on {' and '.join(places)}; make one optimizer per device")
+        if any(parameter.device is not found[0].device for parameter in found):
+            _refuse_several_devices(owner, found, "make one optimizer per device")
         if len({id(parameter) for parameter in found}) < len(found):
             raise DataError(f"{owner}: a parameter is there twice and would be updated twice per step; give it once")
         return found
@@ -173,7 +184,7 @@ class Optimizer:
             if value.device is not parameter.device:
                 raise DeviceError(
                     f"{where} on {parameter.device.name}, its {what} on {value.device.name}; "
-                    "move the model before you make the optimizer"
+                    "compute gradients after moving the model, with data on its device"
                 )
             if value.dtype != parameter.dtype:
                 raise DTypeError(
@@ -190,3 +201,8 @@ class Optimizer:
             interval = f"{'(' if positive else '['}0, {below:g})"
             raise DataError(f"{type(self).__name__}: got {name}={value!r}; expected a number in {interval}")
         return number
+
+
+def _refuse_several_devices(owner: str, parameters: list[Parameter], instead: str) -> None:
+    places = sorted({parameter.device.name for parameter in parameters})
+    raise DeviceError(f"{owner}: the parameters are on {' and '.join(places)}; {instead}")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..devices import to_numpy
+from ..devices import checked_linalg, to_numpy
 from ..errors import DTypeError, LinAlgError, ShapeError
 from .linalg import square_matrices
 from .registry import Domain, Samples, primitive
@@ -92,9 +92,14 @@ def _cholesky(F: Any, g: Any, y: Any, x: Any) -> Any:
     return (m + F.matrix_transpose(m)) * 0.5
 
 
+def _cholesky_forward(xp: Any, x: Any, /) -> Any:
+    with checked_linalg(xp):
+        return xp.linalg.cholesky(_symmetric("cholesky", x))
+
+
 cholesky = primitive(
     "cholesky",
-    forward=lambda xp, x, /: xp.linalg.cholesky(_symmetric("cholesky", x)),
+    forward=_cholesky_forward,
     vjps=[_cholesky],
     saves="y",
     samples=Samples("positive_definite", (Domain(-1.0, 1.0),), analytic=False),

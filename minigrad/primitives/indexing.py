@@ -6,8 +6,12 @@ the index arrays are inputs, so that a recorded program can be given others.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import numpy as np
+
+from ..determinism import is_deterministic
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
@@ -28,17 +32,59 @@ def _index(index: tuple, arrays: tuple) -> tuple:
 
 def _scatter_add(xp: Any, v: Any, /, *i: Any, shape: tuple[int, ...], index: tuple) -> Any:
     result = xp.zeros(shape, v.dtype)
-    if i:
+    if not i:
+        result[index] = v
+    elif xp is np or (v.dtype.name in ATOMIC and not is_deterministic()):
         xp.add.at(result, _index(index, i), v)  # repeated indices accumulate
     else:
-        result[index] = v
+        _write_in_order(xp, result, _index(index, i), v, add=True)
     return result
+
+
+ATOMIC = ("float16", "float32", "float64", "int32", "uint32", "uint64")  # what CuPy's add.at can add
 
 
 def _index_set(xp: Any, x: Any, v: Any, /, *i: Any, index: tuple) -> Any:
-    result = xp.array(x)
-    result[_index(index, i)] = v
+    if xp is np:
+        result = xp.array(x)
+        result[_index(index, i)] = v
+        return result
+    result = xp.array(x, order="C")
+    if getattr(v, "ndim", 0):
+        # NumPy drops leading axes of length 1, CuPy only adds them
+        v = v.reshape(tuple(itertools.dropwhile(lambda n: n == 1, v.shape)))
+    if i and is_deterministic():
+        _write_in_order(xp, result, _index(index, i), v, add=False)
+    else:
+        result[_index(index, i)] = v
     return result
+
+
+def _write_in_order(xp: Any, result: Any, index: tuple, v: Any, add: bool) -> None:
+    """Write v to result[index]; of values with one place the sum in a fixed order (add), or the last, stays.
+
+    Values are sorted by their places, so those of one place are neighbours. All of them are then written, each with
+    what its place is to hold: nothing depends on which comes last, and nothing has to be read by the host.
+    """
+    places = xp.arange(result.size).reshape(result.shape)[index]
+    if not places.size:
+        return
+    values = xp.empty(places.shape, result.dtype)
+    values[...] = v
+    order = xp.argsort(places.reshape(-1), kind="stable")
+    places, v = places.reshape(-1)[order], values.reshape(-1)[order]
+    if add:
+        # after the step of width d every value is the sum of the up to 2 d values from it on that have its place
+        width = 1
+        while width < v.size:
+            same = places[width:] == places[:-width]
+            v = xp.concatenate([v[:-width] + xp.where(same, v[width:], v.dtype.type(0)), v[-width:]])
+            width *= 2
+        chosen = xp.searchsorted(places, places, side="left")
+    else:
+        chosen = xp.searchsorted(places, places, side="right") - 1
+    flat = result.reshape(-1)  # a view: result is new, and in C order
+    flat[places] = v[chosen]
 
 
 def _getitem_rule(position: int, F: Any, g: Any, y: Any, x: Any, *i: Any, index: tuple) -> Any:

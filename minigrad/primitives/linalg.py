@@ -5,6 +5,9 @@ from __future__ import annotations
 from string import ascii_letters as LETTERS
 from typing import Any
 
+import numpy as np
+
+from ..devices import checked_linalg
 from ..errors import ShapeError
 from .registry import Domain, Samples, primitive
 
@@ -126,9 +129,14 @@ def square_matrices(name: str, x: Any) -> Any:
     return x
 
 
+def _inv(xp: Any, x: Any, /) -> Any:
+    with checked_linalg(xp):
+        return xp.linalg.inv(square_matrices("inv", x))
+
+
 inv = primitive(
     "inv",
-    forward=lambda xp, x, /: xp.linalg.inv(square_matrices("inv", x)),
+    forward=_inv,
     vjps=[lambda F, g, y, x: -(F.matrix_transpose(y) @ g @ F.matrix_transpose(y))],
     saves="y",
     samples=Samples("invertible", (Domain(-1.0, 1.0),)),
@@ -138,7 +146,14 @@ inv = primitive(
 
 def _solve(xp: Any, a: Any, b: Any, /) -> Any:
     square_matrices("solve", a)
-    return xp.linalg.solve(a, b[:, None])[..., 0] if b.ndim == 1 else xp.linalg.solve(a, b)
+    if b.ndim == 1:
+        return _solve(xp, a, b[:, None])[..., 0]
+    if a.shape[:-2] != b.shape[:-2]:  # CuPy does not stretch stacks by itself
+        stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a = xp.broadcast_to(a, stack + a.shape[-2:])
+        b = xp.broadcast_to(b, stack + b.shape[-2:])
+    with checked_linalg(xp):
+        return xp.linalg.solve(a, b)
 
 
 def _solve_b(F: Any, g: Any, y: Any, a: Any, b: Any) -> Any:

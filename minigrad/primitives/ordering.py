@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from ..determinism import is_deterministic
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
@@ -24,9 +27,21 @@ def _cumsum_rule(F: Any, g: Any, y: Any, x: Any, axis: int | None) -> Any:
     return F.reshape(total, shape=x.shape) if axis is None else total
 
 
+def _cumsum(xp: Any, x: Any, /, *, axis: int | None = None) -> Any:
+    if xp is np or x.dtype.kind not in "fc" or not is_deterministic():
+        return xp.cumsum(x, axis=axis)
+    # in a fixed order: after the step of width d every value is the sum of the up to 2 d values that end with it
+    total = xp.moveaxis(x.reshape(-1) if axis is None else x, -1 if axis is None else axis, 0)
+    width = 1
+    while width < total.shape[0]:
+        total = xp.concatenate([total[:width], total[width:] + total[:-width]])
+        width *= 2
+    return xp.array(xp.moveaxis(total, 0, -1 if axis is None else axis))
+
+
 cumsum = primitive(
     "cumsum",
-    forward=lambda xp, x, /, *, axis=None: xp.cumsum(x, axis=axis),
+    forward=_cumsum,
     vjps=[_cumsum_rule],
     samples=Samples("cumulative", (REAL,)),
     doc="Running sum along axis (None: of the flattened array).",

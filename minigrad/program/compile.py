@@ -104,7 +104,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
         self._kernels = kernels
-        self._elsewhere = False  # whether the step runs on a GPU
+        self._elsewhere: set[tuple] = set()  # kinds of calls that run on a GPU
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
         update_wrapper(self, step)
@@ -120,10 +120,13 @@ class Compiled:
 
     def __call__(self, *args: Any) -> Any:
         """Return what `step(*args)` would return."""
-        # inside of a larger program, that one is to be compiled; replay is for the CPU as yet
-        if tape.recording() or tape.observed() or self._elsewhere:
+        # inside of a larger program, that one is to be compiled
+        if tape.recording() or tape.observed():
             return self._step(*args)
         key = _kind(args)
+        if key in self._elsewhere:  # replay is for the CPU as yet; a program would not look at values either
+            with tape.unchecked():
+                return self._step(*args)
         with self._lock:
             for entry in self._entries.get(key, ()):
                 if entry.is_valid():
@@ -141,8 +144,8 @@ class Compiled:
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
-        self._elsewhere = any(v.device.type != "cpu" for v in (*program.arguments, *program.captured))
-        if self._elsewhere:
+        if any(v.device.type != "cpu" for v in (*program.arguments, *program.captured)):
+            self._elsewhere.add(key)
             return result
         entry = _Entry(program, args, self._threads, self._kernels)
         entries = self._entries.setdefault(key, [])

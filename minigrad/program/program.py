@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tape
-from ..devices import Device
+from ..devices import Device, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
@@ -314,7 +314,7 @@ def _check_type(e: Equation) -> None:
 
 def _value(t: Tensor) -> str:
     """Show a captured constant that is one number."""
-    return f" = {t._array.item()!r}" if t.ndim == 0 and not t.requires_grad else ""
+    return f" = {to_numpy(t._array).item()!r}" if t.ndim == 0 and not t.requires_grad else ""
 
 
 def is_literal(v: Variable) -> bool:

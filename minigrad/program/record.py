@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import source, tape
+from ..devices import to_numpy
 from ..errors import DTypeError, RecordingError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
@@ -144,7 +145,7 @@ class _Recorder:
     def _capture(self, x: Tensor) -> Variable:
         name = _name_in_code(x)
         if name is None and x.ndim == 0 and x._version is None:  # a number that never changes is its own name
-            name = repr(x._array.item())
+            name = repr(to_numpy(x._array).item())
             for v, known in self.captured.items():
                 if v.name == name and known.dtype == x.dtype and known.device is x.device:
                     self._alive.append(x._array)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import autograd, tape
-from ..devices import CPU, Device, to_numpy
+from ..devices import Device, default_device, to_numpy
 from ..errors import CheckError, DTypeError, MinigradError
 from ..primitives.registry import Primitive
 from ..tape import Node
@@ -78,7 +78,7 @@ def check_grad(
     """
     if order not in (1, 2):
         raise ValueError(f"check_grad checks order 1 or 2, got order={order!r}")
-    device = next((x.device for x in inputs if isinstance(x, Tensor)), CPU)
+    device = next((x.device for x in inputs if isinstance(x, Tensor)), default_device())
     given = [np.asarray(to_numpy(x._array if isinstance(x, Tensor) else x)) for x in inputs]
     before = [a.tobytes() for a in given]
     problem = _Problem(f, [a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for a in given], device)
