@@ -77,8 +77,11 @@ class Checkpoint:
         schedule: Any,
         generators: dict[str, Generator],
         history: History,
+        epochs: int,
     ) -> tuple[int, dict[str, Any]]:
         """Bring everything to where the file was written; return the epoch, and the best parameters until then.
+
+        It must not have gone further than `epochs`.
 
         Raises
         ------
@@ -93,6 +96,11 @@ class Checkpoint:
             names = [name for name, value in self.settings.items() if found.get(name) != value]
             other = "; ".join(f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}" for name in names)
             raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
+        if numbers["epoch"] > epochs:
+            raise DataError(
+                f"fit: {self.path} has gone to epoch {numbers['epoch']} already, and epochs={epochs} count from the "
+                "start; give at least as many"
+            )
         groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
         for name, array in flat.items():
             group, _, rest = name.partition(".")

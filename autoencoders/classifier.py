@@ -131,7 +131,8 @@ def softmax_regression(
     classes, numbers = _labels(y, len(samples), "softmax_regression")
     model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
     # in units in which the features are near 1 the problem is well scaled, whatever their own units
-    scale = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) or 1.0
+    finite = samples[np.isfinite(samples)].astype(np.float64)  # what is not is refused by fit
+    scale = float(np.sqrt(np.mean(np.square(finite)))) if finite.any() else 1.0
 
     def objective(model: Any, x: mg.Tensor, y: mg.Tensor) -> dict[str, mg.Tensor]:
         return {

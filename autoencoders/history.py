@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The learning curves of one call of `fit`.
 
@@ -32,6 +32,8 @@ class History:
     >>> history = History(terms={"reconstruction": [4.0, 2.0], "weights": [0.5, 1.0]})
     >>> history.epochs, history.loss
     (2, [4.5, 3.0])
+    >>> history
+    History(2 epochs: reconstruction 4 to 2, weights 0.5 to 1)
     """
 
     terms: dict[str, list[float]] = field(default_factory=dict)
@@ -47,6 +49,12 @@ class History:
     def loss(self) -> list[float]:
         """The sum of the terms in each epoch: what is minimised."""
         return [sum(values) for values in zip(*self.terms.values(), strict=True)]
+
+    def __repr__(self) -> str:
+        if not self.loss:
+            return "History(0 epochs)"
+        terms = ", ".join(f"{name} {curve[0]:.4g} to {curve[-1]:.4g}" for name, curve in self.terms.items())
+        return f"History({self.epochs} epochs: {terms})"
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return every curve as an array with one value per epoch: by term, "validation " + term, and "seconds"."""

@@ -31,7 +31,9 @@ class GradientStep:
         self._objective = objective
         self._optimizer = optimizer
         self._max_norm = max_norm
-        self._run = _Compiled(self._update, model, optimizer) if compile else self._update
+        self._run = (
+            _Compiled(self._update, model, objective, optimizer, lambda terms: terms) if compile else self._update
+        )
         self._pending: list[tuple[tuple[str, ...], mg.Tensor, Check, int]] = []
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
@@ -76,7 +78,11 @@ class LBFGSStep:
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
-        self._run = _Compiled(self._differentiate, model, optimizer) if compile else self._differentiate
+        self._run = (
+            _Compiled(self._differentiate, model, objective, optimizer, lambda result: result[1])
+            if compile
+            else self._differentiate
+        )
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
         generator = mg.random.default_generator()
@@ -117,30 +123,61 @@ def check_values(model: nn.Module, objective: Objective, batch: Batch) -> None:
 
 
 class _Compiled:
-    """A step that is recorded for each kind of batch, and runs as it is if that fails."""
+    """A step that is recorded for each kind of batch, and runs as it is if that fails.
 
-    def __init__(self, step: Callable[..., Any], model: nn.Module, optimizer: optim.Optimizer) -> None:
+    A recording repeats the operations, not the Python code around them. So the terms of a replay are compared with
+    those of the objective itself from time to time: at the second batch of a kind, the fourth, the eighth, ...
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        model: nn.Module,
+        objective: Objective,
+        optimizer: optim.Optimizer,
+        terms_in: Callable[[Any], Mapping[str, mg.Tensor]],
+    ) -> None:
         self._step = step
         self._model = model
+        self._objective = objective
         self._optimizer = optimizer
+        self._terms_in = terms_in
         self._compiled: Any = mg.compile(step)
-        self._kinds: set[Any] = set()  # of the batches for which it was recorded
+        self._calls: dict[Any, int] = {}  # by the kind of the batch
 
     def __call__(self, *batch: mg.Tensor) -> Any:
         if self._compiled is None:
             return self._step(*batch)
         kind = tuple((t.shape, t.dtype) for t in batch)
-        if kind in self._kinds:
+        calls = self._calls[kind] = self._calls.get(kind, 0) + 1
+        if calls & (calls - 1) or batch[0].device.type != "cpu":  # no power of two; on a GPU the step runs as it is
             return self._compiled(*batch)
-        self._kinds.add(kind)
         before = Snapshot(self._model, self._optimizer)
         try:
-            return self._compiled(*batch)
-        except RecordingError as error:
-            warnings.warn(f"fit goes on without compiling, because of {error}", RuntimeWarning, stacklevel=5)
-            self._compiled = None
+            if calls == 1:
+                return self._compiled(*batch)
+            with mg.no_grad():
+                expected = _floats(terms_of(self._objective, self._model, batch))
             before.restore()
-            return self._step(*batch)
+            result = self._compiled(*batch)
+            if _same(expected, _floats(self._terms_in(result))):
+                return result
+            why = (
+                "the objective gives other values than its recording: it depends on something besides tensors, such as "
+                "numpy.random or a number that Python counts. Draw from mg.random, or keep the number in a tensor that "
+                "is assigned to"
+            )
+        except RecordingError as error:
+            why = str(error)
+        warnings.warn(f"fit goes on without compiling, because of {why}", RuntimeWarning, stacklevel=5)
+        self._compiled = None
+        before.restore()
+        return self._step(*batch)
+
+
+def _same(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Return whether terms are the same to the last bit; NaN equals itself."""
+    return a.keys() == b.keys() and all(a[name] == b[name] or (a[name] != a[name] and b[name] != b[name]) for name in a)
 
 
 def _floats(terms: Mapping[str, mg.Tensor]) -> dict[str, float]:

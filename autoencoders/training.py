@@ -89,8 +89,9 @@ def fit(
         ``callback(model, history)`` is called after every epoch; training ends when it returns True.
     compile : bool
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
-        then runs only while recording; where it reads values, which a recording cannot repeat, a warning says so and
-        the training goes on without.
+        then runs only while recording. Where it reads values, or depends on something besides tensors, such as
+        ``numpy.random`` or a counter, which a recording cannot repeat, a warning says so and the training goes on
+        without. Draw noise from `minigrad.random`.
     max_norm : float above 0, optional
         Scale the gradient of each step to at most this Euclidean norm.
     schedule : Schedule or callable, optional
@@ -164,8 +165,8 @@ def fit(
     strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))
     if place is not parameters[0].device and strangers:
         raise DeviceError(
-            f"fit: device={place.name!r} moves the model, but not the {len(strangers)} parameters of the optimizer that "
-            "are not of this model; move them first, and leave device out"
+            f"fit: device={place.name!r} moves the model, but not the {len(strangers)} parameters of the optimizer "
+            "that are not of this model; move them first, and leave device out"
         )
     settings = {
         "seed": seed,
@@ -208,7 +209,7 @@ def fit(
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
             if file is not None and resume:
-                done, state = file.restore(model, optimizer, schedule, generators, history)
+                done, state = file.restore(model, optimizer, schedule, generators, history, epochs)
                 best.set_state(state, keep=patience is not None)
                 bar.update(done * (steps or 0))
             for epoch in range(done + 1, epochs + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -62,7 +63,18 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any], metadata: Mappi
     for key, text in texts.items():
         if not isinstance(key, str) or not isinstance(text, str):
             raise DTypeError(f"save: metadata are texts by name, got {key!r}: {text!r}; use str or json.dumps")
-    write_atomically(path, safetensors.numpy.save(arrays, texts or None))
+    write_atomically(path, _in_fixed_order(safetensors.numpy.save(arrays, texts or None)))
+
+
+def _in_fixed_order(content: bytes) -> bytes:
+    """Return a safetensors file with the texts in its header sorted: equal states then give equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if _RESERVED in header:
+        header[_RESERVED] = dict(sorted(header[_RESERVED].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # as the format asks for, so that arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -140,3 +140,14 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path, monkeypatch)
     files.write_atomically(tmp_path / "a", b"new")
     assert seen == [(b"old", b"new", tmp_path)]
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_equal_states_give_equal_files(tmp_path):
+    state, texts = {"b": np.arange(3.0), "a": np.ones((2, 2))}, {name: name * 3 for name in "zyxwvutsrq"}
+    contents = set()
+    for i in range(5):  # the library underneath writes texts in another order each time
+        files.save(tmp_path / f"{i}.safetensors", state, texts)
+        contents.add((tmp_path / f"{i}.safetensors").read_bytes())
+    assert len(contents) == 1
+    loaded, found = files.load_with_metadata(tmp_path / "0.safetensors")
+    assert found == texts and (loaded["b"] == state["b"]).all()
