@@ -247,7 +247,7 @@ def test_an_error_in_an_epoch_undoes_it(arguments, error, compile):
 
 
 def test_ctrl_c_with_patience_leaves_the_best_epoch():
-    rates = itertools.chain([1e-2, 1e-2], itertools.repeat(0.6))
+    rates = itertools.chain([1e-2, 1e-2], itertools.repeat(1.2))
     model = ae.Autoencoder((6, 3))
     seen, losses = [], []
 
