@@ -12,7 +12,7 @@ import minigrad as mg
 from autoencoders import datasets
 from minigrad.errors import MinigradError
 
-NAMES = "digits, mnist, patches (of photographs), or a .npy file of shape (samples, features)"
+NAMES = "digits, mnist, patches (of photographs, 8 by 8), or a .npy file of shape (samples, features)"
 PATCHES, PATCH = 10_000, 8
 
 
@@ -58,6 +58,10 @@ def read(name: str, labels: str | None = None, images: Path | None = None, seed:
         raise MinigradError(f"--labels {labels}: expected shape ({len(x)},), a label for each sample, got {y.shape}")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise MinigradError(f"--labels {labels}: contains NaN or infinity; expected classes")
+    if len(np.unique(y)) > len(y) // 2:
+        raise MinigradError(
+            f"--labels {labels}: {len(np.unique(y))} different values for {len(y)} samples are no classes"
+        )
     (x, test), (y, y_test) = split(seed, 0.2, "--data", x, y)
     return Data(x, test, y, y_test, shape)
 

@@ -16,7 +16,7 @@ from autoencoders import figures as drawings
 from autoencoders import lecture as lectures
 from autoencoders import losses, models, pca
 from autoencoders.cli import data
-from autoencoders.cli.options import whole
+from autoencoders.cli.options import Help, whole
 from autoencoders.cli.use import load
 from minigrad.errors import MinigradError
 from minigrad.files import write_atomically
@@ -26,21 +26,23 @@ SHOWN, MEASURED = 10, 500  # samples
 
 def lecture(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser("lecture", help="the lecture module by module: write report.html and results.json")
-    command.add_argument("--data", choices=tuple(lectures.SETTINGS), default="digits")
-    command.add_argument("--out", type=Path, default=Path("lecture-report"), metavar="DIR")
-    command.add_argument("--seed", type=whole(0), default=0)
+    command = commands.add_parser(
+        "lecture", help="the lecture module by module: write report.html and results.json", formatter_class=Help
+    )
+    command.add_argument("--data", choices=tuple(lectures.SETTINGS), default="digits", help="mnist takes much longer")
+    command.add_argument("--out", type=Path, default=Path("lecture-report"), metavar="DIR", help="the folder")
+    command.add_argument("--seed", type=whole(0), default=0, help="of everything random")
     command.set_defaults(run=_lecture)
 
 
 def figures(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser("figures", help="draw what a model does with data")
+    command = commands.add_parser("figures", help="draw what a model does with data", formatter_class=Help)
     command.add_argument("--model", type=Path, required=True, metavar="FILE")
     command.add_argument("--data", default="digits", help=data.NAMES)
     command.add_argument("--labels", metavar="FILE.npy", help="classes of the samples of --data, for colours")
-    command.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR")
-    command.add_argument("--format", choices=("png", "pdf", "svg"), default="png")
+    command.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="the folder")
+    command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files")
     command.set_defaults(run=_figures)
 
 
@@ -100,6 +102,11 @@ def _figures(options: argparse.Namespace) -> None:
     if not 1 <= h.shape[1] <= min(found.x_test.shape):
         del drawn["error_and_floor"]  # PCA has no more directions than that
     options.out.mkdir(parents=True, exist_ok=True)
+    if shape is None:
+        print(
+            f"--data {options.data}: {found.x_test.shape[1]} features are no square picture; figures of pictures are "
+            f"left out"
+        )
     for name, draw in drawn.items():
         buffer = io.BytesIO()
         draw().savefig(buffer, format=options.format, dpi=150)
@@ -108,10 +115,11 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    print(models.describe_file(options.model))
-    if options.data is None:
+    described = models.describe_file(options.model)
+    found = None if options.data is None else data.read(options.data)
+    print(described)
+    if found is None:
         return
-    found = data.read(options.data)
     model, x = load(options, found.x_test)
     h = measures.codes(model, x).reshape(len(x), -1)
     parts = {"train": found.x_train, "test": found.x_test}

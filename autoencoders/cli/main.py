@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"autoencoders {options.command}: interrupted{train.kept(options)}", file=sys.stderr)
         return 130
+    except FileNotFoundError as error:
+        missing = f"there is no {error.filename}" if error.filename else str(error)
+        print(f"autoencoders {options.command}: {missing}", file=sys.stderr)
+        return 2
     except (MinigradError, OSError, MemoryError) as error:
         print(f"autoencoders {options.command}: {error}", file=sys.stderr)
         return 2

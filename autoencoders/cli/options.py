@@ -18,6 +18,23 @@ NOISES: dict[str, Callable[[mg.Tensor, float], mg.Tensor]] = {
 }
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def fraction(text: str) -> float:
+    """Return a number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text}")
+    return value
+
+
 def whole(low: int) -> Callable[[str], int]:
     """Return the type of whole numbers of at least `low`."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import minigrad as mg
 from autoencoders import losses, models, regularizers, training
 from autoencoders.cli import data
-from autoencoders.cli.options import check_out, noise, number, sizes, sparsity, whole
+from autoencoders.cli.options import Help, check_out, fraction, noise, number, sizes, sparsity, whole
 from autoencoders.contractive import contractive
 from minigrad import optim
 from minigrad.errors import MinigradError
@@ -39,13 +39,19 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # of the fraction of epochs 
 
 def train(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser("train", help="train an autoencoder and save it")
+    command = commands.add_parser(
+        "train", help="train an autoencoder and save it", usage="%(prog)s [options]", formatter_class=Help
+    )
     command.add_argument("--data", default="digits", help=data.NAMES)
     command.add_argument("--images", type=Path, metavar="DIR", help="a folder of photographs for --data patches")
-    command.add_argument("--sizes", type=sizes, help="widths from data to code, such as 784,500")
-    command.add_argument("--activation", choices=tuple(models.ACTIVATIONS), default="sigmoid")
-    command.add_argument("--output", choices=tuple(models.ACTIVATIONS), default="sigmoid")
-    command.add_argument("--loss", choices=("cross-entropy", *LOSSES), default="cross-entropy")
+    command.add_argument(
+        "--sizes", type=sizes, help="widths from data to code, such as 784,500; half of the features if left out"
+    )
+    command.add_argument("--activation", choices=tuple(models.ACTIVATIONS), default="sigmoid", help="of hidden layers")
+    command.add_argument("--output", choices=tuple(models.ACTIVATIONS), default="sigmoid", help="of the last layer")
+    command.add_argument(
+        "--loss", choices=("cross-entropy", *LOSSES), default="cross-entropy", help="of the reconstruction"
+    )
     command.add_argument(
         "--noise", type=noise, default=None, help="none, masking:0.25, gaussian:0.5, salt-and-pepper:0.1"
     )
@@ -57,21 +63,21 @@ def train(commands: Any) -> None:
     command.add_argument(
         "--pretrain", type=whole(1), metavar="EPOCHS", help="train layer by layer first, each so many epochs"
     )
-    command.add_argument("--epochs", type=whole(0), default=20, help="0 only with --pretrain; default 20")
-    command.add_argument("--batch-size", type=whole(1), default=128)
+    command.add_argument("--epochs", type=whole(0), default=30, help="0 only with --pretrain")
+    command.add_argument("--batch-size", type=whole(1), default=64, help="samples in a step")
     command.add_argument(
         "--optimizer", choices=tuple(OPTIMIZERS), default="adam",
         help="sgd: with momentum 0.9; lbfgs: on all data at once, 20 iterations an epoch",
     )  # fmt: skip
-    command.add_argument("--learning-rate", type=number(0.0, above=True), default=1e-3, help="of adam and sgd")
+    command.add_argument("--learning-rate", type=number(0.0, above=True), default=3e-3, help="of adam and sgd")
     command.add_argument(
         "--schedule", choices=tuple(SCHEDULES), default="constant",
         help="how the learning rate falls from epoch to epoch, to near 0 in the last",
     )  # fmt: skip
-    command.add_argument("--seed", type=whole(0), default=0)
-    command.add_argument("--validation", type=number(0.0), default=0.0, help="fraction of the data to measure on only")
+    command.add_argument("--seed", type=whole(0), default=0, help="of weights, order and noise")
+    command.add_argument("--validation", type=fraction, default=0.0, help="fraction of the data to measure on only")
     command.add_argument("--patience", type=whole(1), help="epochs without a lower loss after which to stop")
-    command.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE")
+    command.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="the file")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training of this command")
     command.set_defaults(run=run)
 

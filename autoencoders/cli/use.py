@@ -15,7 +15,7 @@ import numpy as np
 from autoencoders import classifier, models
 from autoencoders import features as measures
 from autoencoders.cli import data
-from autoencoders.cli.options import check_out, noise, number, whole
+from autoencoders.cli.options import Help, check_out, fraction, noise, number, whole
 from minigrad.errors import MinigradError, MissingDependencyError
 from minigrad.files import write_atomically
 
@@ -32,7 +32,10 @@ def reconstruct(commands: Any) -> None:
 
 def features(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser("features", help="classify by the codes of a model, or fine-tune it to classify")
+    command = commands.add_parser(
+        "features", help="classify by the codes of a model, or fine-tune it to classify", usage="%(prog)s [options]",
+        formatter_class=Help,
+    )  # fmt: skip
     command.add_argument("--model", type=Path, metavar="FILE", help="without it, pixels are classified")
     command.add_argument("--data", default="digits", help="digits, mnist, or a .npy file with --labels")
     command.add_argument("--labels", metavar="FILE.npy", help="classes of the samples; a fifth is kept to test")
@@ -44,7 +47,7 @@ def features(commands: Any) -> None:
         "--fine-tune", type=whole(1), metavar="EPOCHS", help="put a softmax on top and train the whole encoder"
     )
     command.add_argument("--noise", type=noise, default=None, help="on the input while fine-tuning")
-    command.add_argument("--dropout", type=number(0.0), default=0.0, help="before the softmax while fine-tuning")
+    command.add_argument("--dropout", type=fraction, default=0.0, help="before the softmax while fine-tuning")
     command.add_argument("--learning-rate", type=number(0.0, above=True), default=1e-3, help="of fine-tuning")
     command.add_argument("--batch-size", type=whole(1), default=128, help="of fine-tuning")
     command.add_argument("--seed", type=whole(0), default=0)
@@ -63,7 +66,7 @@ def load(options: argparse.Namespace, x: np.ndarray) -> tuple[Any, np.ndarray]:
 
 
 def _add_use(commands: Any, name: str, text: str, use: Callable[[Any, np.ndarray], np.ndarray]) -> None:
-    command = commands.add_parser(name, help=text)
+    command = commands.add_parser(name, help=text, formatter_class=Help)
     command.add_argument("--model", type=Path, required=True, metavar="FILE")
     command.add_argument("--data", default="digits", help=f"{data.NAMES}; of digits and mnist the test images")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
@@ -82,8 +85,8 @@ def _add_use(commands: Any, name: str, text: str, use: Callable[[Any, np.ndarray
 
 def _features(options: argparse.Namespace) -> None:
     estimator = None if options.classifier == "softmax" else _estimator(options.classifier)
-    if options.dropout >= 1:
-        raise MinigradError(f"--dropout {options.dropout:g}: expected a probability below 1")
+    if options.fine_tune is None and (options.noise or options.dropout):
+        raise MinigradError("--noise and --dropout are for --fine-tune")
     if options.fine_tune is not None and (options.model is None or estimator is not None):
         raise MinigradError("--fine-tune needs --model, and its classifier is softmax")
     found = data.read(options.data, options.labels, seed=options.seed)
@@ -107,7 +110,7 @@ def _features(options: argparse.Namespace) -> None:
         except ValueError as error:
             raise MinigradError(f"--classifier {options.classifier}: {error}") from error
         scores = [estimator.score(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
-    what = "pixels" if model is None else f"codes of {model}"
+    what = "the inputs" if model is None else f"codes of {model}"
     print(f"{options.classifier} on {what}: accuracy {scores[0]:.2%} on train, {scores[1]:.2%} on test")
 
 
@@ -125,7 +128,8 @@ def _fine_tune(
         model, train, y, epochs=options.fine_tune, batch_size=options.batch_size, seed=options.seed,
         learning_rate=options.learning_rate, corrupt=options.noise, dropout=options.dropout, callback=report,
     )  # fmt: skip
-    print(f"fine-tuned {model}: error {1 - whole_model.accuracy(test, y_test):.2%} on test")
+    accuracy = whole_model.accuracy(test, y_test)
+    print(f"fine-tuned {model}: accuracy {accuracy:.2%} on test, error {1 - accuracy:.2%} on test")
 
 
 def _estimator(name: str) -> Any:

@@ -164,7 +164,7 @@ def mean_activations(
         axes.axhline(rho, label=f"ρ = {rho:g}", **REFERENCE)
     whole_numbers(axes)
     logarithmic_where_wide(axes, [*means, np.array([1.0 if rho is None else rho])])
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)  # above, where it hides nothing
     return figure
 
 

@@ -57,7 +57,7 @@ def jacobian_norms(norms: Mapping[str, mg.Tensor | ArrayLike]) -> Figure:
         axes.step(ends, np.arange(len(ends)) / len(values), where="post", label=f"{name}: mean {values.mean():.3g}")
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.02)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)  # above, where it hides nothing
     return figure
 
 

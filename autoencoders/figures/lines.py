@@ -182,7 +182,7 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
     figure, axes = single("width k of the code", "squared error per sample")
     axes.plot(1 + np.flatnonzero(shown), floor[shown], label="PCA: floor of affine decoders", **REFERENCE)
     for (name, (widths, values)), marker in zip(measured.items(), _markers(len(measured)), strict=True):
-        axes.plot(widths, values, label=name, marker=marker)
+        axes.plot(widths, values, label=name, marker=marker, linestyle="")  # a line between would cross the floor
     logarithmic_where_wide(axes, [floor[shown], *(v for _, v in measured.values())])
     whole_numbers(axes)
     axes.legend()

@@ -11,6 +11,7 @@ from autoencoders.lecture.walk import CORRUPTION, Walk
 
 def section(walk: Walk) -> Section:
     """Measure every model that the sections before trained."""
+    s = walk.settings
     rows, numbers = [], {}
     for name, model in walk.models.items():
         walk.say(f"7.7 {name}")
@@ -41,7 +42,9 @@ def section(walk: Walk) -> Section:
                 rows,
                 f"On test images. Error: squared, per image, from clean images and from those with {CORRUPTION:.0%} of "
                 "the pixels lost. Accuracy: softmax regression on the codes. |J|: mean norm of the encoder's Jacobian. "
-                "Saturated: activations within 0.05 of 0 or 1. Dead: units never above 0.01.",
+                "Saturated: activations within 0.05 of 0 or 1. Dead: units never above 0.01. The factors of the "
+                "penalties "
+                f"are {s.decay:g} (decay, λ), {s.sparsity:g} (sparsity, β) and {s.contraction:g} (contraction, λ).",
             ),
             Plot(
                 "learning",
@@ -54,8 +57,8 @@ def section(walk: Walk) -> Section:
                     {name: n["error from corrupted"] for name, n in numbers.items()},
                     "squared error from corrupted images",
                 ),
-                "Who can restore a digit?",
+                "The error of reconstructions from corrupted test images: the denoising models were trained for it.",
             ),
         ],
-        {"models": numbers},
+        {"models": numbers, "curves": walk.curves},
     )

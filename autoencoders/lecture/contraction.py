@@ -9,7 +9,6 @@ import numpy as np
 
 import autoencoders as ae
 import minigrad as mg
-from autoencoders import datasets, features, figures, losses, models
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
 from autoencoders.lecture.walk import NOISES, Walk, cross_entropy, masked
 
@@ -23,7 +22,7 @@ def contractive(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]
 
 
 def toy(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
-    return {"error": losses.squared_error(model(x), x), "contraction": factor * ae.contractive(model.encode, x)}
+    return {"error": ae.squared_error(model(x), x), "contraction": factor * ae.contractive(model.encode, x)}
 
 
 def section(walk: Walk) -> Section:
@@ -33,13 +32,13 @@ def section(walk: Walk) -> Section:
     picture, toy_numbers = _circle(walk)
     compared = {name: walk.models[name] for name in ("plain", "weight decay", masked(NOISES[0]), "contractive")}
     x = walk.test[:500]
-    norms = {name: features.jacobian_norms(m.encode, x) for name, m in compared.items()}
-    spectra = {name: features.singular_values_along(m.encode, x[:100]) for name, m in compared.items()}
+    norms = {name: ae.features.jacobian_norms(m.encode, x) for name, m in compared.items()}
+    spectra = {name: ae.features.singular_values_along(m.encode, x[:100]) for name, m in compared.items()}
     along, across = _directions(walk, x)
     speeds = {
         name: (
-            float(features.directional_norms(m.encode, x, along).mean()),
-            float(features.directional_norms(m.encode, x, across).mean()),
+            float(ae.features.directional_norms(m.encode, x, along).mean()),
+            float(ae.features.directional_norms(m.encode, x, across).mean()),
         )
         for name, m in compared.items()
     }
@@ -53,7 +52,7 @@ def section(walk: Walk) -> Section:
             Text(
                 "Penalise how much the code moves with the input: the squared norm of the encoder's Jacobian. The "
                 "reconstruction pulls the other way, for it needs a code that follows the data. What remains is "
-                "sensitivity in the directions in which the data vary, and no other."
+                "sensitivity mostly in the directions in which the data vary."
             ),
             Formula(
                 (
@@ -70,7 +69,9 @@ def section(walk: Walk) -> Section:
             Text("Points around a circle show what that means: there is one direction along the data, and one across."),
             Plot(
                 "circle", picture,
-                "Above, where a reconstruction leads. Below, how fast the code moves along the circle and across it.",
+                "Above, where a reconstruction leads: arrows from x to r(x), shortened by the factor in the title. "
+                "Below, how "
+                "fast the code moves along the circle and across it.",
             ),
             Text(
                 "Along the circle the code of the contractive model moves "
@@ -85,9 +86,9 @@ def section(walk: Walk) -> Section:
                 ],
                 "On test images. Along: towards the nearest other image of the same class. Across: random directions.",
             ),
-            Plot("norms", figures.jacobian_norms(norms), "The norm of the Jacobian on test images."),
+            Plot("norms", ae.figures.jacobian_norms(norms), "The norm of the Jacobian on test images."),
             Plot(
-                "spectra", figures.singular_values(spectra),
+                "spectra", ae.figures.singular_values(spectra),
                 "The singular values of the Jacobian: a contractive encoder keeps few directions and damps the others.",
             ),
         ],
@@ -105,16 +106,16 @@ def section(walk: Walk) -> Section:
 def _circle(walk: Walk) -> tuple[Any, dict[str, float]]:
     """Return the picture of a plain and a contractive model of a circle, and how much faster codes move along it."""
     walk.say("7.6 a circle: plain and contractive")
-    curve = datasets.circle(500, noise=0.03, seed=walk.seed)
+    curve = ae.datasets.circle(500, noise=0.03, seed=walk.seed)
     points = 3 * curve.points  # a circle wide enough that tanh bends on the way across
     trained, ratios = {}, {}
     for name, factor in (("plain", 0.0), ("contractive", 1.0)):
-        model = models.Autoencoder((2, 50), activation="tanh", tied=True, seed=walk.seed)
+        model = ae.Autoencoder((2, 50), activation="tanh", tied=True, seed=walk.seed)
         walk.fit(model, points, partial(toy, factor=factor), walk.settings.toy_epochs, lr=5e-3)
-        along = features.directional_norms(model.encode, points, curve.tangents).mean()
-        across = features.directional_norms(model.encode, points, curve.normals).mean()
+        along = ae.features.directional_norms(model.encode, points, curve.tangents).mean()
+        across = ae.features.directional_norms(model.encode, points, curve.normals).mean()
         trained[name], ratios[name] = model, float(along / across)
-    return figures.contractive_picture(trained, points, curve.tangents, curve.normals), ratios
+    return ae.figures.contractive_picture(trained, points, curve.tangents, curve.normals), ratios
 
 
 def _directions(walk: Walk, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,5 +128,5 @@ def _directions(walk: Walk, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (steps / np.linalg.norm(steps, axis=1, keepdims=True), noise / np.linalg.norm(noise, axis=1, keepdims=True))
 
 
-def _jacobian(model: models.Autoencoder, row: np.ndarray) -> np.ndarray:
+def _jacobian(model: ae.Autoencoder, row: np.ndarray) -> np.ndarray:
     return mg.jacobian(lambda x: model.encode(x))(mg.tensor(row)).numpy()

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import autoencoders as ae
 import minigrad as mg
-from autoencoders import figures, models
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
 from autoencoders.lecture.walk import Walk, cross_entropy, squared, squared_error
 
@@ -39,7 +39,7 @@ def gradients_by_hand(
 def largest_difference(x: np.ndarray, binary: bool, seed: int) -> float:
     """Return the largest difference between our gradients and those derived by hand, relative to the largest entry."""
     output = "sigmoid" if binary else "linear"
-    model = models.Autoencoder((x.shape[1], 20), output=output, dtype="float64", seed=seed)
+    model = ae.Autoencoder((x.shape[1], 20), output=output, dtype="float64", seed=seed)
     objective = cross_entropy if binary else squared
     objective(model, mg.tensor(x.astype(np.float64))).backward()
     (encoder,), (decoder,) = model.encoder_layers, model.decoder_layers
@@ -55,7 +55,7 @@ def difference_from_formulas(x: np.ndarray, seed: int) -> float:
     """Return how far the models are from the three formulas above, in float64."""
     found = []
     for output, decode in (("linear", decode_real), ("sigmoid", decode_binary)):
-        model = models.Autoencoder((x.shape[1], 20), output=output, dtype="float64", seed=seed)
+        model = ae.Autoencoder((x.shape[1], 20), output=output, dtype="float64", seed=seed)
         (encoder,), (decoder,) = model.encoder_layers, model.decoder_layers
         inputs = mg.tensor(x.astype(np.float64))
         by_formula = decode(encode(inputs, encoder.weight, encoder.bias), decoder.weight, decoder.bias)
@@ -77,12 +77,12 @@ def section(walk: Walk) -> Section:
     for kind, (train, test) in sets.items():
         errors[kind] = {}
         for output in DECODERS:
-            model = models.Autoencoder((walk.pixels, s.narrow), output=output, seed=walk.seed)
+            model = ae.Autoencoder((walk.pixels, s.narrow), output=output, seed=walk.seed)
             walk.fit(model, train, squared, s.epochs, lr=3e-3)
             errors[kind][output] = squared_error(model, test)
             if kind == "real":
                 shown[output] = model(test[:10]).numpy() * scale + mean
-    entropy_model = models.Autoencoder((walk.pixels, s.narrow), output="sigmoid", seed=walk.seed)
+    entropy_model = ae.Autoencoder((walk.pixels, s.narrow), output="sigmoid", seed=walk.seed)
     walk.fit(entropy_model, sets["binary"][0], cross_entropy, s.epochs, lr=3e-3)
     errors["binary"]["sigmoid, cross entropy"] = squared_error(entropy_model, sets["binary"][1])
     differences = {
@@ -120,10 +120,15 @@ def section(walk: Walk) -> Section:
                 f"All with {s.narrow} units and {s.epochs} epochs. Binary: pixels above ½ or not. Real: pixels minus "
                 "their means, in units of the standard deviation of all.",
             ),
-            Text(f"On real inputs the {best} decoder is the best, and both that are bounded fail at values beyond."),
+            Text(
+                f"On real inputs the {best} decoder is the best, and both that are bounded fail at values beyond. On "
+                f"binary "
+                "inputs the squared errors are close; there the sigmoid has a meaning, since its outputs are "
+                "probabilities."
+            ),
             Plot(
                 "decoders",
-                figures.reconstructions({"input": walk.test[:10], **shown}, walk.data.image_shape),
+                ae.figures.reconstructions({"input": walk.test[:10], **shown}, walk.data.image_shape),
                 "Real inputs: ten test images and what each decoder makes of them, back in units of pixels.",
             ),
             Text("The loss for real inputs is the squared error, summed over pixels and averaged over images:"),
@@ -142,8 +147,9 @@ def section(walk: Walk) -> Section:
                 cross_entropy,
             ),
             Text(
-                "Both can be differentiated by hand. For both the error at the last layer is a difference, "
-                "2(x̂ − x) and x̂ − x, and the rest is the same chain rule:"
+                "Both can be differentiated by hand. For both the error at the last layer is a difference, 2(x̂ − "
+                "x)/m and "
+                "(x̂ − x)/m, and the rest is the same chain rule (in the code D is W*):"
             ),
             Formula(
                 (

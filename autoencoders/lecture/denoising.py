@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import autoencoders as ae
 import minigrad as mg
-from autoencoders import corruption, datasets, figures, losses, models, pca, regularizers
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
 from autoencoders.lecture.walk import CORRUPTION, NOISES, Walk, cross_entropy, masked
 
@@ -16,16 +16,16 @@ PATCH = 12  # pixels
 
 
 def masking(x: mg.Tensor, q: float) -> mg.Tensor:
-    return corruption.masking_noise(x, q)
+    return ae.masking_noise(x, q)
 
 
 def denoising(model: Any, x: mg.Tensor, q: float) -> mg.Tensor:
     h = model.encode(masking(x, q))
-    return losses.binary_cross_entropy_with_logits(model.decode_logits(h), x)  # not the noisy x
+    return ae.binary_cross_entropy_with_logits(model.decode_logits(h), x)  # not the noisy x
 
 
 def gaussian_denoising(model: Any, x: mg.Tensor, sigma: float) -> mg.Tensor:
-    return losses.squared_error(model(corruption.gaussian_noise(x, sigma)), x)
+    return ae.squared_error(model(ae.gaussian_noise(x, sigma)), x)
 
 
 def preferred_input(W: mg.Tensor) -> mg.Tensor:
@@ -33,7 +33,7 @@ def preferred_input(W: mg.Tensor) -> mg.Tensor:
 
 
 def blobs(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
-    return {"error": losses.squared_error(model(x), x), "decay": factor * regularizers.l2(model)}
+    return {"error": ae.squared_error(model(x), x), "decay": factor * ae.l2(model)}
 
 
 def section(walk: Walk) -> Section:
@@ -61,7 +61,7 @@ def section(walk: Walk) -> Section:
             Formula((r"$h = \sigma(\tilde{x} W + b),\qquad \min\ \mathcal{L}(\hat{x}, x)$",), denoising),
             Plot(
                 "denoised",
-                figures.reconstructions(rows, walk.data.image_shape),
+                ae.figures.reconstructions(rows, walk.data.image_shape),
                 f"Test images, {CORRUPTION:.0%} of whose pixels were set to 0, and what each model makes of them.",
             ),
             Table(
@@ -81,11 +81,11 @@ def section(walk: Walk) -> Section:
             Formula((r"$\mathrm{argmax}_{\|x\|\leq 1}\ W_l\cdot x = W_l\,/\,\|W_l\|$",), preferred_input),
             Plot(
                 "filters",
-                figures.filters(
+                ae.figures.filters(
                     {name: preferred_input(m.encoder_weights[0].detach()) for name, m in trained.items()},
                     walk.data.image_shape,
                 ),
-                "With more noise a unit can rely less on single pixels and looks at larger parts of a digit."
+                "The inputs of norm 1 that excite 64 units most. With more noise a unit can rely less on single pixels."
                 + (
                     " In 8 × 8 pixels there is little room to see it; run with --data mnist."
                     if walk.name == "digits"
@@ -101,9 +101,9 @@ def section(walk: Walk) -> Section:
 def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]:
     """Train on patches of photographs: with gaussian noise, with weight decay, and beside them PCA."""
     s = walk.settings
-    patches = datasets.natural_patches(s.patches, size=PATCH, seed=walk.seed, normalize=None)
+    patches = ae.datasets.natural_patches(s.patches, size=PATCH, seed=walk.seed, normalize=None)
     patches -= patches.mean(axis=1, keepdims=True)
-    white = datasets.zca_whitening(patches, epsilon=float(patches.var()))(patches).astype(np.float32)
+    white = ae.datasets.zca_whitening(patches, epsilon=float(patches.var()))(patches).astype(np.float32)
     white /= white.std()
     weights: dict[str, np.ndarray] = {}
     numbers: dict[str, float] = {}
@@ -112,22 +112,23 @@ def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]
         ("weight decay", "sigmoid", partial(blobs, factor=0.5)),
     ):
         walk.say(f"7.4 {s.patches} patches of photographs, {name}")
-        model = models.Autoencoder((PATCH**2, 100), activation, tied=True, seed=walk.seed)
+        model = ae.Autoencoder((PATCH**2, 100), activation, tied=True, seed=walk.seed)
         if activation == "relu":  # off for most inputs from the start
             model.encoder_layers[0].bias.assign(mg.full((100,), -0.5))
         history = walk.fit(model, white, objective, s.patch_epochs)
         weights[name] = model.encoder_weights[0].detach().numpy()
         numbers[name] = history.loss[-1]
-    weights["PCA"] = pca.principal_directions(white, 64)
+    weights["PCA"] = ae.pca.principal_directions(white, 64)
     blocks: list[Text | Formula | Plot] = [
         Text(
-            f"On {PATCH} × {PATCH} patches of photographs, partly whitened, strong gaussian noise (twice the standard "
+            f"On {PATCH} × {PATCH} patches of the two photographs that come with scikit-learn, partly whitened, "
+            f"strong gaussian noise (twice the standard "
             "deviation of the pixels, ReLU units) leads to detectors of edges, weight decay (sigmoid units) to blobs, "
             "and PCA to waves that fill the patch."
         ),
         Formula((r"$\tilde{x} = x + \sigma\,\varepsilon,\ \ \varepsilon\sim\mathcal{N}(0, I)$",), gaussian_denoising),
         Plot(
-            "patches", figures.filters(weights, (PATCH, PATCH)),
+            "patches", ae.figures.filters(weights, (PATCH, PATCH)),
             "Filters on patches of photographs, those with the largest norms; the directions of PCA in their order.",
         ),
     ]  # fmt: skip

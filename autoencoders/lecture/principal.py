@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from autoencoders import figures, models, pca
+import autoencoders as ae
 from autoencoders.lecture.section import Formula, Plot, Section, Text
 from autoencoders.lecture.walk import Walk, squared, squared_error
 
@@ -26,15 +26,15 @@ def section(walk: Walk) -> Section:
     mean = train.mean(axis=0)
     centred = train - mean
     walk.say(f"7.2 PCA: {len(train)} images of {walk.pixels} pixels")
-    exact = pca.linear_autoencoder(train, s.rank)
-    variances = pca.explained_variance(train)
+    exact = ae.pca.linear_autoencoder(train, s.rank)
+    variances = ae.pca.explained_variance(train)
     floors = {k: float(variances[k:].sum()) for k in s.ranks}
     reached: dict[str, dict[int, float]] = {"linear": {}, "sigmoid encoder": {}, "deep encoder": {}}
     curve: list[float] = []
     angles = np.zeros(1)
     for k in s.ranks:
         walk.say(f"7.2 linear autoencoder, {walk.pixels}-{k}-{walk.pixels}")
-        linear = models.Autoencoder((walk.pixels, k), activation="linear", seed=walk.seed)
+        linear = ae.Autoencoder((walk.pixels, k), activation="linear", seed=walk.seed)
         losses_of_linear: list[float] = []
         for number, (epochs, rate) in enumerate(zip(s.linear_epochs, s.linear_rates, strict=True)):
             losses_of_linear += walk.fit(linear, centred, squared, epochs, rate, seed=number).loss
@@ -42,7 +42,7 @@ def section(walk: Walk) -> Section:
         if k == s.rank:
             curve = losses_of_linear
             decoder = linear.decoder_weights[0].detach().numpy().T
-            angles = pca.principal_angles(decoder, exact.encoder_weight)
+            angles = ae.pca.principal_angles(decoder, exact.encoder_weight)
             errors = walk.errors(partial(_of_pixels, linear, mean))
     for name, hidden in (("sigmoid encoder", ()), ("deep encoder", (4 * s.rank,))):
         walk.say(f"7.2 {name} with a linear decoder")
@@ -62,7 +62,7 @@ def section(walk: Walk) -> Section:
         "floors": {str(k): v for k, v in floors.items()},
         "errors_by_rank": {name: {str(k): v for k, v in by_k.items()} for name, by_k in reached.items()},
         "covariance_difference": float(np.abs(normalized.T @ normalized - covariance).max()),
-        "directions_angle_degrees": float(np.degrees(pca.principal_angles(V, exact.encoder_weight).max())),
+        "directions_angle_degrees": float(np.degrees(ae.pca.principal_angles(V, exact.encoder_weight).max())),
         "curve": curve,
     }
     return Section(
@@ -82,8 +82,9 @@ def section(walk: Walk) -> Section:
             ),
             Formula((r"$X = U\,\Sigma\,V^{T},\qquad H = X\,W,\qquad W = V_{\leq k}$",), optimal_encoder),
             Text(
-                "What is lost is the variance outside of these directions, Σ<sub>i&gt;k</sub> sᵢ²/m, and <em>no</em> "
-                "autoencoder with a decoder of one linear layer gets below that floor on its training data, however "
+                "What is lost is the variance outside of these directions, Σ<sub>i&gt;k</sub> sᵢ² of the "
+                "normalised data, and <em>no</em> autoencoder with a decoder of one linear layer gets below that "
+                "floor on its training data, however "
                 f"deep its encoder. For k = {s.rank} the floor is {floors[s.rank]:.3f}. Gradient descent reached "
                 f"{numbers['reached']:.3f}, that is {numbers['above_floor_percent']:.2f} % above. A sigmoid encoder "
                 f"reached {reached['sigmoid encoder'][s.rank]:.3f}, a deep one {reached['deep encoder'][s.rank]:.3f}."
@@ -91,12 +92,12 @@ def section(walk: Walk) -> Section:
             Formula((r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$",), squared),
             Plot(
                 "floor",
-                figures.error_against_floor(train, reached),
-                "Errors on the training images above the exact floor: the linear models lie on it, the others above.",
+                ae.figures.error_against_floor(train, reached),
+                "Errors on the training images and the exact floor. The linear models lie on it; none is below.",
             ),
             Plot(
                 "linear",
-                figures.curves(
+                ae.figures.curves(
                     {f"linear, {s.rank} units": curve}, "squared error per image", ("PCA floor", floors[s.rank])
                 ),
                 "The loss falls to the floor and stays there.",
@@ -111,15 +112,15 @@ def section(walk: Walk) -> Section:
     )
 
 
-def _of_pixels(model: models.Autoencoder, mean: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _of_pixels(model: ae.Autoencoder, mean: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return the reconstruction of pixels by a model of centred ones."""
     return model(x - mean).numpy() + mean
 
 
-class _AffineDecoder(models.Autoencoder):
+class _AffineDecoder(ae.Autoencoder):
     """An autoencoder with sigmoid encoder layers and one affine layer as its decoder."""
 
     def __init__(self, sizes: tuple[int, ...], seed: int) -> None:
         super().__init__(sizes, seed=seed)
-        last = models.Autoencoder((sizes[0], sizes[-1]), seed=seed)
+        last = ae.Autoencoder((sizes[0], sizes[-1]), seed=seed)
         self.decoder_layers = last.decoder_layers

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import autoencoders as ae
 import minigrad as mg
-from autoencoders import features, figures, models, regularizers
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
 from autoencoders.lecture.walk import Walk, cross_entropy
 
@@ -31,25 +31,25 @@ def slope_by_hand(rho: float, rho_hat: np.ndarray) -> np.ndarray:
 def sparse(model: Any, x: mg.Tensor, factor: float) -> dict[str, mg.Tensor]:
     return {
         "cross entropy": cross_entropy(model, x),
-        "sparsity": factor * regularizers.kl_sparsity(model.encode(x), RHO),
+        "sparsity": factor * ae.kl_sparsity(model.encode(x), RHO),
     }
 
 
 def section(walk: Walk) -> Section:
     """Train a sparse model; compare mean activations before and after, and with those of the plain model."""
     s = walk.settings
-    untrained = models.Autoencoder((walk.pixels, s.hidden), output="sigmoid", seed=walk.seed)
+    untrained = ae.Autoencoder((walk.pixels, s.hidden), output="sigmoid", seed=walk.seed)
     model = walk.compare("sparse", partial(sparse, factor=s.sparsity))
     codes = {
-        "before training": features.codes(untrained, walk.train),
-        "plain": features.codes(walk.models["plain"], walk.train),
-        "sparse": features.codes(model, walk.train),
+        "before training": ae.features.codes(untrained, walk.train),
+        "plain": ae.features.codes(walk.models["plain"], walk.train),
+        "sparse": ae.features.codes(model, walk.train),
     }
-    means = {name: features.mean_activations(h) for name, h in codes.items()}
+    means = {name: ae.features.mean_activations(h) for name, h in codes.items()}
     numbers: dict[str, Any] = {
         "rho": RHO,
         "mean activation": {name: float(r.mean()) for name, r in means.items()},
-        "penalty": {name: float(regularizers.kl_sparsity(mg.tensor(h), RHO).item()) for name, h in codes.items()},
+        "penalty": {name: float(ae.kl_sparsity(mg.tensor(h), RHO).item()) for name, h in codes.items()},
         "active": {name: float((h > 0.5).mean()) for name, h in codes.items()},
         **_checks(codes["sparse"]),
     }
@@ -69,7 +69,7 @@ def section(walk: Walk) -> Section:
                 ),
                 penalty,
             ),
-            Plot("kl", figures.kl_curve((0.05, 0.2, 0.5)), "The penalty of one unit: 0 at ρ̂ = ρ, steep near 0 and 1."),
+            Plot("kl", ae.figures.kl_curve((0.05, 0.2, 0.5)), "The penalty of one unit: it is 0 at ρ̂ = ρ."),
             Text(
                 "The lecture derives its slope. ρ̂ is a mean over the batch, so every sample has its part in it: "
                 "∂Ω/∂h<sub>il</sub> is this divided by m. minigrad's gradient of the penalty agrees to within "
@@ -90,19 +90,22 @@ def section(walk: Walk) -> Section:
                      f"{numbers['active'][name] * s.hidden:.1f} of {s.hidden}")
                     for name in codes
                 ],
+                f"On the training images. β = {s.sparsity:g}: the reconstruction pulls against the penalty, and the "
+                f"mean "
+                f"activation ends at {numbers['mean activation']['sparse']:.3f}, above ρ = {RHO}.",
             ),
-            Plot("means", figures.mean_activations(codes, rho=RHO), "ρ̂ of every unit, sorted."),
-            Plot("activations", figures.activation_histograms(codes), "How the activations are distributed."),
+            Plot("means", ae.figures.mean_activations(codes, rho=RHO), "ρ̂ of every unit, sorted."),
+            Plot("activations", ae.figures.activation_histograms(codes), "How the activations are distributed."),
             Plot(
                 "sparse_filters",
-                figures.filters(
+                ae.figures.filters(
                     {
-                        "plain": features.max_activation_inputs(walk.models["plain"].encoder_weights[0]),
-                        "sparse": features.max_activation_inputs(model.encoder_weights[0]),
+                        "plain": ae.features.max_activation_inputs(walk.models["plain"].encoder_weights[0]),
+                        "sparse": ae.features.max_activation_inputs(model.encoder_weights[0]),
                     },
                     walk.data.image_shape,
                 ),
-                "What the units look for.",
+                "What the units look for: the inputs of norm 1 that excite 64 of them most.",
             ),
         ],
         numbers,

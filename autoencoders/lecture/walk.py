@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+import autoencoders as ae
 import minigrad as mg
-from autoencoders import classifier, corruption, datasets, features, losses, models, training
 from autoencoders.history import History
 from minigrad import optim
 
@@ -64,16 +64,16 @@ def masked(q: float) -> str:
 
 
 def squared(model: Any, x: mg.Tensor) -> mg.Tensor:
-    return losses.squared_error(model(x), x)
+    return ae.squared_error(model(x), x)
 
 
 def cross_entropy(model: Any, x: mg.Tensor) -> mg.Tensor:
-    return losses.binary_cross_entropy_with_logits(model.decode_logits(model.encode(x)), x)
+    return ae.binary_cross_entropy_with_logits(model.decode_logits(model.encode(x)), x)
 
 
 def squared_error(reconstruct: Reconstruct, x: np.ndarray, inputs: np.ndarray | None = None) -> float:
     """Return the squared error per sample of reconstruct(inputs) against x; `inputs` are x unless they are given."""
-    return float(features.squared_errors(reconstruct, x, inputs).mean())
+    return float(ae.features.squared_errors(reconstruct, x, inputs).mean())
 
 
 class Walk:
@@ -99,19 +99,19 @@ class Walk:
         self.seed = seed
         self.settings = settings
         self.say = say
-        self.data = datasets.digits() if name == "digits" else datasets.mnist()
+        self.data = ae.datasets.digits() if name == "digits" else ae.datasets.mnist()
         self.train, self.test = self.data.x_train, self.data.x_test
         self.pixels = self.train.shape[1]
-        self.models: dict[str, models.Autoencoder] = {}
+        self.models: dict[str, ae.Autoencoder] = {}
         self.curves: dict[str, list[float]] = {}
         self._accuracies: dict[str, float] = {}
         generator = mg.random.Generator(seed, stream=9)
-        self.corrupted = corruption.masking_noise(mg.tensor(self.test), CORRUPTION, generator=generator).numpy()
+        self.corrupted = ae.masking_noise(mg.tensor(self.test), CORRUPTION, generator=generator).numpy()
 
-    def compare(self, name: str, objective: Callable[[Any, mg.Tensor], Any], tied: bool = False) -> models.Autoencoder:
+    def compare(self, name: str, objective: Callable[[Any, mg.Tensor], Any], tied: bool = False) -> ae.Autoencoder:
         """Train one of the models that the last section compares."""
         self.say(f"{name}: {self.pixels}-{self.settings.hidden}-{self.pixels}, {self.settings.epochs} epochs")
-        model = models.Autoencoder((self.pixels, self.settings.hidden), output="sigmoid", tied=tied, seed=self.seed)
+        model = ae.Autoencoder((self.pixels, self.settings.hidden), output="sigmoid", tied=tied, seed=self.seed)
         history = self.fit(model, self.train, objective, self.settings.epochs)
         self.models[name] = model
         self.curves[name] = next(iter(history.terms.values()))
@@ -119,7 +119,7 @@ class Walk:
 
     def fit(
         self,
-        model: models.Autoencoder,
+        model: ae.Autoencoder,
         X: np.ndarray,
         objective: Callable[[Any, mg.Tensor], Any],
         epochs: int,
@@ -127,7 +127,7 @@ class Walk:
         seed: int = 0,
     ) -> History:
         """Train a model with Adam."""
-        return training.fit(
+        return ae.fit(
             model, X, objective, epochs=epochs, batch_size=self.settings.batch_size,
             optimizer=optim.Adam(model.parameters(), lr=lr), seed=self.seed + seed,
         )  # fmt: skip
@@ -137,8 +137,8 @@ class Walk:
         if name not in self._accuracies:
             train, test = self.train, self.test
             if name != "pixels":
-                train, test = (features.codes(self.models[name], x) for x in (train, test))
-            found = classifier.softmax_regression(train, self.data.y_train, l2=1e-5)
+                train, test = (ae.features.codes(self.models[name], x) for x in (train, test))
+            found = ae.softmax_regression(train, self.data.y_train, l2=1e-5)
             self._accuracies[name] = found.accuracy(test, self.data.y_test)
         return self._accuracies[name]
 

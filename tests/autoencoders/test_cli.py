@@ -108,7 +108,7 @@ def test_bad_options_are_named_before_anything_runs(arguments, words, capsys):
         (["features", "--classifier", "os.system"], "--classifier os.system: expected softmax or a class"),
         (["features", "--classifier", "sklearn.svm.Nothing"], "--classifier sklearn.svm.Nothing"),
         (["features", "--classifier", "sklearn.preprocessing.StandardScaler"], "expected a classifier of scikit-learn"),
-        (["features", "--dropout", "1"], "--dropout 1: expected a probability below 1"),
+        (["features", "--dropout", "0.5"], "--noise and --dropout are for --fine-tune"),
         (["figures", "--model", "m.safetensors", "--out", "taken"], "--out taken: there is a file of that name"),
         (["info", "--model", "none.safetensors"], "none.safetensors"),
         (["train", "--out", "nowhere/at/all.safetensors"], "--out nowhere/at/all.safetensors: there is no folder"),

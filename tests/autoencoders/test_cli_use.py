@@ -41,7 +41,7 @@ def test_features_of_pixels_with_a_classifier_of_scikit_learn(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert main(["features", "--classifier", "sklearn.neighbors.KNeighborsClassifier"]) == 0
     printed = capsys.readouterr().out
-    assert "KNeighborsClassifier on pixels" in printed and accuracies(printed)[1] > 0.97
+    assert "KNeighborsClassifier on the inputs" in printed and accuracies(printed)[1] > 0.97
 
 
 def test_features_of_arrays_with_labels(tmp_path, monkeypatch, capsys):
@@ -111,7 +111,7 @@ def test_info_measures_a_model_on_data(model, capsys):
 
 
 def test_train_layer_by_layer_then_as_a_whole(tmp_path, capsys):
-    options = "--sizes 64,12,6 --pretrain 2 --noise masking:0.2 --batch-size 100"
+    options = "--sizes 64,12,6 --pretrain 2 --noise masking:0.2 --batch-size 100 --learning-rate 1e-3"
     only, both = (str(tmp_path / name) for name in ("only.safetensors", "both.safetensors"))
     assert main(["train", *options.split(), "--epochs", "0", "--out", only]) == 0
     assert "layer 1: loss" in capsys.readouterr().out
@@ -147,7 +147,9 @@ def test_train_a_sparse_model_of_patches_by_lbfgs(tmp_path, monkeypatch, capsys)
 
 
 def test_train_with_huber_and_momentum(tmp_path):
-    options = "--sizes 64,5 --loss huber --output linear --optimizer sgd --learning-rate 0.01 --epochs 2"
+    options = (
+        "--sizes 64,5 --loss huber --output linear --optimizer sgd --learning-rate 0.01 --epochs 2 --batch-size 128"
+    )
     assert main(["train", *options.split(), "--out", str(tmp_path / "m.safetensors")]) == 0
     model = ae.Autoencoder((64, 5))
     optimizer = mg.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -171,7 +173,7 @@ def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_pa
     assert "--resume goes on with it" in capsys.readouterr().err
     other = ["train", "--epochs", "3", "--out", "m.safetensors", "--resume", "--batch-size", "7"]
     assert main(other) == 2
-    assert "begun with --batch-size 128, not 7" in capsys.readouterr().err
+    assert "begun with --batch-size 64, not 7" in capsys.readouterr().err
     assert main(["train", "--epochs", "3", "--out", "m.safetensors", "--resume"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
