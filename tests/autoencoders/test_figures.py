@@ -78,7 +78,7 @@ def test_a_figure_is_labelled_and_exported_without_a_change_of_settings(name):
             inner = axes.get_subplotspec().colspan.start > 0  # shares the label of its neighbour
             assert (axes.get_xlabel() or name == "bars") and (axes.get_ylabel() or inner)
         if name not in ("bars", "codes_2d"):
-            assert figure.axes[-1].get_legend() is not None
+            assert figure.axes[-1].get_legend() is not None or figure.legends
 
 
 def test_pyplot_is_not_imported():
