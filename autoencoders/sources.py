@@ -27,8 +27,8 @@ class InMemory:
         How many samples there are, where that is known.
     first : tuple of Tensor
         The batch that comes first without shuffling.
-    extremes : tuple of Tensor or None
-        The samples with the smallest and the largest number of all, where all are known.
+    extremes : list of tuples of Tensor, or None
+        Batches of the size of the first with the smallest and the largest number of all x, where all are known.
     """
 
     def __init__(self, tensors: Batch, batch_size: int) -> None:
@@ -36,9 +36,12 @@ class InMemory:
         self._batch_size = batch_size
         self.count: int | None = len(tensors[0])
         self.first = tuple(t[:batch_size] for t in tensors)
-        x = tensors[0].detach().reshape(self.count, -1)
-        rows = [int(mg.argmin(x.min(axis=1)).item()), int(mg.argmax(x.max(axis=1)).item())]
-        self.extremes: Batch | None = tuple(mg.stack([t[i] for i in rows]) for t in tensors)
+        self.extremes: list[Batch] | None = []
+        if batch_size < len(tensors[0]):
+            x = tensors[0].detach().reshape(len(tensors[0]), -1)
+            for row in (mg.argmin(x.min(axis=1)), mg.argmax(x.max(axis=1))):
+                rows = mg.tensor([int(row.item()), *range(batch_size - 1)], device=x.device)
+                self.extremes.append(tuple(mg.take(t, rows, axis=0) for t in tensors))
 
     def whole(self) -> InMemory:
         """Return the same samples as one batch."""
@@ -58,7 +61,7 @@ class OnDisk:
         self._convert = convert
         self.count: int | None = len(arrays[0])
         self.first = convert(*(a[:batch_size] for a in arrays))
-        self.extremes: Batch | None = None
+        self.extremes: list[Batch] | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through all samples, in the order that `InMemory` would use."""
@@ -79,7 +82,7 @@ class Stream:
             raise DataError(f"fit: {convert.name} is an iterable without a batch")
         self._begun = itertools.chain([head], self._begun)
         self.first = self._one(head)
-        self.extremes: Batch | None = None
+        self.extremes: list[Batch] | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through the iterable; the batch that was looked at beforehand is still the first."""

@@ -203,8 +203,8 @@ def fit(
             else:
                 step = GradientStep(model, objective, optimizer, compile, max_norm)
             if compile:
-                for known in (train_set.first, train_set.extremes):
-                    if known is not None and ranges.widens(known[0]):
+                for known in (train_set.first, *(train_set.extremes or ())):
+                    if ranges.widens(known[0]):
                         check_values(model, objective, known)
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
