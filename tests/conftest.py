@@ -5,6 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import tests.workers  # noqa: F401 (first: it has to come before NumPy)
+
+# isort: split
 import pytest
 from hypothesis import HealthCheck, settings
 
