@@ -117,7 +117,8 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 def test_a_killed_process_leaves_a_checkpoint_that_goes_on(tmp_path, kill):
     path = tmp_path / "training.safetensors"
     code = (
-        "import importlib.util, sys\n"
+        "import importlib.util, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"spec = importlib.util.spec_from_file_location('t', {str(Path(__file__))!r})\n"
         "t = importlib.util.module_from_spec(spec); spec.loader.exec_module(t)\n"
         f"t.train({str(path)!r}, epochs=100000)\n"
@@ -129,7 +130,7 @@ def test_a_killed_process_leaves_a_checkpoint_that_goes_on(tmp_path, kill):
     while not (tmp_path / "training.previous.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(kill)
-    process.wait()
+    process.wait(timeout=60)
     _, metadata = files.load_with_metadata(path)
     epoch = json.loads(metadata["numbers"])["epoch"]
     assert epoch >= 2

@@ -296,7 +296,7 @@ def test_public_functions(name, dtype):
 def test_every_public_function_of_tensors_is_compared():
     covered = {name.split(" ")[0] for name in PUBLIC} | set(mg.primitives)
     others = {
-        "Compiled", "Device", "Parameter", "Program", "Tensor", "arange", "checkpoint", "compile", "cuda_is_available",
+        "Compiled", "Device", "Parameter", "Program", "Tensor", "arange", "checkpoint", "compile", "cuda_is_available", "deterministic",
         "detect_anomaly", "device", "draw", "enable_grad", "from_dlpack", "full", "grad", "hessian", "hvp", "jacobian", "jvp",
         "load", "no_grad", "one_hot", "ones", "primitive", "record", "save", "tensor", "use_device", "value_and_grad",
         "vjp", "zeros",
