@@ -223,7 +223,8 @@ def fit(
                 means = Means()
                 try:
                     for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
-                        if compile and train_set.extremes is None and ranges.widens(batch[0]):
+                        # a look at every batch that comes would make the host wait for a GPU
+                        if compile and train_set.extremes is None and place.type == "cpu" and ranges.widens(batch[0]):
                             check_values(model, objective, batch)
                         step(batch, means, _TermCheck(model, epoch, number))
                         bar.update()

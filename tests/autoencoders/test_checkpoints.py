@@ -133,5 +133,5 @@ def test_a_killed_process_leaves_a_checkpoint_that_goes_on(tmp_path, kill):
     process.wait(timeout=60)
     _, metadata = files.load_with_metadata(path)
     epoch = json.loads(metadata["numbers"])["epoch"]
-    assert epoch >= 2
+    assert epoch >= 1  # the previous one is written before its successor
     assert train(path, resume=True, epochs=epoch + 2) == train(epochs=epoch + 2)
