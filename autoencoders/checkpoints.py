@@ -96,6 +96,11 @@ class Checkpoint:
             names = [name for name, value in self.settings.items() if found.get(name) != value]
             other = "; ".join(f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}" for name in names)
             raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
+        if numbers["generators"].keys() != generators.keys():
+            raise DataError(
+                f"fit: {self.path} has the random generators {sorted(numbers['generators'])}, and the model now has "
+                f"{sorted(generators)}; make it as it was"
+            )
         if numbers["epoch"] > epochs:
             raise DataError(
                 f"fit: {self.path} has gone to epoch {numbers['epoch']} already, and epochs={epochs} count from the "

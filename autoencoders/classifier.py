@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 import minigrad as mg
 from autoencoders.features import codes, in_pieces
 from autoencoders.history import History
-from autoencoders.inputs import number, positive
+from autoencoders.inputs import as_array, number, positive
 from autoencoders.training import fit
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
@@ -50,9 +50,10 @@ class SoftmaxRegression(nn.Module):
         if model is not None:
             self.model = model
         self.dropout = nn.Dropout(dropout)
+        place = None if model is None else next((p.device for p in model.parameters()), None)
         # a generator of its own: nothing is drawn from the default one for weights that are set to 0
-        self.linear = nn.Linear(inputs, len(self.classes), dtype=dtype, generator=mg.random.Generator(0))
-        self.linear.weight.assign(mg.zeros(self.linear.weight.shape, dtype))
+        self.linear = nn.Linear(inputs, len(self.classes), dtype=dtype, generator=mg.random.Generator(0), device=place)
+        self.linear.weight.assign(mg.zeros(self.linear.weight.shape, dtype, place))
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -124,15 +125,21 @@ def softmax_regression(
     >>> model.accuracy(X, ["left", "left", "right", "right"]), model.predict([[0.2, 0.8]]).tolist()
     (1.0, ['left'])
     """
-    samples = np.asarray(X)
+    samples = as_array(X, "softmax_regression: X")
+    if samples.dtype.kind not in "biuf":
+        raise DTypeError(f"softmax_regression: X has dtype {samples.dtype}; expected real numbers")
     if samples.ndim != 2 or samples.size == 0:
         raise ShapeError(f"softmax_regression: X has shape {samples.shape}; expected (samples, features)")
     l2 = number(l2, "l2", "softmax_regression")
     classes, numbers = _labels(y, len(samples), "softmax_regression")
     model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
     # in units in which the features are near 1 the problem is well scaled, whatever their own units
-    finite = samples[np.isfinite(samples)].astype(np.float64)  # what is not is refused by fit
-    scale = float(np.sqrt(np.mean(np.square(finite)))) if finite.any() else 1.0
+    if not np.isfinite(samples).all():
+        raise DataError("softmax_regression: X contains NaN or infinity; remove or replace such values first")
+    largest = float(np.abs(samples).max())
+    if largest > 1e30 or 0 < largest < 1e-30:
+        raise DataError(f"softmax_regression: the largest number of X is {largest:g} in magnitude; rescale X")
+    scale = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) or 1.0
 
     def objective(model: Any, x: mg.Tensor, y: mg.Tensor) -> dict[str, mg.Tensor]:
         return {
@@ -206,8 +213,10 @@ def fine_tune(
     """
     epochs = positive(epochs, "epochs", "fine_tune")
     learning_rate = number(learning_rate, "learning_rate", "fine_tune", inside=True)
-    samples = np.asarray(X)
+    samples = as_array(X, "fine_tune: X")
     classes, numbers = _labels(y, len(samples), "fine_tune")
+    if not any(True for _ in getattr(model, "parameters", list)()):
+        raise DTypeError(f"fine_tune: got {type(model).__name__}; expected a model with parameters and a method encode")
     width = codes(model, samples[:1]).size
     whole = SoftmaxRegression(width, classes, model, dropout, next(model.parameters()).dtype)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
-from autoencoders.inputs import finite_array, number, positive, samples_of
+from autoencoders.inputs import as_array, finite_array, number, positive, samples_of
 from autoencoders.jacobian import Encoder, jacobians, one_layer, squared_norms
 from autoencoders.snapshots import evaluating
 from minigrad import nn
@@ -136,8 +136,12 @@ def squared_errors(
     >>> squared_errors(lambda x: 0.5 * x, [[2.0, 0.0], [2.0, 2.0]]).tolist()
     [1.0, 2.0]
     """
-    clean = np.asarray(X, dtype=np.float64)
-    given = np.asarray(X if inputs is None else inputs)
+    clean = as_array(X, "squared_errors: X")
+    given = clean if inputs is None else as_array(inputs, "squared_errors: inputs")
+    if clean.dtype.kind not in "biuf" or given.dtype.kind not in "biuf":
+        raise DTypeError(f"squared_errors: got dtypes {clean.dtype} and {given.dtype}; expected real numbers")
+    if clean.ndim < 2 or clean.size == 0:
+        raise ShapeError(f"squared_errors: X has shape {clean.shape}; expected (m, ...), at least one sample")
     if given.shape != clean.shape:
         raise ShapeError(f"squared_errors: inputs have shape {given.shape}; expected {clean.shape}, the shape of X")
     if isinstance(reconstruct, nn.Module):
@@ -145,7 +149,9 @@ def squared_errors(
     else:
         step = positive(batch_size, "batch_size", "squared_errors")
         x_hat = np.concatenate([np.asarray(reconstruct(given[i : i + step])) for i in range(0, len(given), step)])
-    return np.square(x_hat - clean).reshape(len(clean), -1).sum(axis=1)
+    if x_hat.shape != clean.shape:
+        raise ShapeError(f"squared_errors: reconstruct gave shape {x_hat.shape}; expected {clean.shape}, that of X")
+    return np.square(x_hat - clean.astype(np.float64)).reshape(len(clean), -1).sum(axis=1)
 
 
 def mean_activations(h: mg.Tensor | ArrayLike) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import minigrad as mg
+from autoencoders.snapshots import Snapshot
 from autoencoders.sources import Batch, Source
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
@@ -71,11 +72,23 @@ class Means:
 def measure(model: nn.Module, source: Source, objective: Objective, seed: int) -> dict[str, float]:
     """Return the means of the terms over all samples, always with the same noise, without a change to anything."""
     means = Means()
-    with mg.no_grad(), noise(seed, VALIDATION_NOISE):
-        for batch in source.batches(None, shuffle=False):
-            terms = terms_of(objective, model, batch)
-            means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
+    before = Snapshot(model)
+    try:
+        with noise(seed, VALIDATION_NOISE):
+            for batch in source.batches(None, shuffle=False):
+                terms = _without_graph(objective, model, batch)
+                means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
+    finally:
+        before.restore()
     return means.values
+
+
+def _without_graph(objective: Objective, model: nn.Module, batch: Batch) -> Mapping[str, mg.Tensor]:
+    try:
+        with mg.no_grad():
+            return terms_of(objective, model, batch)
+    except GraphError:  # it takes gradients of its own
+        return terms_of(objective, model, batch)
 
 
 @contextmanager

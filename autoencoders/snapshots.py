@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -27,6 +29,23 @@ class Snapshot:
             self._optimizer.load_state_dict(self._kept)
         for generator, state in self._generators:
             generator.set_state(state)
+
+
+class Values:
+    """The values of some tensors."""
+
+    def __init__(self, tensors: Iterable[mg.Tensor]) -> None:
+        self._kept = [(t, t.detach().numpy().copy()) for t in tensors]
+
+    def restore(self) -> None:
+        """Assign them again."""
+        for t, values in self._kept:
+            t.assign(t.device.put(values))
+
+    def equals(self, other: Values) -> bool:
+        """Return whether other values of the same tensors are the same to the last bit."""
+        pairs = zip(self._kept, other._kept, strict=True)
+        return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for (_, a), (_, b) in pairs)
 
 
 def generators_of(model: nn.Module) -> dict[str, Generator]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 import minigrad as mg
 from autoencoders.objectives import Means, Objective, sum_of, terms_of
-from autoencoders.snapshots import Snapshot
+from autoencoders.snapshots import Snapshot, Values
 from autoencoders.sources import Batch
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
+from minigrad.program import trees
 
 Check = Callable[[dict[str, float], bool], None]  # raises if a term is not finite; told whether this is the last batch
+LIBRARY = ("autoencoders", "minigrad")
+BETWEEN = 20  # batches after which a comparison at the start of an epoch costs little
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
@@ -25,15 +31,19 @@ class GradientStep:
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, optimizer: optim.Optimizer, compile: bool, max_norm: float | None
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: optim.Optimizer,
+        compile: bool,
+        max_norm: float | None,
+        extremes: Sequence[Batch],
     ) -> None:
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
         self._max_norm = max_norm
-        self._run = (
-            _Compiled(self._update, model, objective, optimizer, lambda terms: terms) if compile else self._update
-        )
+        self._run = _Compiled(self._update, model, objective, optimizer, extremes) if compile else self._update
         self._pending: list[tuple[tuple[str, ...], mg.Tensor, Check, int]] = []
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
@@ -48,6 +58,11 @@ class GradientStep:
         self._pending.append((tuple(terms), vector, check, size))
         if len(self._pending) >= PENDING:
             self.finish(means)
+
+    def begin_epoch(self) -> None:
+        """Make a new epoch known."""
+        if isinstance(self._run, _Compiled):
+            self._run.begin_epoch()
 
     def finish(self, means: Means) -> None:
         """Read the terms that are still on the GPU, all at once."""
@@ -64,11 +79,14 @@ class GradientStep:
         self._model.zero_grad()  # of frozen parameters too, which the optimizer does not know
         self._optimizer.zero_grad()
         terms = terms_of(self._objective, self._model, batch)
+        kept = {
+            name: (term * 1.0 if term.is_leaf else term).detach() for name, term in terms.items()
+        }  # before the update
         sum_of(terms).backward()
         if self._max_norm is not None:
             optim.clip_grad_norm(self._optimizer.parameters, self._max_norm)
         self._optimizer.step()
-        return {name: term.detach() for name, term in terms.items()}
+        return kept
 
 
 class LBFGSStep:
@@ -78,11 +96,8 @@ class LBFGSStep:
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
-        self._run = (
-            _Compiled(self._differentiate, model, objective, optimizer, lambda result: result[1])
-            if compile
-            else self._differentiate
-        )
+        run = self._differentiate
+        self._run = _Compiled(run, model, objective, optimizer, ()) if compile else run
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
         generator = mg.random.default_generator()
@@ -102,6 +117,9 @@ class LBFGSStep:
 
         means.add(seen[self._optimizer.step(closure)], len(batch[0]))
 
+    def begin_epoch(self) -> None:
+        """Do nothing: an epoch is one step."""
+
     def finish(self, means: Means) -> None:
         """Do nothing: a line search reads every value when it comes."""
 
@@ -116,17 +134,18 @@ def check_values(model: nn.Module, objective: Objective, batch: Batch) -> None:
     """Run the objective once as it is: checks of values (is x in [0, 1]?) are left out of a recording."""
     before = Snapshot(model)
     try:
-        with mg.no_grad():
-            terms_of(objective, model, batch)
+        terms_of(objective, model, batch)
     finally:
         before.restore()  # running means have seen this batch
 
 
 class _Compiled:
-    """A step that is recorded for each kind of batch, and runs as it is if that fails.
+    """A step that is recorded for each kind of batch, and runs as it is if that cannot be.
 
-    A recording repeats the operations, not the Python code around them. So the terms of a replay are compared with
-    those of the objective itself from time to time: at the second batch of a kind, the fourth, the eighth, ...
+    The first batch of a kind is no recording: there the objective checks values. The second is recorded. A recording
+    repeats the operations, not the Python code around them, so from time to time (at the third batch, the fourth, the
+    eighth, ..., and where an epoch begins) the step also runs as it is, from the same state, and must give the same
+    bits.
     """
 
     def __init__(
@@ -135,49 +154,92 @@ class _Compiled:
         model: nn.Module,
         objective: Objective,
         optimizer: optim.Optimizer,
-        terms_in: Callable[[Any], Mapping[str, mg.Tensor]],
+        extremes: Sequence[Batch],
     ) -> None:
         self._step = step
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
-        self._terms_in = terms_in
+        self._extremes = extremes  # batches that show whether the values of all others can be used
         self._compiled: Any = mg.compile(step)
         self._calls: dict[Any, int] = {}  # by the kind of the batch
+        self._since = 0  # calls since the last comparison
+        self._epoch_begins = False
+
+    def begin_epoch(self) -> None:
+        """Compare at the next batch, unless that was done only now."""
+        self._epoch_begins = self._since >= BETWEEN
 
     def __call__(self, *batch: mg.Tensor) -> Any:
         if self._compiled is None:
             return self._step(*batch)
         kind = tuple((t.shape, t.dtype) for t in batch)
         calls = self._calls[kind] = self._calls.get(kind, 0) + 1
-        if calls & (calls - 1) or batch[0].device.type != "cpu":  # no power of two; on a GPU the step runs as it is
+        if calls == 1:
+            return self._step(*batch)
+        if calls == 2:
+            return self._record(batch)
+        self._since += 1
+        compare = calls == 3 or calls & (calls - 1) == 0 or self._epoch_begins
+        if not compare or batch[0].device.type != "cpu":  # on a GPU the step runs as it is
             return self._compiled(*batch)
+        self._since, self._epoch_begins = 0, False
+        assigned = self._compiled.assigned
+        before = Values(assigned)
+        expected = trees.leaves(self._step(*batch)), Values(assigned)
+        before.restore()
+        result = self._compiled(*batch)
+        if _same_bits(expected[0], trees.leaves(result)) and expected[1].equals(Values(assigned)):
+            return result
+        before.restore()
+        return self._go_on_without(
+            batch,
+            "the step gives other values than its recording: it depends on something besides tensors, such as "
+            "numpy.random or a number that Python counts. Draw from mg.random, or keep the number in a tensor that is "
+            "assigned to",
+        )
+
+    def _record(self, batch: Batch) -> Any:
         before = Snapshot(self._model, self._optimizer)
         try:
-            if calls == 1:
-                return self._compiled(*batch)
-            with mg.no_grad():
-                expected = _floats(terms_of(self._objective, self._model, batch))
-            before.restore()
             result = self._compiled(*batch)
-            if _same(expected, _floats(self._terms_in(result))):
-                return result
-            why = (
-                "the objective gives other values than its recording: it depends on something besides tensors, such as "
-                "numpy.random or a number that Python counts. Draw from mg.random, or keep the number in a tensor that "
-                "is assigned to"
-            )
         except RecordingError as error:
-            why = str(error)
-        warnings.warn(f"fit goes on without compiling, because of {why}", RuntimeWarning, stacklevel=5)
+            before.restore()
+            return self._go_on_without(batch, str(error))
+        unseen, self._extremes = self._extremes, ()
+        for extreme in unseen:
+            now = Snapshot(self._model, self._optimizer), Values(self._compiled.assigned)
+            try:
+                terms_of(self._objective, self._model, extreme)
+            finally:
+                for kept in now:
+                    kept.restore()
+        return result
+
+    def _go_on_without(self, batch: Batch, why: str) -> Any:
+        warnings.warn(
+            f"fit goes on without compiling, because of {why}", RuntimeWarning, stacklevel=_depth_of_the_library()
+        )
         self._compiled = None
-        before.restore()
         return self._step(*batch)
 
 
-def _same(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """Return whether terms are the same to the last bit; NaN equals itself."""
-    return a.keys() == b.keys() and all(a[name] == b[name] or (a[name] != a[name] and b[name] != b[name]) for name in a)
+def _same_bits(a: Iterable[tuple[Any, Any]], b: Iterable[tuple[Any, Any]]) -> bool:
+    """Return whether the tensors among the leaves of two results are the same to the last bit; NaN equals itself."""
+    pairs = zip(a, b, strict=True)
+    return all(
+        np.array_equal(x.detach().numpy(), y.detach().numpy(), equal_nan=True)
+        for (_, x), (_, y) in pairs
+        if isinstance(x, mg.Tensor)
+    )
+
+
+def _depth_of_the_library() -> int:
+    """Return how many frames lie between a warning and the code that called this package."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in LIBRARY:
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _floats(terms: Mapping[str, mg.Tensor]) -> dict[str, float]:

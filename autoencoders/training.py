@@ -23,7 +23,7 @@ from autoencoders.snapshots import Modes, Snapshot, generators_of
 from autoencoders.sources import Batch, InMemory, Ranges, is_stream, source_of, steps_of
 from autoencoders.steps import GradientStep, LBFGSStep, check_values
 from minigrad import nn, optim
-from minigrad.errors import DataError, DeviceError, DivergenceError, DTypeError
+from minigrad.errors import DataError, DivergenceError, DTypeError
 from minigrad.random import Generator
 
 RESTORED = "The parameters and the optimizer are as they were at the start of the epoch."
@@ -60,7 +60,8 @@ def fit(
     X : Tensor, array_like or iterable of batches, shape (m, ...)
         The training set, one sample per row; converted to the dtype and device of the model. A memory-mapped array
         (``np.load(path, mmap_mode="r")``) may be larger than memory: each batch is read when it is needed. An iterable
-        that is no sequence, such as an object with ``__iter__``, gives batches, or pairs (x, y), of its own order.
+        that is no sequence, such as an object with ``__iter__``, gives batches, or pairs (x, y), of its own order;
+        to resume bit for bit, it must give the same ones in every epoch.
     objective : callable
         ``objective(model, x)`` for a batch x returns a scalar tensor, or a dict of them whose sum is minimised.
     y : Tensor or array_like, shape (m, ...), optional
@@ -99,7 +100,7 @@ def fit(
         validation, the training loss). A callable gives the learning rate of an epoch: ``schedule(1)`` of the first.
     patience : int, at least 1, optional
         End the training when that loss has not fallen for so many epochs. The parameters are then those of the best
-        epoch, also when the training ends otherwise.
+        epoch, also after all epochs and after Ctrl-C.
     checkpoint : str or path-like, optional
         A file to write after every epoch, atomically, with all that the next epoch depends on; the one before is kept
         beside it. However the training ends, it is there.
@@ -144,10 +145,10 @@ def fit(
         raise DTypeError(f"fit: got optimizer={optimizer!r}; expected one such as optim.Adam(model.parameters())")
     dtype = parameters[0].dtype
     place = parameters[0].device if device is None else mg.device(device)
+    if isinstance(optimizer, optim.LBFGS) and (is_stream(X) or isinstance(X, np.memmap)):
+        raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
     train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
-    if isinstance(optimizer, optim.LBFGS):
-        if not isinstance(train_set, InMemory):
-            raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
+    if isinstance(optimizer, optim.LBFGS) and isinstance(train_set, InMemory):
         if max_norm is not None:
             raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
         train_set = train_set.whole()
@@ -163,10 +164,10 @@ def fit(
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
     strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))
-    if place is not parameters[0].device and strangers:
-        raise DeviceError(
-            f"fit: device={place.name!r} moves the model, but not the {len(strangers)} parameters of the optimizer "
-            "that are not of this model; move them first, and leave device out"
+    if strangers:
+        raise DataError(
+            f"fit: {len(strangers)} parameters of the optimizer are not of this model, and would be neither saved nor "
+            "restored with it; make them attributes of the model or of a module around it"
         )
     settings = {
         "seed": seed,
@@ -174,6 +175,8 @@ def fit(
         "samples": train_set.count,
         "shuffle": bool(shuffle),
         "model": repr(model),
+        "optimizer": type(optimizer).__name__ if optimizer is not None else "Adam",
+        "max_norm": max_norm,
         "first batch": _digest(train_set.first),
         "validation": held_out is not None,
     }
@@ -201,11 +204,7 @@ def fit(
             if isinstance(optimizer, optim.LBFGS):
                 step = LBFGSStep(model, objective, optimizer, compile)
             else:
-                step = GradientStep(model, objective, optimizer, compile, max_norm)
-            if compile:
-                for known in (train_set.first, *(train_set.extremes or ())):
-                    if ranges.widens(known[0]):
-                        check_values(model, objective, known)
+                step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes or ())
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
             if file is not None and resume:
@@ -221,6 +220,7 @@ def fit(
                     optimizer.lr = schedule(epoch)
                 before = Snapshot(model, optimizer)
                 means = Means()
+                step.begin_epoch()
                 try:
                     for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
                         # a look at every batch that comes would make the host wait for a GPU
@@ -233,7 +233,9 @@ def fit(
                     _append(history.terms, means.values)
                     if held_out is not None:
                         model.eval()
-                        _append(history.validation, measure(model, held_out, objective, seed))
+                        held = measure(model, held_out, objective, seed)
+                        _check_validation(held, epoch)
+                        _append(history.validation, held)
                 except Exception:  # it diverged, or a batch came that cannot be used
                     before.restore()
                     raise
@@ -270,6 +272,15 @@ def _digest(batch: Batch) -> str:
     for t in batch:
         found.update(np.ascontiguousarray(t.detach().numpy()).tobytes())
     return found.hexdigest()
+
+
+def _check_validation(values: dict[str, float], epoch: int) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
+                f"{RESTORED} Do these data have values that the training set does not have?"
+            )
 
 
 def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:

@@ -123,6 +123,8 @@ def _info(options: argparse.Namespace) -> None:
     model, x = load(options, found.x_test)
     h = measures.codes(model, x).reshape(len(x), -1)
     parts = {"train": found.x_train, "test": found.x_test}
+    if found.x_train is found.x_test:
+        parts = {"these data": found.x_test}
     for name, part in parts.items():
         rows = part.reshape(-1, *model.input_shape)
         print(f"squared error per sample, {name}: {measures.squared_errors(model, rows).mean():.4f}")
@@ -132,9 +134,9 @@ def _info(options: argparse.Namespace) -> None:
             print(f"cross entropy per feature, {name}: {entropy:.5f} nats")
     if h.shape[1] <= min(found.x_train.shape):
         floor = pca.reconstruction_floor(found.x_train, h.shape[1])
-        print(f"PCA floor with {h.shape[1]} directions, train: {floor:.4f}")
+        print(f"PCA floor with {h.shape[1]} directions: {floor:.4f}")
     norms = measures.jacobian_norms(model.encode, x[:MEASURED])
-    print(f"mean norm of the encoder's Jacobian: {norms.mean():.4f} on {len(norms)} test samples")
+    print(f"mean norm of the encoder's Jacobian: {norms.mean():.4f} on {len(norms)} samples")
     print(f"mean activation: {h.mean():.4f}; dead units: {int(measures.dead_units(h, 0.01).sum())} of {h.shape[1]}")
 
 

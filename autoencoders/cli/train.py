@@ -84,7 +84,10 @@ def train(commands: Any) -> None:
 
 def kept(options: argparse.Namespace) -> str:
     """Return where an interrupted training goes on from, if it got that far."""
-    if options.command != "train" or not checkpoint_of(options.out).exists():
+    if options.command != "train":
+        return ""
+    if not checkpoint_of(options.out).exists():
+        _asked(checkpoint_of(options.out)).unlink(missing_ok=True)
         return ""
     return f"; the last epoch is in {checkpoint_of(options.out)}: the same command with --resume goes on from there"
 
@@ -114,9 +117,9 @@ def run(options: argparse.Namespace) -> None:
     objective = _objective(options)
     if options.pretrain is not None and not options.resume:
         _pretrain(options, model, x)
-    losses_by_epoch: list[float] = []
+    history = None
     if options.epochs:
-        losses_by_epoch = training.fit(
+        history = training.fit(
             model,
             x,
             objective,
@@ -124,20 +127,22 @@ def run(options: argparse.Namespace) -> None:
             batch_size=options.batch_size,
             seed=options.seed,
             optimizer=OPTIMIZERS[options.optimizer](model.parameters(), options.learning_rate),
-            schedule=_schedule(options, options.epochs),
+            schedule=None if options.optimizer == "lbfgs" else _schedule(options, options.epochs),
             validation=held_out if len(held_out) else None,
             patience=options.patience,
             checkpoint=checkpoint,
             resume=options.resume,
-        ).loss
+        )
     path = models.save_model(model, options.out)
     for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors"), _asked(checkpoint)):
         finished.unlink(missing_ok=True)
     print(model)
-    if losses_by_epoch:
-        print(
-            f"loss {losses_by_epoch[0]:.4f} after epoch 1, {losses_by_epoch[-1]:.4f} after epoch {len(losses_by_epoch)}"
-        )
+    if history is not None:
+        print(f"loss {history.loss[0]:.4f} after epoch 1, {history.loss[-1]:.4f} after epoch {history.epochs}")
+        if options.patience is not None:
+            judged = history.validation or history.terms
+            sums = [sum(values) for values in zip(*judged.values(), strict=True)]
+            print(f"the model is that of epoch {1 + int(np.argmin(sums))}, with the lowest loss, {min(sums):.4f}")
     print(f"saved: {path}")
 
 
@@ -163,7 +168,11 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
         return
     if not checkpoint.exists():
         raise MinigradError(f"--resume: there is no {checkpoint}; leave it out to begin")
-    before = json.loads(_asked(checkpoint).read_text()) if _asked(checkpoint).exists() else given
+    try:
+        before = json.loads(_asked(checkpoint).read_text())
+    except (OSError, ValueError) as error:
+        asked = _asked(checkpoint)
+        raise MinigradError(f"--resume: {asked}, which says what was begun, cannot be read ({error})") from error
     for name, value in given.items():
         if value != before.get(name, value):
             option = name.replace("_", "-")

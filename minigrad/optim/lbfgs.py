@@ -111,31 +111,35 @@ class LBFGS(Optimizer):
             return float(value.detach().item() if isinstance(value, Tensor) else value), self._gradient()
 
         x = self._read()
-        value, gradient = evaluate(x)
-        if not math.isfinite(value) or not np.isfinite(gradient).all():
-            raise DivergenceError(f"LBFGS: the loss is {value}, or its gradient not finite, where the step begins")
-        for _ in range(self.max_iter):
-            if np.abs(gradient).max(initial=0.0) <= self.tolerance_grad:
-                break
-            direction = self._direction(gradient)
-            slope = float(gradient @ direction)
-            if slope > -1e-32:  # rounding has spoilt the estimate: begin again with the gradient
-                self._pairs.clear()
-                direction = -gradient
+        try:
+            value, gradient = evaluate(x)
+            if not math.isfinite(value) or not np.isfinite(gradient).all():
+                raise DivergenceError(f"LBFGS: the loss is {value}, or its gradient not finite, where the step begins")
+            for _ in range(self.max_iter):
+                if np.abs(gradient).max(initial=0.0) <= self.tolerance_grad:
+                    break
+                direction = self._direction(gradient)
                 slope = float(gradient @ direction)
-            first = min(1.0, 1.0 / np.abs(gradient).sum()) * self.lr if not self._pairs else self.lr
-            length, new = self._line_search(evaluate, x, (value, gradient), direction, slope, first)
-            change = length * direction
-            if new[0] > value or length == 0.0:
-                break
-            if float(change @ (new[1] - gradient)) > 1e-10 * float(change @ change):
-                self._pairs = [*self._pairs, (change, new[1] - gradient)][-self.history_size :]
-            done = np.abs(change).max() <= self.tolerance_change or abs(new[0] - value) <= self.tolerance_change * abs(
-                value
-            )
-            x, (value, gradient) = x + change, new
-            if done:
-                break
+                if slope > -1e-32:  # rounding has spoilt the estimate: begin again with the gradient
+                    self._pairs.clear()
+                    direction = -gradient
+                    slope = float(gradient @ direction)
+                first = min(1.0, 1.0 / np.abs(gradient).sum()) * self.lr if not self._pairs else self.lr
+                length, new = self._line_search(evaluate, x, (value, gradient), direction, slope, first)
+                change = length * direction
+                if new[0] > value or length == 0.0:
+                    break
+                if float(change @ (new[1] - gradient)) > 1e-10 * float(change @ change):
+                    self._pairs = [*self._pairs, (change, new[1] - gradient)][-self.history_size :]
+                done = np.abs(change).max() <= self.tolerance_change or abs(
+                    new[0] - value
+                ) <= self.tolerance_change * abs(value)
+                x, (value, gradient) = x + change, new
+                if done:
+                    break
+        except BaseException:
+            self._write(x)  # not the point at which a line search happened to look
+            raise
         self._write(x)
         self._counts.assign(self._counts + 1.0)
         return value

@@ -114,6 +114,12 @@ class Compiled:
         """The recorded programs, after the passes: print them to see what is replayed."""
         return [entry.replay.program for entries in self._entries.values() for entry in entries]
 
+    @property
+    def assigned(self) -> list[Tensor]:
+        """The tensors that the recorded programs assign to: parameters, what an optimizer keeps, random counters."""
+        entries = (entry for entries in self._entries.values() for entry in entries)
+        return list({id(t): t for entry in entries for t in entry.assigned}.values())
+
     def __repr__(self) -> str:
         n = len(self.programs)
         return f"<compiled {getattr(self._step, '__name__', 'step')}: {n} program{'s' * (n != 1)}>"
@@ -174,8 +180,8 @@ class _Entry:
         self._seconds_left = BEFORE_KERNELS if kernels is None and available() else math.inf
         self.replay = Replay(simplify(program), threads, fuse=bool(kernels))
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
-        self._assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
-        self._versions = {id(t._version) for t in self._assigned}  # a view has the version of what it is a view of
+        self.assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
+        self._versions = {id(t._version) for t in self.assigned}  # a view has the version of what it is a view of
         self._argument = {v: i for i, v in enumerate(program.arguments)}
         self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
         self._nested = any(isinstance(x, list | tuple | dict) for x in args)
@@ -209,10 +215,12 @@ class _Entry:
             place[...] = x._array if isinstance(x, Tensor) else x
         replay.run()
         self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
-        for t in self._assigned:
+        for t in self.assigned:
             if t._version is not None:
                 t._version.count += 1
         for i in self._written_arguments:
+            if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
+                continue
             given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
         return trees.transform(
             lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result
@@ -256,4 +264,6 @@ def _kind(args: tuple) -> tuple:
             kind += (np.ndarray, x.shape, x.dtype, x.strides)
         else:
             kind += (type(x), x if isinstance(x, Hashable) else id(x))
+            if isinstance(x, float):  # 0.0 and -0.0 are equal
+                kind.append(math.copysign(1.0, x))
     return tuple(kind)

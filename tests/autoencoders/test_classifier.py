@@ -49,7 +49,9 @@ def test_decay_shrinks_the_weights_and_leaves_the_biases():
         ({"y": np.full(120, np.nan)}, DataError, "NaN"),
         ({"y": np.array([None, "a"] * 60)}, DTypeError, "Python objects"),
         ({"l2": -1.0}, DataError, "l2=-1.0"),
-        ({"X": np.full((120, 5), np.inf)}, DataError, "X.*inf"),
+        ({"X": np.full((120, 5), np.inf)}, DataError, "X contains NaN or inf"),
+        ({"X": np.full((120, 5), "a")}, DTypeError, "real numbers"),
+        ({"X": 1e-200 * X}, DataError, "rescale"),
     ],
 )
 def test_unusable_input_is_refused(arguments, error, message):

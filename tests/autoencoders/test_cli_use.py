@@ -106,8 +106,8 @@ def test_info_measures_a_model_on_data(model, capsys):
     assert f"squared error per sample, test: {error:.4f}" in printed
     assert f"cross entropy per feature, test: {entropy:.5f} nats" in printed
     floor = ae.pca.reconstruction_floor(ae.datasets.digits().x_train, 20)
-    assert f"PCA floor with 20 directions, train: {floor:.4f}" in printed
-    assert f"{ae.features.jacobian_norms(model.encode, x.numpy()).mean():.4f} on 359 test samples" in printed
+    assert f"PCA floor with 20 directions: {floor:.4f}" in printed
+    assert f"{ae.features.jacobian_norms(model.encode, x.numpy()).mean():.4f} on 359 samples" in printed
 
 
 def test_train_layer_by_layer_then_as_a_whole(tmp_path, capsys):

@@ -95,9 +95,9 @@ def test_a_recording_that_fails_leaves_no_trace():
         model = make_with_dropout()
         if compile:
             with pytest.warns(RuntimeWarning, match="without compiling"):
-                ae.fit(model, U, reading, epochs=1, batch_size=40)
+                ae.fit(model, U, reading, epochs=2, batch_size=40)
         else:
-            ae.fit(model, U, reading, epochs=1, batch_size=40, compile=False)
+            ae.fit(model, U, reading, epochs=2, batch_size=40, compile=False)
         found.append(arrays(model))
     assert found[0] == found[1]
 
@@ -181,12 +181,11 @@ def test_another_training_does_not_go_on(tmp_path, change, message):
     file = tmp_path / "c.safetensors"
     ae.fit(ae.Autoencoder((6, 3)), U, plain, epochs=2, checkpoint=file)
     given = {"model": ae.Autoencoder((6, 3)), "X": U, "objective": plain, **change}
-    before = arrays(given["model"])
+    model = given.pop("model")
+    before = arrays(model)
     with pytest.raises(DataError, match=message):
-        ae.fit(
-            given.pop("model"), given.pop("X"), given.pop("objective"), epochs=4, checkpoint=file, resume=True, **given
-        )
-    assert "other" in message or arrays(change.get("model", ae.Autoencoder((6, 3)))) == before
+        ae.fit(model, given.pop("X"), given.pop("objective"), epochs=4, checkpoint=file, resume=True, **given)
+    assert "other" in message or arrays(model) == before
 
 
 def test_patience_that_comes_with_resuming_forgets_a_best_epoch_that_was_not_kept(tmp_path):
@@ -323,3 +322,157 @@ def test_validation_of_a_stream_of_pairs_is_a_pair():
         ae.Autoencoder((6, 3)), Batches([(U, y)]), objective, epochs=1, validation=(U[:7], y[:7]), compile=False
     )
     assert seen == {((40, 6), (40,)), ((7, 6), (7,))} and len(history.validation["loss"]) == 1
+
+
+# ---------------------------------------------------------------- what a recording repeats
+
+
+def test_a_number_that_a_callback_changes_is_noticed():
+    """Annealing, as of the weight of a divergence."""
+    found = []
+    for compile in (True, False):
+        weight = [0.0]
+
+        def objective(model, x, weight=weight):
+            return {"error": plain(model, x), "decay": weight[0] * ae.l2(model)}
+
+        def callback(model, history, weight=weight):
+            weight[0] = 0.1 * (history.epochs > 3)
+
+        model = ae.Autoencoder((6, 3))
+        if compile:
+            with pytest.warns(RuntimeWarning, match="depends on something besides tensors") as caught:
+                ae.fit(model, np.tile(U, (5, 1)), objective, epochs=6, batch_size=8, callback=callback)
+            assert caught[0].filename == __file__
+        else:
+            ae.fit(model, np.tile(U, (5, 1)), objective, epochs=6, batch_size=8, callback=callback, compile=False)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+def test_a_gradient_that_Python_decides_about_is_noticed():
+    found = []
+    for compile in (True, False):
+        calls = []
+
+        def objective(model, x, calls=calls):  # the same value, but in every second call no gradient of the encoder
+            calls.append(1)
+            h = model.encode(x)
+            return ae.squared_error(model.decode(h.detach() if len(calls) % 2 else h), x)
+
+        model = ae.Autoencoder((6, 3))
+        if compile:
+            with pytest.warns(RuntimeWarning, match="besides tensors"):
+                ae.fit(model, U, objective, epochs=3, batch_size=8)
+        else:
+            ae.fit(model, U, objective, epochs=3, batch_size=8, compile=False)
+        found.append(model.encoder_weights[0].detach().numpy())
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_generators_and_counters_of_the_user_are_state_like_any_other():
+    found = []
+    for compile in (True, False):
+        generator, count = Generator(3), mg.tensor(np.zeros(()), dtype="float32")
+
+        def objective(model, x, generator=generator, count=count):
+            count.assign(count + 1.0)
+            x_tilde = ae.masking_noise(x, 0.3, generator=generator)
+            return {"error": ae.squared_error(model(x_tilde), x), "warm": 1e-3 * count.detach() * ae.l2(model)}
+
+        model = ae.Autoencoder((6, 3))
+        history = ae.fit(model, U, objective, epochs=6, batch_size=8, compile=compile)
+        found.append((arrays(model), history.terms, generator.counter, count.item()))
+    assert found[0] == found[1]
+
+
+def test_an_objective_may_take_gradients_of_its_own():
+    found = []
+    for compile in (True, False):
+
+        def objective(model, x):
+            error = plain(model, x)
+            (g,) = mg.autograd.grad(error, [model.encoder_weights[0]], create_graph=True)
+            return {"error": error, "gradient": 0.01 * mg.sum(mg.square(g))}
+
+        model = ae.Autoencoder((6, 3))
+        history = ae.fit(model, U, objective, epochs=3, batch_size=8, compile=compile, validation=U[:9])
+        found.append((arrays(model), history.terms, history.validation))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_term_that_is_a_parameter_is_that_before_the_update(compile):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = mg.Parameter(np.float32(0.5))
+
+        def forward(self, x):
+            return self.p * x
+
+    history = ae.fit(
+        Scaled(), U, lambda model, x: {"error": plain(model, x), "p": model.p}, epochs=1, batch_size=40, compile=compile
+    )
+    assert history.terms["p"] == [0.5]
+
+
+def test_validation_has_no_influence_on_generators_and_buffers_of_the_model():
+    found = []
+    for validation in (None, U):
+        model = make_with_dropout()
+        model.noise = Generator(7)
+
+        def objective(model, x):
+            return ae.squared_error(model(ae.gaussian_noise(x, 0.1, generator=model.noise)), x)
+
+        ae.fit(model, U, objective, epochs=3, batch_size=8, validation=validation)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_in_validation_is_divergence():
+    model = ae.Autoencoder((6, 3))
+    before = arrays(model)
+
+    def objective(model, x):
+        return plain(model, x) + mg.sum(mg.log(mg.min(x) + 0.5))
+
+    with pytest.raises(ae.DivergenceError, match="nan on the validation data after epoch 1"):
+        ae.fit(model, U, objective, epochs=2, validation=U - 1.0)
+    assert arrays(model) == before
+
+
+def test_parameters_outside_of_the_model_are_refused():
+    model = ae.Autoencoder((6, 3))
+    with pytest.raises(DataError, match="1 parameters of the optimizer are not of this model"):
+        ae.fit(model, U, plain, epochs=1, optimizer=optim.Adam([*model.parameters(), mg.Parameter([1.0])]))
+
+
+def test_a_model_with_another_generator_does_not_resume(tmp_path):
+    file = tmp_path / "c.safetensors"
+    ae.fit(make_with_dropout(), U, plain, epochs=1, checkpoint=file)
+    model = make_with_dropout()
+    model[2].generator = None
+    before = arrays(model)
+    with pytest.raises(DataError, match="random generators"):
+        ae.fit(model, U, plain, epochs=2, checkpoint=file, resume=True)
+    assert arrays(model) == before
+
+
+def test_lbfgs_that_is_interrupted_stays_at_the_last_good_point():
+    model = ae.Autoencoder((6, 3))
+    values = []
+
+    def objective(model, x):
+        loss = plain(model, x)
+        values.append(loss.item())
+        if len(values) == 6:
+            raise KeyboardInterrupt
+        return loss
+
+    with pytest.raises(KeyboardInterrupt):
+        ae.fit(model, U, objective, epochs=1, optimizer=optim.LBFGS(model.parameters(), lr=50.0), compile=False)
+    assert plain(model, mg.tensor(U)).item() <= values[0]

@@ -586,3 +586,32 @@ def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
         expected, found = step(x), compiled(x)
         assert found[0].item() == expected[0].item()
         assert (found[1].numpy() == expected[1].numpy()).all()
+
+
+def test_an_array_that_a_step_changes_is_the_callers_own():
+    def step(x):
+        x.assign(x + 1.0)
+        return x.sum()
+
+    compiled, given = mg.compile(step), np.zeros(3, np.float32)
+    assert [compiled(given).item() for _ in range(3)] == [3.0] * 3
+    assert (given == 0).all()
+
+
+def test_zero_has_a_sign():
+    compiled = mg.compile(lambda x, a: x / a)
+    with np.errstate(divide="ignore"):
+        assert compiled(mg.tensor(1.0), 0.0).item() == np.inf
+        assert compiled(mg.tensor(1.0), -0.0).item() == -np.inf
+
+
+def test_assigned_names_all_that_a_step_changes():
+    w, generator = mg.Parameter([1.0]), mg.random.Generator(0)
+    generator.uniform((1,))
+
+    def step(x):
+        w.assign(w + generator.uniform((1,)) * x)
+
+    compiled = mg.compile(step)
+    compiled(mg.tensor([1.0]))
+    assert {id(t) for t in compiled.assigned} == {id(w), *(id(t) for _, t in generator.named_tensors())}
