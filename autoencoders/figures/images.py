@@ -140,8 +140,13 @@ def reconstructions(rows: Mapping[str, mg.Tensor | ArrayLike], shape: tuple[int,
             f"reconstructions: the rows have {counts} images; expected as many in each, of the same samples"
         )
     count = next(iter(counts.values()))
-    figure = new_figure((1.2 + 0.5 * count, 0.6 * len(rows)))
-    for axes, (name, row) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], images.items(), strict=True):
+    labels, width = 0.3 + 0.09 * max(len(str(name)) for name in rows), 0.5 * count  # inches
+    figure = new_figure((labels + width, 0.6 * len(rows)))
+    # the constrained layout reckons labels beside images of a fixed shape too narrow
+    figure.set_layout_engine("none")
+    places = {"left": labels / (labels + width), "right": 0.99, "bottom": 0.02, "top": 0.98, "hspace": 0.08}
+    panels = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw=places)[:, 0]
+    for axes, (name, row) in zip(panels, images.items(), strict=True):
         axes.imshow(mosaic(row, shape, columns=count), cmap="gray", vmin=0, vmax=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.set_xticks([])

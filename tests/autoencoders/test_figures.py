@@ -354,3 +354,16 @@ def test_refusals():
     ]:
         with pytest.raises(error, match=words):
             call()
+
+
+@pytest.mark.parametrize("dpi", [72, 100, 150])
+def test_labels_of_reconstructions_are_not_cut_off(dpi):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    rows = {name: np.ones((10, 16)) for name in ("input", "masking 25%", "a label that is longer than most")}
+    figure = figures.reconstructions(rows, (4, 4))
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        assert axes.yaxis.label.get_window_extent(canvas.get_renderer()).x0 >= 0
