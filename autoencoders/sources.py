@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,17 @@ class InMemory:
         self._batch_size = batch_size
         self.count: int | None = len(tensors[0])
         self.first = tuple(t[:batch_size] for t in tensors)
-        self.extremes: list[Batch] | None = []
-        if batch_size < len(tensors[0]):
-            x = tensors[0].detach().reshape(len(tensors[0]), -1)
+
+    @cached_property
+    def extremes(self) -> list[Batch] | None:
+        """Found when it is asked for: only a compiled training asks."""
+        x, found = self._tensors[0].detach(), []
+        if self._batch_size < len(x):
+            x = x.reshape(len(x), -1)
             for row in (mg.argmin(x.min(axis=1)), mg.argmax(x.max(axis=1))):
-                rows = mg.tensor([int(row.item()), *range(batch_size - 1)], device=x.device)
-                self.extremes.append(tuple(mg.take(t, rows, axis=0) for t in tensors))
+                rows = mg.tensor([int(row.item()), *range(self._batch_size - 1)], device=x.device)
+                found.append(tuple(mg.take(t, rows, axis=0) for t in self._tensors))
+        return found
 
     def whole(self) -> InMemory:
         """Return the same samples as one batch."""

@@ -204,7 +204,8 @@ def fit(
             if isinstance(optimizer, optim.LBFGS):
                 step = LBFGSStep(model, objective, optimizer, compile)
             else:
-                step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes or ())
+                extremes = (train_set.extremes or ()) if compile else ()
+                step = GradientStep(model, objective, optimizer, compile, max_norm, extremes)
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
             if file is not None and resume:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from autoencoders.pca.checks import Array, check_matrix, check_number, check_rows, check_width
+from autoencoders.inputs import number
+from autoencoders.pca.checks import Array, check_matrix, check_rows, check_width
 from autoencoders.pca.spectrum import centre, principal_axes
 from minigrad.errors import DataError
 
@@ -82,7 +83,7 @@ def zca_whitening(X: ArrayLike, epsilon: float) -> Whitening:
     """
     resolution = _resolution(X)
     X = check_matrix(X, "zca_whitening", "X")
-    epsilon = check_number(epsilon, "epsilon", "zca_whitening")
+    epsilon = number(epsilon, "epsilon", "zca_whitening")
     centred, mean = centre(X)
     V, variances = principal_axes(centred, min(X.shape))
     width = X.shape[1]
@@ -131,7 +132,7 @@ def pca_whitening(X: ArrayLike, epsilon: float, k: int | None = None) -> Whiteni
     """
     resolution = _resolution(X)
     X = check_matrix(X, "pca_whitening", "X")
-    epsilon = check_number(epsilon, "epsilon", "pca_whitening")
+    epsilon = number(epsilon, "epsilon", "pca_whitening")
     k = min(X.shape) if k is None else check_width(k, X.shape, "pca_whitening")
     centred, mean = centre(X)
     V, variances = principal_axes(centred, k)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 
 import numpy as np
@@ -58,15 +57,3 @@ def check_rows(x: ArrayLike, width: int, caller: str) -> Array:
     if rows.ndim == 0 or rows.shape[-1] != width:
         raise ShapeError(f"{caller}: got shape {rows.shape}; expected (..., {width}).")
     return rows
-
-
-def check_number(value: float, name: str, caller: str, high: float = math.inf) -> float:
-    """value as a finite float from 0 to high."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise DTypeError(f"{caller}: got {name}={value!r}; expected a number.") from None
-    if not (0 <= number <= high and math.isfinite(number)):
-        limits = "a finite number of at least 0" if high == math.inf else f"a number in [0, {high:g}]"
-        raise DataError(f"{caller}: got {name}={value!r}; expected {limits}.")
-    return number

@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from autoencoders.pca.checks import Array, check_matrix, check_number, check_width
+from autoencoders.inputs import number
+from autoencoders.pca.checks import Array, check_matrix, check_width
 from autoencoders.pca.linear import LinearAutoencoder, assemble
 from autoencoders.pca.spectrum import centre, explained_variance, fix_signs, principal_axes, triangle
 
@@ -60,7 +61,7 @@ def gaussian_noise_autoencoder(X: ArrayLike, k: int, sigma: float) -> LinearAuto
     """
     X = check_matrix(X, "gaussian_noise_autoencoder", "X")
     k = check_width(k, X.shape, "gaussian_noise_autoencoder")
-    sigma = check_number(sigma, "sigma", "gaussian_noise_autoencoder")
+    sigma = number(sigma, "sigma", "gaussian_noise_autoencoder")
     centred, mean = centre(X)
     V, variances = principal_axes(centred, k)
     return assemble(V, _signal(variances[:k], sigma)[:, None] * V.T, mean, mean)
@@ -93,7 +94,7 @@ def gaussian_noise_floor(X: ArrayLike, k: int, sigma: float) -> float:
     """
     X = check_matrix(X, "gaussian_noise_floor", "X")
     k = check_width(k, X.shape, "gaussian_noise_floor")
-    sigma = check_number(sigma, "sigma", "gaussian_noise_floor")
+    sigma = number(sigma, "sigma", "gaussian_noise_floor")
     variances = explained_variance(X)
     kept = variances[:k]
     # lambda sigma^2 / (lambda + sigma^2), in the form in which neither has to be squared out of range
@@ -148,7 +149,7 @@ def masking_noise_autoencoder(X: ArrayLike, k: int, q: float) -> LinearAutoencod
     """
     X = check_matrix(X, "masking_noise_autoencoder", "X")
     k = check_width(k, X.shape, "masking_noise_autoencoder")
-    q = check_number(q, "q", "masking_noise_autoencoder", high=1)
+    q = number(q, "q", "masking_noise_autoencoder", high=1)
     centred, mean = centre(X)
     inputs, targets = _masking_problem(X, centred, q)
     return assemble(*_reduced_rank_regression(inputs, targets, k), mean, (1 - q) * mean)
@@ -178,7 +179,7 @@ def masking_noise_floor(X: ArrayLike, k: int, q: float) -> float:
     """
     X = check_matrix(X, "masking_noise_floor", "X")
     k = check_width(k, X.shape, "masking_noise_floor")
-    q = check_number(q, "q", "masking_noise_floor", high=1)
+    q = number(q, "q", "masking_noise_floor", high=1)
     inputs, targets = _masking_problem(X, centre(X)[0], q)
     W, D = _reduced_rank_regression(inputs, targets, k)
     return float(((targets - inputs @ W @ D) ** 2).sum())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from autoencoders.pca.checks import Array, check_matrix, check_number, check_rows, check_width
+from autoencoders.inputs import number
+from autoencoders.pca.checks import Array, check_matrix, check_rows, check_width
 from autoencoders.pca.spectrum import centre, explained_variance, principal_axes
 
 
@@ -129,7 +130,7 @@ def l2_autoencoder(X: ArrayLike, k: int, strength: float) -> LinearAutoencoder:
     """
     X = check_matrix(X, "l2_autoencoder", "X")
     k = check_width(k, X.shape, "l2_autoencoder")
-    strength = check_number(strength, "strength", "l2_autoencoder")
+    strength = number(strength, "strength", "l2_autoencoder")
     centred, mean = centre(X)
     V, variances = principal_axes(centred, k)
     W = V * np.sqrt(_kept(variances[:k], strength))
@@ -163,7 +164,7 @@ def l2_floor(X: ArrayLike, k: int, strength: float) -> float:
     """
     X = check_matrix(X, "l2_floor", "X")
     k = check_width(k, X.shape, "l2_floor")
-    strength = check_number(strength, "strength", "l2_floor")
+    strength = number(strength, "strength", "l2_floor")
     variances = explained_variance(X)
     kept = _kept(variances[:k], strength)
     # a direction costs lambda (1 - a^2)^2 in error and 2 strength a^2 in decay

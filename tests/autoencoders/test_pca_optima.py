@@ -163,7 +163,7 @@ def test_bad_arguments_are_refused(function):
 
 def test_a_probability_is_at_most_1():
     for function in OPTIMA["masking"]:
-        with pytest.raises(DataError, match=r"q=1.5; expected a number in \[0, 1\]"):
+        with pytest.raises(DataError, match=r"q=1.5; expected a finite number in \[0, 1\]"):
             function(GOOD, 1, 1.5)
     with pytest.raises(ShapeError, match="expected a matrix"):
         pca.explained_variance_ratio(GOOD[0])
