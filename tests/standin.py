@@ -134,6 +134,9 @@ class Array:
         host = _host(value, self._index)
         if np.ndim(host) > self._a[position].ndim:
             raise Refused(f"CuPy does not drop the leading axes of {host.shape} on assignment")
+        target = self._a[position]
+        if isinstance(host, np.ndarray) and host.dtype != target.dtype and _same_place(host, target):
+            raise Refused("CuPy takes an assignment to the same address for one of an array to itself, and skips it")
         self._a[position] = host
 
     def __getattr__(self, name: str) -> Any:
@@ -150,6 +153,10 @@ class Array:
 
     def __reduce__(self) -> Any:
         raise Refused("an array of a GPU was pickled")
+
+
+def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
+    return (a.shape, a.strides, a.ctypes.data) == (b.shape, b.strides, b.ctypes.data)
 
 
 def _operators() -> None:
