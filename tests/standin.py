@@ -21,7 +21,7 @@ from minigrad import devices
 
 TABLE = json.loads(Path(__file__).with_name("cupy_names.json").read_text())
 ATOMIC = ("float16", "float32", "float64", "int32", "uint32", "uint64")
-counts = SimpleNamespace(reads=0, uploads=0)
+counts = SimpleNamespace(reads=0, bytes_read=0, uploads=0)
 memory = SimpleNamespace(limit=None, freed=0, free=None)  # bytes that one array may have; bytes that are free
 
 
@@ -33,7 +33,9 @@ class Refused(AssertionError):
 def machine(gpus: int = 2) -> Iterator[tuple[devices.Device, ...]]:
     """Let there be devices cuda:0, cuda:1, ... in the `with` block; counts begin anew."""
     places = tuple(Gpu("cuda", i, Module(np, i), Array) for i in range(gpus))
-    counts.reads = counts.uploads = 0
+    for place in places:
+        place.set_products(devices.products.precision)
+    counts.reads = counts.bytes_read = counts.uploads = 0
     with devices.substituted(*places):
         yield places
 
@@ -132,6 +134,7 @@ class Array:
 
     def get(self) -> np.ndarray:
         _read("get()")
+        counts.bytes_read += self._a.nbytes
         return self._a.copy()
 
     def item(self, *args: Any) -> Any:
