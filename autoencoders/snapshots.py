@@ -16,36 +16,32 @@ class Snapshot:
     """The state of a model, of an optimizer if there is one, of the model's generators and of the default one."""
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
-        self._model = model
-        self._optimizer = optimizer
-        self._arrays = model.state_dict()
-        self._kept = None if optimizer is None else optimizer.state_dict()
+        owners = (model,) if optimizer is None else (model, optimizer)
+        self._values = Values(t for owner in owners for _, t in owner.named_tensors())
         self._generators = [(g, g.state()) for g in (mg.random.default_generator(), *generators_of(model).values())]
 
     def restore(self) -> None:
         """Bring everything back."""
-        self._model.load_state_dict(self._arrays)
-        if self._optimizer is not None and self._kept is not None:
-            self._optimizer.load_state_dict(self._kept)
+        self._values.restore()
         for generator, state in self._generators:
             generator.set_state(state)
 
 
 class Values:
-    """The values of some tensors."""
+    """The values of some tensors, on the device where they are."""
 
     def __init__(self, tensors: Iterable[mg.Tensor]) -> None:
-        self._kept = [(t, t.detach().numpy().copy()) for t in tensors]
+        self._kept = [(t, mg.tensor(t.detach())) for t in tensors]
 
     def restore(self) -> None:
         """Assign them again."""
         for t, values in self._kept:
-            t.assign(t.device.put(values))
+            t.assign(values.to(t.device))
 
     def equals(self, other: Values) -> bool:
         """Return whether other values of the same tensors are the same to the last bit."""
         pairs = zip(self._kept, other._kept, strict=True)
-        return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for (_, a), (_, b) in pairs)
+        return all(np.array_equal(a.numpy(), b.numpy(), equal_nan=a.dtype.kind == "f") for (_, a), (_, b) in pairs)
 
 
 def generators_of(model: nn.Module) -> dict[str, Generator]:

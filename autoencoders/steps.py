@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from autoencoders.objectives import Means, Objective, sum_of, terms_of
+from autoencoders.objectives import Means, Objective, Unread, sum_of, terms_of, vector_of
 from autoencoders.snapshots import Snapshot, Values
 from autoencoders.sources import Batch
 from minigrad import nn, optim
@@ -44,19 +44,18 @@ class GradientStep:
         self._optimizer = optimizer
         self._max_norm = max_norm
         self._run = _Compiled(self._update, model, objective, optimizer, extremes) if compile else self._update
-        self._pending: list[tuple[tuple[str, ...], mg.Tensor, Check, int]] = []
+        self._names: dict[Any, tuple[str, ...]] = {}  # of the terms, by the kind of the batch: a replay does not tell
+        self._unread = Unread()
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
-        terms, size = self._run(*batch), len(batch[0])
+        result, size = self._run(*batch), len(batch[0])
         if batch[0].device.type == "cpu":
-            values = _floats(terms)
+            values = _floats(result)
             check(values, True)
             means.add(values, size)
             return
-        same = len({t.dtype for t in terms.values()}) == 1
-        vector = mg.stack([t if same else t.to("float64") for t in terms.values()])  # a copy: a term may be a parameter
-        self._pending.append((tuple(terms), vector, check, size))
-        if len(self._pending) >= PENDING:
+        self._unread.add((check, size), self._names[_kind(batch)], result)
+        if len(self._unread) >= PENDING:
             self.finish(means)
 
     def begin_epoch(self) -> None:
@@ -66,22 +65,21 @@ class GradientStep:
 
     def finish(self, means: Means) -> None:
         """Read the terms that are still on the GPU, all at once."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        read = iter(mg.concat([values for _, values, _, _ in pending]).numpy().tolist())
-        for names, _, check, size in pending:
-            values = {name: next(read) for name in names}
+        for (check, size), values in self._unread.read():
             check(values, False)
             means.add(values, size)
 
-    def _update(self, *batch: mg.Tensor) -> Mapping[str, mg.Tensor]:
+    def _update(self, *batch: mg.Tensor) -> Any:
+        """Return the terms before the update: a dict of them, on a GPU one vector."""
         self._model.zero_grad()  # of frozen parameters too, which the optimizer does not know
         self._optimizer.zero_grad()
         terms = terms_of(self._objective, self._model, batch)
-        kept = {
-            name: (term * 1.0 if term.is_leaf else term).detach() for name, term in terms.items()
-        }  # before the update
+        kept: Any
+        if batch[0].device.type == "cpu":
+            kept = {name: (term * 1.0 if term.is_leaf else term).detach() for name, term in terms.items()}
+        else:
+            kept = vector_of(terms)
+            self._names[_kind(batch)] = tuple(terms)
         sum_of(terms).backward()
         if self._max_norm is not None:
             optim.clip_grad_norm(self._optimizer.parameters, self._max_norm)
@@ -173,7 +171,7 @@ class _Compiled:
     def __call__(self, *batch: mg.Tensor) -> Any:
         if self._compiled is None:
             return self._step(*batch)
-        kind = tuple((t.shape, t.dtype) for t in batch)
+        kind = _kind(batch)
         calls = self._calls[kind] = self._calls.get(kind, 0) + 1
         if calls == 1:
             return self._step(*batch)
@@ -222,6 +220,10 @@ class _Compiled:
         )
         self._compiled = None
         return self._step(*batch)
+
+
+def _kind(batch: Batch) -> Any:
+    return tuple((t.shape, t.dtype) for t in batch)
 
 
 def _same_bits(a: Iterable[tuple[Any, Any]], b: Iterable[tuple[Any, Any]]) -> bool:

@@ -60,6 +60,79 @@ def test_no_step_of_any_variant_waits_for_the_gpu(gpu, name):
     assert history.epochs == 2
 
 
+@pytest.fixture
+def little_room(gpu):
+    """Let so little memory be free that samples stay in the memory of the host."""
+    if not isinstance(gpu.xp, standin.Module):
+        pytest.skip("says how much memory the stand-in has")
+    standin.memory.free = 100
+    yield
+    standin.memory.free = None
+
+
+def ways_to_give(tmp_path):
+    """Return the samples as an array, a tensor, an array on disk, and batches of several sizes."""
+    np.save(tmp_path / "x.npy", X)
+
+    class Batches:
+        def __iter__(self):
+            return (X[i : i + 16] for i in range(0, len(X), 16))
+
+    return {
+        "array": X,
+        "tensor": mg.tensor(X),
+        "on disk": np.load(tmp_path / "x.npy", mmap_mode="r"),
+        "stream": Batches(),
+    }
+
+
+@pytest.mark.parametrize("way", ["array", "tensor", "on disk", "stream"])
+@pytest.mark.parametrize("compile", [True, False])
+def test_samples_that_are_sent_batch_by_batch_train_as_on_the_cpu(gpu, little_room, tmp_path, way, compile):
+    def run(device):
+        model = dense()()
+        labels = {} if way == "stream" else {"y": np.arange(len(X))}
+
+        def objective(model, x, y=None):
+            return entropy(model, x) + (0.0 if y is None else 1e-3 * mg.sum(y.to("float32")))
+
+        history = ae.fit(
+            model, ways_to_give(tmp_path)[way], objective, **labels, epochs=3, batch_size=15, seed=2, device=device,
+            compile=compile,
+        )  # fmt: skip
+        return model.state_dict(), history.loss
+
+    (expected, on_cpu), (got, on_gpu) = run("cpu"), run(gpu)
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4)
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_on_the_gpu_do_not_go_through_the_host(gpu):
+    if not isinstance(gpu.xp, standin.Module):
+        pytest.skip("counts what the stand-in counts")
+    before = standin.counts.bytes_read
+    on_gpu = mg.tensor(np.tile(X, (50, 1)), device=gpu)
+    ae.fit(dense()().to(gpu), on_gpu, entropy, epochs=1, batch_size=len(X))
+    model_and_a_batch = sum(a.nbytes for a in dense()().state_dict().values()) + X.nbytes
+    assert standin.counts.bytes_read - before < 3 * model_and_a_batch < X.nbytes * 50
+
+
+def test_lbfgs_says_when_the_samples_are_too_large(gpu, little_room):
+    model = ae.Autoencoder((16, 4), "linear").to(gpu)
+    with pytest.raises(DataError, match="too large for cuda:0"):
+        ae.fit(model, X, VARIANTS["linear"][1], epochs=1, optimizer=optim.LBFGS(model.parameters()))
+
+
+def test_an_epoch_with_validation_reads_a_handful_of_values(gpu):
+    if not isinstance(gpu.xp, standin.Module):
+        pytest.skip("counts what the stand-in counts")
+    held_out = np.tile(X[:8], (20, 1))
+    more = reads(8, 3, gpu, validation=held_out) - reads(8, 2, gpu, validation=held_out)
+    # terms, those of the validation and a look at its first batch, whether parameters are finite, random counters
+    assert more <= 10
+
+
 def reads(batches, epochs, gpu, **kwargs):
     before = standin.counts.reads
     model = dense()().to(gpu)
