@@ -36,18 +36,21 @@ def test_every_variant_trains_as_on_the_cpu(gpu, name):
 
 
 class Guarded:
-    """Batches that come from outside, with every step between two of them under the guard."""
+    """Batches that come from outside, with every step between two of them under the guard.
+
+    The first of each kind is run and the second recorded; the third, fourth and eighth are compared with a run.
+    """
 
     def __init__(self, batches):
         self.batches = batches
 
     def __iter__(self):
         for number, batch in enumerate(self.batches):
-            if number < 2:  # the first two kinds of batches are recorded
-                yield batch
-            else:
+            if number in (4, 5, 6):
                 with mg.devices.transfer_guard():
                     yield batch
+            else:
+                yield batch
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -55,7 +58,7 @@ def test_no_step_of_any_variant_waits_for_the_gpu(gpu, name):
     make, objective = VARIANTS[name]
     model = make().to(gpu)
     samples = X.reshape(-1, *model.input_shape) if getattr(model, "input_shape", None) else X
-    batches = Guarded([samples[:32], samples[32:64], samples[8:40], samples[16:48], samples[24:56]])
+    batches = Guarded([samples[i : i + 32] for i in range(0, 32, 4)])
     history = ae.fit(model, batches, objective, epochs=2, max_norm=1.0)
     assert history.epochs == 2
 
