@@ -33,3 +33,5 @@ Launches of no elements have an empty list of kernels. `Unsupported` is raised, 
 """
 
 from .kernel import Kernel, Scratch, Unsupported
+from .launch import kernels
+from .schedule import Launch, launches

@@ -30,7 +30,7 @@ class Kernel:
     source : str
         Complete CUDA C++17 without includes, for `cupy.RawKernel(source, name, options=("--std=c++17",))`.
     grid, block : tuple of int
-        Of the launch. The results are the same for every grid; the block may be smaller, down to one thread.
+        Of the launch. The results are right for smaller blocks too, whose sides are powers of two, down to one thread.
     shared : int
         Bytes of dynamic shared memory: 0, all of it is static.
     parameters : tuple of Variable or Scratch
