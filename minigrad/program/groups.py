@@ -56,7 +56,7 @@ def schedule(program: Program) -> list[Group]:
     [<group exp multiply add>, <group sum>]
     """
     equations = program.equations
-    before = _dependencies(program)
+    before = dependencies(program)
     member = _grow(equations, before, storage_roots(program))
     members: dict[int, list[int]] = defaultdict(list)
     for i, g in enumerate(member):
@@ -85,7 +85,7 @@ def _groupable(e: Equation) -> bool:
     return e.primitive.elementwise or e.primitive.name in ("astype", "assign")
 
 
-def _dependencies(program: Program) -> list[set[int]]:
+def dependencies(program: Program) -> list[set[int]]:
     """Return for each equation the positions of those that must run before it."""
     roots = storage_roots(program)
     made_by: dict[Variable, int] = {}

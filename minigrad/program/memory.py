@@ -6,7 +6,7 @@ its own group reads needs none: it lives in a tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .blocks import extent
 from .groups import Group, schedule, storage_roots
@@ -15,6 +15,12 @@ from .program import Program, Variable
 
 class Plan:
     """Where the values of a program live while it runs.
+
+    Parameters
+    ----------
+    program : Program
+    groups : list of Group, optional
+        In the order in which they run; by default those of `schedule`.
 
     Attributes
     ----------
@@ -35,8 +41,8 @@ class Plan:
     <plan: 3 operations in 2 groups; 1.0 MiB for 2 values in 2 blocks (3 values and 2.0 MiB without a plan)>
     """
 
-    def __init__(self, program: Program) -> None:
-        self.groups = schedule(program)
+    def __init__(self, program: Program, groups: Sequence[Group] | None = None) -> None:
+        self.groups = schedule(program) if groups is None else groups
         self.roots = storage_roots(program)
         last_use = self._last_uses(program)
         self.buffers: dict[Variable, int] = {}
@@ -80,13 +86,14 @@ class Plan:
 
     def __repr__(self) -> str:
         return (
-            f"<plan: {self.operations} operations in {sum(not _is_view(g) for g in self.groups)} groups; "
+            f"<plan: {self.operations} operations in {sum(not is_view(g) for g in self.groups)} groups; "
             f"{_mib(self.sizes)} for {len(self.buffers)} values in {len(self.sizes)} blocks "
             f"({len(self.unplanned)} values and {_mib(self.unplanned)} without a plan)>"
         )
 
 
-def _is_view(group: Group) -> bool:
+def is_view(group: Group) -> bool:
+    """Return whether a group computes nothing."""
     return all(e.output.view and not e.primitive.effect for e in group.equations)
 
 

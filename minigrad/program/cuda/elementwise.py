@@ -1,0 +1,234 @@
+"""Kernels of elementwise groups: each computes all results of a group, or of several, in one pass over the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from ..groups import Group
+from ..program import Variable
+from .body import Body
+from .kernel import Kernel, named
+from .source import c_type, helpers, loaded, stored_type, to_store
+from .space import Space, coordinates, in_elements, offset
+
+BLOCK = 256  # threads
+MOST_BLOCKS = 1056  # of one part: 8 blocks of 256 threads on each of 132 multiprocessors are all that run at once
+VECTOR = 16  # bytes: the widest access of a thread
+
+VECTOR_TYPE = """\
+template <class T, int N> struct alignas(sizeof(T) * N) Vector { T at[N]; };
+"""
+
+
+class Arrays:
+    """The arrays of a body: which scalars are loaded from and stored to each, and its strides in the space of the loop.
+
+    An array that is read and written is one.
+    """
+
+    def __init__(self, body: Body, strides: Mapping[Variable, tuple[int, ...]], shape: tuple[int, ...]) -> None:
+        self.body = body
+        self.variables = list(dict.fromkeys([*body.reads, *body.writes]))
+        self.strides = [in_elements(v, strides, shape) for v in self.variables]
+
+    def declaration(self, position: int) -> str:
+        """Return the parameter of an array, "const float* __restrict__ p0"."""
+        v = self.variables[position]
+        constant = "" if v in self.body.writes else "const "
+        return f"{constant}{stored_type(v.dtype)}* __restrict__ p{position}"
+
+    def single(self, position: int) -> bool:
+        """Return whether an array is one number that is only read."""
+        v = self.variables[position]
+        return v not in self.body.writes and not any(self.strides[position])
+
+    def load_singles(self) -> list[str]:
+        """Return the statements that load the arrays of one number, before the loop."""
+        return [self.load(i, f"p{i}[0]") for i in range(len(self.variables)) if self.single(i)]
+
+    def load(self, position: int, element: str) -> str:
+        """Return the statement that loads a scalar."""
+        v = self.variables[position]
+        return f"const {c_type(v.dtype)} {self.body.reads[v]} = {loaded(element, v.dtype)};"
+
+    def store(self, position: int, element: str) -> str:
+        """Return the statement that stores a result."""
+        v = self.variables[position]
+        return f"{element} = {to_store(self.body.writes[v], v.dtype)};"
+
+    def step(
+        self,
+        places: Sequence[str],
+        strides: Sequence[tuple[int, ...]],
+        width: int,
+        extra: Sequence[str] = (),
+        wide: bool = True,
+    ) -> list[str]:
+        """Return the statements for `width` neighbouring places.
+
+        Parameters
+        ----------
+        places : list of str
+            The position of the (first) element in each array.
+        strides : list of tuple of int
+            In the space of the loop: 0 at the end says that neighbours read the same element.
+        width : int
+        extra : list of str
+            Statements after those of the body, for each neighbour `k`.
+        wide : bool
+            Whether neighbours are loaded and stored by one access.
+        """
+        before, inside, stores, after = [], [], [], []
+        for i, v in enumerate(self.variables):
+            neighbours = width > 1 and strides[i] and strides[i][-1] == 1
+            kind = f"Vector<{stored_type(v.dtype)}, {width}>"
+            element = f"p{i}[{places[i]} + k]" if neighbours else f"p{i}[{places[i]}]"
+            if v in self.body.reads and not self.single(i):
+                if neighbours and wide:
+                    before.append(f"const {kind} a{i} = *(const {kind}*)(p{i} + {places[i]});")
+                inside.append(self.load(i, f"a{i}.at[k]" if neighbours and wide else element))
+            if v in self.body.writes:
+                if neighbours and wide:
+                    before.append(f"{kind} r{i};")
+                    after.append(f"*({kind}*)(p{i} + {places[i]}) = r{i};")
+                stores.append(self.store(i, f"r{i}.at[k]" if neighbours and wide else element))
+        inside += [*self.body.lines, *extra, *stores]
+        if width == 1:
+            return inside
+        loop = ["#pragma unroll", f"for (int k = 0; k < {width}; ++k) {{", *(f"    {line}" for line in inside), "}"]
+        return [*before, *loop, *after]
+
+    def aligned(self, strides: Sequence[tuple[int, ...]], width: int) -> str:
+        """Return the condition that accesses of `width` neighbours are possible at all."""
+        tests = [
+            f"(unsigned long long)p{i} % {width * v.dtype.itemsize} == 0"
+            for i, v in enumerate(self.variables)
+            if strides[i] and strides[i][-1] == 1
+        ]
+        return " && ".join(tests) or "true"
+
+    def width(self, space: Space) -> int:
+        """Return how many neighbours one access may take, by their size."""
+        full = [v.dtype.itemsize for v, s in zip(self.variables, space.strides, strict=False) if any(s)]
+        return max(1, VECTOR // max(full, default=VECTOR))
+
+
+class _Part:
+    """One group as a device function of its arrays, of the number of its elements, and of a first index and a step."""
+
+    def __init__(self, group: Group, stored: set[Variable], roots: Mapping, strides: Mapping) -> None:
+        assert group.shape is not None
+        arrays = Arrays(Body(group.equations, stored, roots), strides, group.shape)
+        self.variables = arrays.variables
+        space = Space(group.shape, arrays.strides)
+        self.size = prod(group.shape)
+        self.index = space.index_type()
+        flat = len(space.lengths) <= 1 and all(s in ((), (0,), (1,)) for s in space.strides)
+        width = arrays.width(space)
+        if flat:
+            width = min(width, 1 << max(0, self.size.bit_length() - 1))
+        else:
+            width = space.vector(width, len(space.strides))
+        self.work = -(-self.size // width)
+        size = "n" if flat else str(self.size)
+        unsigned = "unsigned int" if self.index == "int" else "unsigned long long"
+
+        def loop(step: int, start: str, end: str) -> list[str]:
+            contiguous = _row_major(space.lengths)
+            needed = {j for each in space.strides if each != contiguous for j, s in enumerate(each) if s}
+            number = "i" if step == 1 else f"{step} * i"
+            places = [number if each == contiguous else offset(each) for each in space.strides]
+            body = coordinates("i", space.lengths, range(len(space.lengths)), needed, self.index, step)
+            body += arrays.step(places, space.strides, step)
+            return [
+                f"for ({unsigned} i = {start}; i < {end}; i += step) {{",
+                *(f"    {line}" for line in body),
+                "}",
+            ]
+
+        lines = arrays.load_singles()
+        if width > 1:
+            lines += [f"const bool wide = {arrays.aligned(space.strides, width)};", "if (wide) {"]
+            lines += [f"    {line}" for line in loop(width, "start", f"{size} / {width}")]
+            lines += ["}", f"const {unsigned} done = wide ? {size} / {width} * {width} : 0;"]
+            lines += loop(1, "done + start", size)
+        else:
+            lines += loop(1, "start", size)
+        declared = [arrays.declaration(i) for i in range(len(self.variables))]
+        self.types = [text.rsplit(" ", 1)[0] for text in declared]
+        self.text = (
+            f"({', '.join([*declared, f'const {unsigned} n', f'const {unsigned} start', f'const {unsigned} step'])}) {{\n"
+            + "".join(f"    {line}\n" for line in lines)
+            + "}\n"
+        )
+        self.vectors = width > 1
+        self.unsigned = unsigned
+
+
+def kernels(
+    parts: Sequence[Group],
+    stored: set[Variable],
+    roots: Mapping[Variable, Variable],
+    strides: Mapping[Variable, tuple[int, ...]] | None = None,
+) -> list[Kernel]:
+    """Return one kernel for groups that do not depend on each other, or none when there is nothing to compute.
+
+    Every block belongs to one group. Groups with the same text up to their sizes, such as the updates of several
+    parameters, share their code.
+    """
+    done = [_Part(group, stored, roots, strides or {}) for group in parts if prod(group.shape or ())]
+    done = [part for part in done if part.variables]
+    if not done:
+        return []
+    functions: dict[str, list[int]] = {}
+    for i, part in enumerate(done):
+        functions.setdefault(part.text, []).append(i)
+    text = [VECTOR_TYPE] if any(part.vectors for part in done) else []
+    text.append(helpers("".join(functions)))
+    text += [f"static __device__ void part{j}{function}\n" for j, function in enumerate(functions)]
+    variables: list[Variable] = []
+    declared: list[str] = []
+    names: list[list[str]] = []
+    for part in done:
+        names.append([f"q{len(variables) + i}" for i in range(len(part.variables))])
+        # two parts may read the same array
+        declared += [f"{kind.replace(' __restrict__', '')} {n}" for kind, n in zip(part.types, names[-1], strict=True)]
+        variables += part.variables
+    if len(done) == 1:
+        declared = [d.replace("* ", "* __restrict__ ") for d in declared]
+    text.append(f'extern "C" __global__ void __launch_bounds__({BLOCK}) KERNEL(\n    {", ".join(declared)}) {{\n')
+    first = 0
+    for j, members in enumerate(functions.values()):
+        blocks = [min(-(-done[i].work // BLOCK), MOST_BLOCKS) for i in members]
+        kinds, unsigned = done[members[0]].types, done[members[0]].unsigned
+        text.append("    " if j == 0 else "    else ")
+        end = first + sum(blocks)
+        text.append(f"if (blockIdx.x < {end}) {{\n")
+        local = [f"a{k}" for k in range(len(kinds))]
+        if len(members) == 1:
+            text.append(
+                f"        const {unsigned} n = {done[members[0]].size}, first = {first}, blocks = {blocks[0]};\n"
+            )
+            local = names[members[0]]
+        else:
+            text.append(f"        {unsigned} n, first, blocks;\n")
+            text += [
+                f"        {kind.replace(' __restrict__', '')} {a};\n" for kind, a in zip(kinds, local, strict=True)
+            ]
+            for i, count in zip(members, blocks, strict=True):
+                chosen = "".join(f" {a} = {q};" for a, q in zip(local, names[i], strict=True))
+                test = "" if i == members[-1] else f"if (blockIdx.x < {first + count}) "
+                start = "        " if i == members[0] else "        else "
+                text.append(f"{start}{test}{{ n = {done[i].size}; first = {first}; blocks = {count};{chosen} }}\n")
+                first += count
+        call = ", ".join([*local, "n", "(blockIdx.x - first) * blockDim.x + threadIdx.x", "blocks * blockDim.x"])
+        text.append(f"        part{j}({call});\n    }}\n")
+        first = end
+    text.append("}\n")
+    name, source = named("".join(text), "elementwise")
+    return [Kernel(name, source, (first, 1, 1), (BLOCK, 1, 1), tuple(variables))]
+
+
+def _row_major(lengths: Sequence[int]) -> tuple[int, ...]:
+    return tuple(prod(lengths[i + 1 :]) for i in range(len(lengths)))

@@ -1,0 +1,89 @@
+"""How the threads of a reduction share the work."""
+
+from __future__ import annotations
+
+PROCESSORS = 132  # multiprocessors of the GPU that the sizes are made for; others get right results too
+WARP = 32
+CHAIN = 8  # accesses of one thread from which another chunk is worth while
+
+
+class Layout:
+    """The block and the grid of a reduction of `results` results with `summands` summands each.
+
+    Parameters
+    ----------
+    results, summands : int
+    along : bool
+        Whether neighbours in memory belong to neighbouring results, as in a sum of rows, or to one result.
+    width : int
+        How many neighbours one access could take.
+    totals : int
+        How many numbers are added up at a time, each in shared memory of its own.
+    whole : bool
+        Whether the summands are not to be cut into chunks.
+
+    Attributes
+    ----------
+    width : int
+        How many neighbours one access takes.
+    units : int
+        What the threads of the direction of results count: results, or `width` results.
+    steps : int
+        What the others count: accesses for one unit.
+    chunks, chunk : int
+        The number of pieces of the steps, and the steps of one.
+    block, grid : tuple of int
+    shared : int
+        The numbers in shared memory for each total.
+    """
+
+    def __init__(
+        self, results: int, summands: int, along: bool, width: int, totals: int = 1, whole: bool = False
+    ) -> None:
+        self.results, self.along = results, along
+        self.chunks = 1
+        if along:
+            self._columns(results, summands, width, totals, whole)
+        else:
+            self._rows(results, summands, width, whole)
+        self.chunk = -(-self.steps // self.chunks)
+        self.chunks = max(1, -(-self.steps // max(1, self.chunk)))
+        x, y = self.block[:2]
+        tiles = -(-self.units // (x if along else y))
+        self.grid = min(tiles, 2**20), self.chunks, 1
+        self.shared = (x * y * self.width if y > 1 else 0) if along else (x * y // WARP if x > WARP else 0)
+        self.shared = max(1, self.shared)
+
+    def _columns(self, results: int, summands: int, width: int, totals: int, whole: bool) -> None:
+        """Let a warp stand for neighbouring results, and several warps for pieces of them."""
+        most = max(1, summands // (8 * CHAIN))
+        cut = not whole and summands > 512 and -(-results // WARP) < 2 * PROCESSORS
+        while width > 1 and -(-results // (width * WARP)) * (most if cut else 1) < 2 * PROCESSORS:
+            width //= 2
+        self.width, self.units, self.steps = width, -(-results // width), summands
+        tiles = -(-self.units // WARP)
+        if cut:
+            y = 8
+            self.chunks = min(most, -(-4 * PROCESSORS // tiles))
+        else:
+            y = min(32 if totals * width <= 2 else 8, _power_of_two(summands // 4))
+        self.block = WARP, y, 1
+
+    def _rows(self, results: int, summands: int, width: int, whole: bool) -> None:
+        """Let neighbouring threads stand for pieces of one result: some lanes, a warp or a block."""
+        self.width, self.units, self.steps = width, results, -(-summands // width)
+        few = results < 2 * PROCESSORS
+        if few and not whole and self.steps > 1024 * CHAIN:
+            self.chunks = min(-(-4 * PROCESSORS // results), max(1, self.steps // (256 * CHAIN)))
+            x = 256
+        elif results >= 8 * PROCESSORS and self.steps <= 1024:
+            x = WARP
+        else:
+            x = 1024 if few else 256
+        x = min(x, _power_of_two(self.steps))
+        self.block = x, max(1, min(256 // x, _power_of_two(results))), 1
+
+
+def _power_of_two(n: int) -> int:
+    """Return the largest power of two that is at most n, and at least 1."""
+    return 1 << max(0, n.bit_length() - 1)

@@ -1,0 +1,134 @@
+"""The order of launches: reductions join the group that they read, and groups that are ready at one time run together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from ..groups import Group, dependencies, schedule
+from ..memory import is_view
+from ..program import Equation, Program, Variable
+
+REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "sum_to")
+RANDOM = ("random_uniform", "random_normal", "random_integers")
+MOST_ARRAYS = 240  # in one launch: parameters of a kernel may take 4096 bytes
+
+
+class Launch(Group):
+    """A group that runs in one launch (two where a reduction needs it), or one equation that is left to a library.
+
+    Attributes
+    ----------
+    kernels : str
+        Which file makes its kernels: "elementwise", "reduction", "random", or "" for none.
+    parts : list of Group
+        Groups that do not depend on each other. Reductions are at the end of the only part.
+    """
+
+    __slots__ = ("kernels", "parts")
+
+    def __init__(self, parts: list[Group], kernels: str) -> None:
+        super().__init__([e for part in parts for e in part.equations], parts[0].shape)
+        self.parts = parts
+        self.kernels = kernels
+
+
+def launches(program: Program) -> list[Launch]:
+    """Return the launches of a program, in an order in which every value is there before it is read.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.tensor([1.0, 2.0]))
+    >>> launches(program)
+    [<group exp multiply sum>]
+    """
+    groups = _with_reductions(schedule(program))
+    before = _dependencies(program, groups)
+    followers = defaultdict(list)
+    for i, needed in enumerate(before):
+        for j in needed:
+            followers[j].append(i)
+    ready = [i for i, needed in enumerate(before) if not needed]
+    result = []
+    while ready:
+        # first what others may wait for, and last the elementwise groups: by then many are ready
+        first = min(ready, key=lambda i: (_kind(groups[i]) == "elementwise", not is_view(groups[i]), i))
+        kind = _kind(groups[first])
+        chosen = [first]
+        if kind == "elementwise":
+            chosen = _together(sorted(ready), groups)
+        result.append(Launch([groups[i] for i in chosen], kind))
+        for i in chosen:
+            ready.remove(i)
+            for j in followers[i]:
+                before[j].discard(i)
+                if not before[j]:
+                    ready.append(j)
+    return result
+
+
+def _together(ready: list[int], groups: list[Group]) -> list[int]:
+    """Return as many of the groups that are ready as have arrays enough for one launch."""
+    chosen: list[int] = []
+    arrays = 0
+    for i in ready:
+        arrays += sum(len(e.variables) + 1 for e in groups[i].equations)
+        if not chosen or arrays <= MOST_ARRAYS:
+            chosen.append(i)
+    return chosen
+
+
+def _kind(group: Group) -> str:
+    last = group.equations[-1]
+    if last.primitive.name in REDUCTIONS and not last.output.view and last.variables:
+        return "reduction"
+    if group.shape is not None:
+        return "elementwise"
+    return "random" if last.primitive.name in RANDOM else ""
+
+
+def _with_reductions(groups: list[Group]) -> list[Group]:
+    """Let reductions over the same axes join the elementwise group that computes what they reduce.
+
+    They depend on nothing else, so they can run as early as that. What is assigned is left out: it is in memory anyway.
+    """
+    made_by: dict[Variable, Group] = {}
+    result: list[Group] = []
+    for group in groups:
+        e = group.equations[-1]
+        into = made_by.get(e.variables[0]) if _kind(group) == "reduction" else None
+        if into is None:
+            result.append(Group(list(group.equations), group.shape))
+            if group.shape is not None:
+                made_by.update((e.output, result[-1]) for e in group.equations if not e.output.view)
+            continue
+        last = into.equations[-1]
+        if _kind(into) != "reduction" or reduced_axes(last) == reduced_axes(e):
+            into.equations.append(e)
+        else:
+            result.append(group)
+    return result
+
+
+def reduced_axes(e: Equation) -> frozenset[int]:
+    """Return over which axes of its input a reduction goes."""
+    whole = e.variables[0].shape
+    if e.primitive.name == "sum_to":
+        extra = len(whole) - len(e.output.shape)
+        return frozenset(i for i, n in enumerate(whole) if i < extra or n != e.output.shape[i - extra])
+    axis = e.metadata.get("axis")
+    if axis is None:
+        return frozenset(range(len(whole)))
+    return frozenset(a % len(whole) for a in ((axis,) if isinstance(axis, int) else axis))
+
+
+def _dependencies(program: Program, groups: list[Group]) -> list[set[int]]:
+    """Return for each group the positions of those that must run before it."""
+    member = {id(e): i for i, group in enumerate(groups) for e in group.equations}
+    before: list[set[int]] = [set() for _ in groups]
+    for e, needed in zip(program.equations, dependencies(program), strict=True):
+        i = member[id(e)]
+        before[i].update(member[id(program.equations[j])] for j in needed)
+    for i, needed in enumerate(before):
+        needed.discard(i)
+    return before
