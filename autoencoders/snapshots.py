@@ -17,13 +17,23 @@ class Snapshot:
     """The state of a model, of an optimizer if there is one, of the model's generators and of the default one."""
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
-        owners = (model,) if optimizer is None else (model, optimizer)
+        self._optimizer = optimizer
+        self._kept: dict[str, np.ndarray] | None = None
+        owners: list[nn.Module | optim.Optimizer] = [model]
+        if optimizer is not None:
+            # one that keeps more than tensors, as L-BFGS does, has a state_dict of its own
+            if type(optimizer).state_dict is optim.Optimizer.state_dict:
+                owners.append(optimizer)
+            else:
+                self._kept = optimizer.state_dict()
         self._values = Values(t for owner in owners for _, t in owner.named_tensors())
         self._generators = [(g, g.state()) for g in (mg.random.default_generator(), *generators_of(model).values())]
 
     def restore(self) -> None:
         """Bring everything back."""
         self._values.restore()
+        if self._optimizer is not None and self._kept is not None:
+            self._optimizer.load_state_dict(self._kept)
         for generator, state in self._generators:
             generator.set_state(state)
 
