@@ -18,7 +18,7 @@ class Snapshot:
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
         self._optimizer = optimizer
-        self._kept: dict[str, np.ndarray] | None = None
+        self._kept: dict[str, NDArray[Any]] | None = None
         owners: list[nn.Module | optim.Optimizer] = [model]
         if optimizer is not None:
             # one that keeps more than tensors, as L-BFGS does, has a state_dict of its own

@@ -182,7 +182,7 @@ class _Compiled:
             return self._record(batch)
         self._since += 1
         compare = calls == 3 or calls & (calls - 1) == 0 or self._epoch_begins
-        if not compare:
+        if not compare or not self._compiled.programs:  # without any, mg.compile runs the step as it is
             return self._compiled(*batch)
         self._since, self._epoch_begins = 0, False
         assigned = self._compiled.assigned

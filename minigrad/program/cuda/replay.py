@@ -24,7 +24,6 @@ from .lanes import Use, places
 from .products import ProductsUnavailable
 from .schedule import Launch
 
-VECTOR = 16  # bytes: how kernels expect arrays to be aligned
 
 
 class CudaReplay:
@@ -44,7 +43,8 @@ class CudaReplay:
 
     def __init__(self, program: Program, driver: Driver, tf32: bool, tuned: bool) -> None:
         self.program = program
-        self.plan = Plan(program, launches(program))
+        order = launches(program)
+        self.plan = Plan(program, order)
         self._driver = driver
         self._tf32 = tf32
         self._tuned = tuned
@@ -57,13 +57,13 @@ class CudaReplay:
         self._calls: list[Callable[[], None]] = []
         self._uses: list[Use] = []
         made: dict[int, list[Kernel]] = {}
-        for i, launch in enumerate(self.plan.groups):
+        for i, launch in enumerate(order):
             self._place(launch)
             found = self._kernels(launch)
             if found is not None:
                 made[i] = found
         driver.kernels([kernel for found in made.values() for kernel in found])
-        for i, launch in enumerate(self.plan.groups):
+        for i, launch in enumerate(order):
             if i in made:
                 for kernel in made[i]:
                     self._bind_kernel(kernel, launch)
@@ -130,11 +130,9 @@ class CudaReplay:
             return None
         strides = {v: a.strides for v, a in self._arrays.items()}
         try:
-            found = kernels(launch, set(self.plan.buffers), self.plan.roots, strides)
+            return kernels(launch, set(self.plan.buffers), self.plan.roots, strides)
         except Unsupported:
             return None
-        used = [self._arrays[p] for kernel in found for p in kernel.parameters if isinstance(p, Variable)]
-        return found if all(a.data.ptr % VECTOR == 0 for a in used) else None
 
     def _bind_kernel(self, kernel: Kernel, launch: Launch) -> None:
         arrays = []
@@ -163,7 +161,7 @@ class CudaReplay:
         out = self._arrays[e.output] if e.output in self._arrays else self._aside(e.output)
         read, written = frozenset(map(self._memory_of, e.variables)), frozenset([self._memory_of(e.output)])
         if e.primitive.name == "matmul" and all(isinstance(v, Variable) for v in e.inputs):
-            call = self._product(*inputs, out)
+            call = self._product(inputs[0], inputs[1], out)
             if call is not None:
                 self._calls.append(call)
                 self._uses.append(Use(read, written))
