@@ -10,7 +10,7 @@ import numpy as np
 from ..lower import NotLowered, lower
 from ..program import Equation, Variable
 from .kernel import Unsupported
-from .source import DOUBLE, HALF, SINGLE, c_type, call, converted, literal
+from .source import DOUBLE, HALF, SINGLE, c_type, call, literal
 
 Text = tuple[str, np.dtype]
 
@@ -68,7 +68,7 @@ class Body:
         return self.value(x) if isinstance(x, Variable) else (literal(x, dtype), dtype)
 
     def _equation(self, e: Equation) -> Text:
-        inputs = [self.value(x) if isinstance(x, Variable) else x for x in e.inputs]
+        inputs: list[Any] = [self.value(x) if isinstance(x, Variable) else x for x in e.inputs]
         name, dtype = e.primitive.name, e.output.dtype
         if name == "astype":
             return self._define("astype", [self._value(e.inputs[0], dtype)], dtype)
@@ -109,6 +109,3 @@ class Body:
 
 def _named(x: Any, named: Mapping[Any, Text]) -> Any:
     return named[x] if not isinstance(x, bool | int | float | complex | np.generic) and x is not None else x
-
-
-__all__ = ["Body", "Text", "converted"]

@@ -158,7 +158,7 @@ class _Part:
         declared = [arrays.declaration(i) for i in range(len(self.variables))]
         self.types = [text.rsplit(" ", 1)[0] for text in declared]
         self.text = (
-            f"({', '.join([*declared, f'const {unsigned} n', f'const {unsigned} start', f'const {unsigned} step'])}) {{\n"
+            f"({', '.join([*declared, *(f'const {unsigned} {name}' for name in ('n', 'start', 'step'))])}) {{\n"
             + "".join(f"    {line}\n" for line in lines)
             + "}\n"
         )

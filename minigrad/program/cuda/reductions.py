@@ -2,8 +2,8 @@
 
 A block is a grid of threads. In one direction they stand for results, in the other one for pieces of the same result:
 the direction along memory is the threads' x, so that neighbours read neighbours. Each thread adds up its piece; the
-pieces are then combined in a tree that depends on the sizes alone. Where the results are too few to occupy the GPU, each
-is cut into chunks: a first kernel writes the chunks' results to scratch memory, and a second one combines them.
+pieces are then combined in a tree that depends on the sizes alone. Where the results are too few to occupy the GPU,
+each is cut into chunks: a first kernel writes the chunks' results to scratch memory, and a second one combines them.
 """
 
 from __future__ import annotations
@@ -186,6 +186,7 @@ def _kernel(
     lines = [
         f"const {unsigned} begin = blockIdx.y * {layout.chunk}, after = begin + {layout.chunk};",
         f"const {unsigned} end = after < {layout.steps} ? after : {layout.steps};",
+        f"const {unsigned} stride = gridDim.x * blockDim.{result};",
         *arrays.load_singles(),
     ]
     if width > 1:
@@ -218,7 +219,7 @@ def _kernel(
     if len(totals) and layout.shared:
         body.append("__syncthreads();  // before the next results use the shared memory")
     lines += [
-        f"for ({unsigned} first = blockIdx.x * blockDim.{result}; first < {layout.units}; first += gridDim.x * blockDim.{result}) {{",
+        f"for ({unsigned} first = blockIdx.x * blockDim.{result}; first < {layout.units}; first += stride) {{",
         *_indented(body),
         "}",
     ]

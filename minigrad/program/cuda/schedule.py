@@ -1,4 +1,4 @@
-"""The order of launches: reductions join the group that they read, and groups that are ready at one time run together."""
+"""The order of launches: reductions join the group that they read, and groups that are ready together run together."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ ANY = {
 HELPERS = {
     "maximum": "template <class T> __device__ T maximum(T a, T b) { return a >= b || a != a ? a : b; }  // NaN stays",
     "minimum": "template <class T> __device__ T minimum(T a, T b) { return a <= b || a != a ? a : b; }",
-    "sign_of": "template <class T> __device__ T sign_of(T x) { return x > 0 ? T(1) : x < 0 ? T(-1) : x == 0 ? T(0) : x; }",
+    "sign_of": """\
+template <class T> __device__ T sign_of(T x) { return x > 0 ? T(1) : x < 0 ? T(-1) : x == 0 ? T(0) : x; }""",
     "integer_power": """\
 template <class U, class T> __device__ U integer_power(U a, T b) {
     if (b < 0) return a == U(1) ? U(1) : a == U(-1) ? (b % 2 ? a : U(1)) : U(0);
@@ -244,7 +245,8 @@ def call(name: str, inputs: list[tuple[str, np.dtype] | Any], result: np.dtype) 
     ('maximum(x0, 0.0f)', 'from_half(to_half(expf(x0)))')
     """
     if name == "astype":
-        return converted(*inputs[0], result)
+        text, dtype = inputs[0]
+        return converted(text, dtype, result)
     name = {"absolute": "abs", "true_divide": "divide"}.get(name, name)
     if name == "where":
         texts = [_in(inputs[0], BOOL), _in(inputs[1], result), _in(inputs[2], result)]
@@ -280,7 +282,8 @@ def _in(x: Any, dtype: np.dtype) -> str:
     if not isinstance(x, tuple):
         text = literal(x, dtype)
         return f"({text})" if text.startswith("-") else text
-    return converted(*x, dtype)
+    text, own = x
+    return converted(text, own, dtype)
 
 
 def _loop(name: str, inputs: list) -> np.dtype:

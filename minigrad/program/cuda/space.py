@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
 from ..program import Variable
@@ -34,7 +34,7 @@ class Space:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], reduced: set[int] | None = None
+        self, shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], reduced: Collection[int] = ()
     ) -> None:
         axes = [i for i, n in enumerate(shape) if n != 1]
         guide = next((s for s in strides if all(s[i] for i in axes)), strides[0] if strides else ())
@@ -43,7 +43,7 @@ class Space:
         self.reduced: list[bool] = []
         columns: list[list[int]] = []  # for each axis the stride of each array
         for i in axes:
-            n, column, is_reduced = shape[i], [s[i] for s in strides], i in (reduced or ())
+            n, column, is_reduced = shape[i], [s[i] for s in strides], i in reduced
             if (
                 columns
                 and self.reduced[-1] == is_reduced

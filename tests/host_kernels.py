@@ -1,0 +1,251 @@
+"""Generated CUDA kernels without a GPU: compiled by NVRTC to see that they are CUDA, and by g++ to see what they compute.
+
+g++ gets the text that a GPU would get, behind a few definitions: a block's threads are coroutines that take turns at each
+barrier, so trees in shared memory and exchanges within a warp happen as they do on a GPU, in one of the orders possible.
+"""
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from minigrad.program.cuda import Scratch, Unsupported, kernels, launches
+from minigrad.program.memory import Plan
+from minigrad.program.program import Variable
+
+GXX = shutil.which("g++")
+
+HOST = r"""
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+#include <ucontext.h>
+
+struct Three { unsigned x, y, z; };
+static Three threadIdx, blockIdx, blockDim, gridDim;
+#define __global__
+#define __device__
+#define __shared__ static
+#define __launch_bounds__(n)
+
+static float __int_as_float(int i) { float x; memcpy(&x, &i, 4); return x; }
+static double __longlong_as_double(long long i) { double x; memcpy(&x, &i, 8); return x; }
+static float from_half(unsigned short h) { _Float16 x; memcpy(&x, &h, 2); return x; }
+static unsigned short to_half(float x) { _Float16 y = x; unsigned short h; memcpy(&h, &y, 2); return h; }
+static unsigned short to_half(double x) { _Float16 y = x; unsigned short h; memcpy(&h, &y, 2); return h; }
+
+// the threads of a block
+static std::vector<ucontext_t> threads;
+static std::vector<std::vector<char>> stacks;
+static std::vector<char> running;
+static ucontext_t scheduler;
+static unsigned current;
+static std::function<void()> body;
+
+static void thread_main() { body(); running[current] = 0; }
+static void barrier() {
+    if (blockDim.x * blockDim.y == 1) return;
+    const Three own = threadIdx;
+    const unsigned me = current;
+    swapcontext(&threads[me], &scheduler);
+    threadIdx = own;
+}
+static void __syncthreads() { barrier(); }
+
+static unsigned long long exchanged[1024];
+template <class T> T __shfl_down_sync(unsigned, T value, int by, int width) {
+    const unsigned me = threadIdx.y * blockDim.x + threadIdx.x;
+    memcpy(&exchanged[me], &value, sizeof(T));
+    barrier();
+    T other = value;
+    if (me % width + by < (unsigned)width) memcpy(&other, &exchanged[me + by], sizeof(T));
+    barrier();
+    return other;
+}
+
+static void run_block(bool barriers) {
+    const unsigned n = blockDim.x * blockDim.y;
+    if (!barriers || n == 1) {
+        for (unsigned t = 0; t < n; ++t) {
+            threadIdx = {t % blockDim.x, t / blockDim.x, 0};
+            body();
+        }
+        return;
+    }
+    if (threads.size() < n) threads.resize(n);
+    while (stacks.size() < n) stacks.emplace_back(64 << 10);
+    running.assign(n, 1);
+    for (unsigned t = 0; t < n; ++t) {
+        getcontext(&threads[t]);
+        threads[t].uc_stack.ss_sp = stacks[t].data();
+        threads[t].uc_stack.ss_size = stacks[t].size();
+        threads[t].uc_link = &scheduler;
+        makecontext(&threads[t], thread_main, 0);
+    }
+    for (unsigned alive = n; alive > 0;) {
+        alive = 0;
+        for (current = 0; current < n; ++current) {
+            if (!running[current]) continue;
+            threadIdx = {current % blockDim.x, current / blockDim.x, 0};
+            swapcontext(&scheduler, &threads[current]);
+            alive += running[current];
+        }
+    }
+}
+
+template <class... A, size_t... I> void call(void (*f)(A...), void** p, std::index_sequence<I...>) { f((A)p[I]...); }
+template <class... A> void launch(void (*f)(A...), void** p, const int* shape, bool barriers) {
+    gridDim = {(unsigned)shape[0], (unsigned)shape[1], 1};
+    blockDim = {(unsigned)shape[2], (unsigned)shape[3], 1};
+    body = [=] { call(f, p, std::make_index_sequence<sizeof...(A)>()); };
+    for (blockIdx.z = blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
+        for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(barriers);
+}
+"""
+
+
+def compiled(found):
+    """Compile kernels by one call of g++; return a function that launches one of them on pointers."""
+    unique = {kernel.name: kernel for kernel in found}
+    text = [HOST]
+    for name, kernel in unique.items():
+        barriers = "__syncthreads" in kernel.source or "__shfl" in kernel.source
+        text.append(f"namespace ns_{name} {{\n{kernel.source}}}\n")
+        text.append(
+            f'extern "C" void run_{name}(void** p, const int* shape) '
+            f"{{ launch(ns_{name}::{name}, p, shape, {'true' if barriers else 'false'}); }}\n"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+        source.write_text("".join(text))
+        command = [GXX, "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o", library, source]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
+        loaded = ctypes.CDLL(str(library))
+
+    def launch(kernel, pointers, block=None):
+        block = kernel.block if block is None else block
+        shape = (ctypes.c_int * 4)(*kernel.grid[:2], *block[:2])
+        getattr(loaded, f"run_{kernel.name}")((ctypes.c_void_p * len(pointers))(*pointers), shape)
+
+    return launch
+
+
+class HostReplay:
+    """A program as a list of launches whose kernels run on the host; what has none runs by NumPy."""
+
+    def __init__(self, program, stored=None, strides=None):
+        self.program = program
+        self.plan = Plan(program, launches(program))
+        self.stored = set(self.plan.buffers) | set(stored or ())
+        self.strides = strides or {}
+        self.steps = []
+        for group in self.plan.groups:
+            made = None
+            if group.kernels:
+                made = kernels(group, self.stored, self.plan.roots, self.strides)
+            self.steps.append((group, made))
+
+    @property
+    def kernels(self):
+        return [kernel for _, made in self.steps for kernel in made or ()]
+
+    def run(self, launch, arguments, one_thread=False):
+        """Return the arrays of the program's outputs."""
+        # every value has memory of its own, in which nothing is right unless a kernel writes it
+        arrays = {v: t._array for v, t in self.program.captured.items()}
+        arrays.update(zip(self.program.arguments, arguments, strict=True))
+        for group, made in self.steps:
+            if made is None:
+                (e,) = group.equations
+                inputs = [arrays[x] if isinstance(x, Variable) else x for x in e.inputs]
+                with np.errstate(all="ignore"):
+                    result = np.asarray(e.primitive.forward(np, *inputs, **e.metadata))
+                    arrays[e.output] = result if e.output.view else placed(result.astype(e.output.dtype), e.output)
+                continue
+            for e in group.equations:
+                if e.primitive.effect:
+                    arrays[e.output] = arrays[e.variables[0]]
+                elif e.output in self.stored:
+                    arrays[e.output] = placed(None, e.output)
+            scratch = {}
+            for kernel in made:
+                pointers = []
+                for p in kernel.parameters:
+                    if isinstance(p, Scratch):
+                        scratch.setdefault(id(p), np.full(max(1, p.nbytes), 0xCD, np.uint8))
+                        pointers.append(scratch[id(p)].ctypes.data)
+                    else:
+                        pointers.append(arrays[p].ctypes.data)
+                launch(kernel, pointers, (1, 1, 1) if one_thread else None)
+        return [arrays[v] for v in self.program.outputs]
+
+
+def placed(values, v):
+    """Return an array in the layout of a variable; without values it is full of bytes that look like no number."""
+    size = v.dtype.itemsize + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides, strict=True) if n)
+    start = sum((n - 1) * -s for n, s in zip(v.shape, v.strides, strict=True) if s < 0 and n > 0)
+    block = np.full(size + 64, 0xAB, np.uint8)
+    block = block[-block.ctypes.data % 64 :]
+    a = np.ndarray(v.shape, v.dtype, block, start, v.strides)
+    if values is not None:
+        a[...] = values
+    return a
+
+
+# NVRTC
+
+
+@functools.cache
+def nvrtc():
+    """Return NVIDIA's run-time compiler from its wheel, or None."""
+    for folder in sys.path:
+        for library in sorted(Path(folder or ".", "nvidia").glob("*/lib/libnvrtc.so.*")):
+            try:
+                return ctypes.CDLL(str(library))
+            except OSError:
+                continue
+    return None
+
+
+def compile_for_gpu(found, architecture="sm_90"):
+    """Compile kernels by NVRTC; return the machine code (sm_90) or the assembler text (compute_90)."""
+    library = nvrtc()
+    text = "".join(f"namespace ns_{k.name} {{\n{k.source}}}\n" for k in {k.name: k for k in found}.values())
+    program = ctypes.c_void_p()
+    check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None))
+    options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17"]
+    status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    size = ctypes.c_size_t()
+    if status:
+        library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        library.nvrtcGetProgramLog(program, log)
+        raise AssertionError(f"NVRTC refused a kernel:\n{log.value.decode()[:3000]}")
+    kind = "CUBIN" if architecture.startswith("sm") else "PTX"
+    check(getattr(library, f"nvrtcGet{kind}Size")(program, ctypes.byref(size)))
+    result = ctypes.create_string_buffer(size.value)
+    check(getattr(library, f"nvrtcGet{kind}")(program, result))
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return result.raw
+
+
+def check(status):
+    assert status == 0, f"NVRTC failed with status {status}"
+
+
+def doubles(assembler):
+    """Return the instructions on float64 in an assembler text."""
+    return re.findall(r"^.*\.f64.*$", assembler, re.MULTILINE)
+
+
+__all__ = ["GXX", "HostReplay", "Unsupported", "compile_for_gpu", "compiled", "doubles", "nvrtc", "placed"]
