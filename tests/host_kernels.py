@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad.program.cuda import Scratch, Unsupported, kernels, launches
+from minigrad.program.cuda.driver import module_text
 from minigrad.program.memory import Plan
 from minigrad.program.program import Variable
 
@@ -219,8 +220,12 @@ def nvrtc():
 
 def compile_for_gpu(found, architecture="sm_90"):
     """Compile kernels by NVRTC; return the machine code (sm_90) or the assembler text (compute_90)."""
+    return compile_text_for_gpu(module_text({kernel.name: kernel.source for kernel in found}), architecture)
+
+
+def compile_text_for_gpu(text, architecture="sm_90"):
+    """Compile CUDA C++ by NVRTC."""
     library = nvrtc()
-    text = "".join(f"namespace ns_{k.name} {{\n{k.source}}}\n" for k in {k.name: k for k in found}.values())
     program = ctypes.c_void_p()
     check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None))
     options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17"]
@@ -248,4 +253,4 @@ def doubles(assembler):
     return re.findall(r"^.*\.f64.*$", assembler, re.MULTILINE)
 
 
-__all__ = ["GXX", "HostReplay", "Unsupported", "compile_for_gpu", "compiled", "doubles", "nvrtc", "placed"]
+__all__ = ["GXX", "HostReplay", "Unsupported", "compile_for_gpu", "compile_text_for_gpu", "compiled", "doubles", "nvrtc", "placed"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...devices import Device
@@ -62,7 +62,7 @@ class Driver:
         device = self._cuda.runtime.getDevice()
         new = {k.name: k.source for k in kernels if (device, k.name) not in _functions}
         if new:
-            module = self.xp.RawModule(code="\n".join(new.values()), options=OPTIONS)
+            module = self.xp.RawModule(code=module_text(new), options=OPTIONS)
             for name in new:
                 _functions[device, name] = module.get_function(name)
 
@@ -139,6 +139,11 @@ class Driver:
                 graph = first.end_capture()  # also after an error: the stream would stay unusable
         graph.upload()
         return graph.launch
+
+
+def module_text(sources: Mapping[str, str]) -> str:
+    """Return the text of several kernels as one: helper functions that they share stay apart in namespaces."""
+    return "\n".join(f"namespace of_{name} {{\n{source}}}" for name, source in sources.items())
 
 
 def _whole(a: Any) -> bool:
