@@ -1,7 +1,7 @@
-"""Generated CUDA kernels without a GPU: compiled by NVRTC to see that they are CUDA, and by g++ to see what they compute.
+"""Generated CUDA kernels without a GPU: NVRTC compiles them, to see that they are CUDA, and g++, to see what they do.
 
-g++ gets the text that a GPU would get, behind a few definitions: a block's threads are coroutines that take turns at each
-barrier, so trees in shared memory and exchanges within a warp happen as they do on a GPU, in one of the orders possible.
+g++ gets the text that a GPU would get, behind a few definitions: a block's threads are coroutines that take turns at
+each barrier, so trees in shared memory and exchanges within a warp happen as on a GPU, in one of the orders possible.
 """
 
 import ctypes
@@ -241,7 +241,7 @@ def compile_text_for_gpu(text, architecture="sm_90"):
     result = ctypes.create_string_buffer(size.value)
     check(getattr(library, f"nvrtcGet{kind}")(program, result))
     library.nvrtcDestroyProgram(ctypes.byref(program))
-    return result.raw
+    return result.raw if kind == "CUBIN" else result.value.decode()
 
 
 def check(status):

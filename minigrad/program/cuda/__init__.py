@@ -10,9 +10,9 @@ The launcher asks for the order of launches, plans memory for it, and asks for t
         else:                                                 # one equation: a product, a view, or anything else
             ...
 
-`launches` returns `Launch` objects, which are `Group`s (`equations`, `shape`) with `kernels` and `parts`, groups that do
-not depend on each other and run side by side in one launch (the updates of all parameters). At the end of the equations
-of a part there may be reductions, which read what the part computes without its ever being in memory.
+`launches` returns `Launch` objects, which are `Group`s (`equations`, `shape`) with `kernels` and `parts`: groups that
+do not depend on each other and run side by side in one launch (the updates of all parameters). At the end of the
+equations of a part there may be reductions, which read what the part computes without its ever being in memory.
 
 `kernels(launch, stored, roots, strides)` returns one `Kernel`, or two for a large reduction, to be launched in order on
 one stream:
@@ -25,8 +25,8 @@ A `Kernel` has `name`, `source`, `grid`, `block`, `shared`, `parameters`, `scrat
 variables that are read, then those that are written (one that is read and written stands once, where it is read), then
 scratch. What an `assign` writes goes by the variable that it assigns to: the pointer is that of its array, and the
 `output` of the equation is the same array. A `Scratch` of `nbytes` that stands in two kernels is one piece of memory,
-aligned to 16 bytes; it need not be cleared. Sizes, strides and dtypes are part of the text; values never are, except numbers of the program
-itself: learning rates and counters are 0-d arrays that are read.
+aligned to 16 bytes; it need not be cleared. Sizes, strides and dtypes are part of the text; values never are, except
+numbers of the program itself: learning rates and counters are 0-d arrays that are read.
 
 Launches of no elements have an empty list of kernels. `Unsupported` is raised, and says why, where there is no kernel
 (complex numbers); the launcher then does each equation of the launch by CuPy, in order.

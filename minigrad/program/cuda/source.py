@@ -73,6 +73,14 @@ FLOATS = {
     "arccosh": "acosh{f}({0})",
     "arctanh": "atanh{f}({0})",
 }
+# of these exponents, as numbers: as exact, much faster, and for 2, 1, 1/2 and -1 what NumPy does
+POWERS = {
+    3.0: "{0} * {0} * {0}",
+    2.0: "{0} * {0}",
+    1.0: "{0}",
+    0.5: "sqrt{f}({0})",
+    -1.0: "({T})1 / {0}",
+}
 # {U} is the unsigned type of the same width, in which an overflow wraps around
 INTEGERS = {
     "add": "({T})(({U}){0} + ({U}){1})",
@@ -259,10 +267,9 @@ def call(name: str, inputs: list[tuple[str, np.dtype] | Any], result: np.dtype) 
         return ANY[name].format(*(f"(int){_in(x, loop)}" for x in inputs))
     template = ANY.get(name) or table.get(name)
     if name == "power" and loop.kind == "f" and not isinstance(inputs[1], tuple):
-        # exact or nearly so, and much faster than the general function
-        template = {2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", -1.0: FLOATS["reciprocal"], 1.0: "{0}"}.get(
-            float(inputs[1]), template
-        )
+        exponent = float(inputs[1])
+        # of float16 NumPy computes no roots, which differ from powers at -inf and -0.0
+        template = POWERS.get(exponent, template) if (exponent, result) != (0.5, HALF) else template
     if template is None:
         raise Unsupported(f"there is no kernel for {name} of {loop.name}")
     text = template.format(
