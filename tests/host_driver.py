@@ -73,4 +73,3 @@ class HostDriver(Driver):
                 done.add(i)
 
         return graph
-

@@ -22,6 +22,9 @@ from minigrad.program.program import Variable
 
 GXX = shutil.which("g++")
 
+# an index beyond an array in shared memory stops the process, rather than reading what lies behind
+BOUNDS = ("-fsanitize=bounds", "-fsanitize-undefined-trap-on-error")
+
 HOST = r"""
 #include <cmath>
 #include <cstring>
@@ -127,7 +130,19 @@ def compiled(found):
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         source.write_text("".join(text))
-        command = [GXX, "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o", library, source]
+        command = [
+            GXX,
+            "-std=c++17",
+            "-O1",
+            "-ffp-contract=off",
+            *BOUNDS,
+            "-shared",
+            "-fPIC",
+            "-w",
+            "-o",
+            library,
+            source,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
@@ -253,4 +268,14 @@ def doubles(assembler):
     return re.findall(r"^.*\.f64.*$", assembler, re.MULTILINE)
 
 
-__all__ = ["GXX", "HostReplay", "Unsupported", "compile_for_gpu", "compile_text_for_gpu", "compiled", "doubles", "nvrtc", "placed"]
+__all__ = [
+    "GXX",
+    "HostReplay",
+    "Unsupported",
+    "compile_for_gpu",
+    "compile_text_for_gpu",
+    "compiled",
+    "doubles",
+    "nvrtc",
+    "placed",
+]

@@ -200,7 +200,10 @@ def _kernel(
         if not along and width > 1:
             neighbours = f"sum{j}[0] = combine_{total.combine}(sum{j}[0], sum{j}[k]);"
             body += ["#pragma unroll", f"for (int k = 1; k < {width}; ++k) {neighbours}"]
-    body += _tree(totals, many, each_k) if along else _lanes(totals)
+    if not along:
+        body += _lanes(totals)
+    elif layout.block[1] > 1:
+        body += _tree(totals, many, each_k)
     writing = coordinates("unit", space.lengths, kept, {j for o in outputs for j, s in enumerate(o) if s}, kind, many)
     for j, (total, strides) in enumerate(zip(totals, outputs, strict=True)):
         value = f"sum{j}[{'k' if along else '0'}]"
