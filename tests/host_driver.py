@@ -1,4 +1,4 @@
-"""A driver without a GPU: kernels compiled for the host, products by NumPy, and graphs in any order that lanes allow."""
+"""A driver without a GPU: kernels compiled for the host, products by NumPy, graphs in any order that lanes allow."""
 
 import random
 

@@ -25,7 +25,6 @@ from .products import ProductsUnavailable
 from .schedule import Launch
 
 
-
 class CudaReplay:
     """A program that is ready to run again and again on the GPU of its variables: see `minigrad.program.replay.Replay`.
 
