@@ -10,7 +10,7 @@ from ..program import Variable
 from .kernel import Kernel
 from .products import Product, ProductsUnavailable
 
-LANES = 3  # how many launches may run side by side
+LANES = 8  # how many launches may run side by side
 OPTIONS = ("--std=c++17",)
 _functions: dict[tuple[int, str], Any] = {}  # compiled kernels, by device and name: equal sources have equal names
 

@@ -13,6 +13,7 @@ Source: NVIDIA, cuBLAS documentation, "Using the cuBLASLt API".
 from __future__ import annotations
 
 import ctypes
+import math
 from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,8 +30,8 @@ MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
 ALIGNMENTS = (5, 6, 7, 8)
 
 WORKSPACE = 32 * 2**20  # bytes that an algorithm may ask for: what NVIDIA advises for Hopper
-CANDIDATES = 16  # algorithms that are timed
-ROUNDS = 5  # of each
+CANDIDATES = 40  # algorithms that are timed
+ROUNDS, REPEATS = 10, 3  # of each: launches in a graph, and how often it is timed
 ALIGNED = 256  # bytes: more alignment than this does not matter
 
 
@@ -104,7 +105,15 @@ class Product:
             self._set("MatmulDesc", self._description, attribute, c_int32(int(view.transposed)))
         self._layouts = [self._layout(TYPES[name], view) for view in views]
         self._workspace: Any = None
-        self._choose(xp, tuned)
+        key = (
+            xp.cuda.runtime.getDevice(),
+            name,
+            kind,
+            tuned,
+            *views,
+            *(_alignment(p.value or 0) for p in self._pointers),
+        )
+        self._choose(xp, key, tuned)
 
     def launch(self, stream: int) -> None:
         """Queue the product on a stream, given by its address."""
@@ -142,27 +151,39 @@ class Product:
             self._set("MatrixLayout", layout, BATCH_OFFSET, c_int64(view.offset))
         return layout
 
-    def _choose(self, xp: Any, tuned: bool) -> None:
-        offers = self._offers(CANDIDATES if tuned else 1)
-        best = None
-        stream = xp.cuda.get_current_stream()
-        for offer in offers if len(offers) > 1 else ():
-            workspace = _memory(xp, offer.workspace)
-            start, stop = xp.cuda.Event(), xp.cuda.Event()
-            try:
-                self._start(offer, workspace, stream.ptr)  # once without the clock: kernels are loaded when first used
-                start.record(stream)
-                for _ in range(ROUNDS):
-                    self._start(offer, workspace, stream.ptr)
-                stop.record(stream)
-            except ProductsUnavailable:
-                continue  # an offer that does not run is no choice
-            stop.synchronize()
-            time = xp.cuda.get_elapsed_time(start, stop)
-            if best is None or time < best[0]:
-                best = time, offer
-        self._chosen = offers[0] if best is None else best[1]
+    def _choose(self, xp: Any, key: tuple, tuned: bool) -> None:
+        if key not in _choices:
+            offers = self._offers(CANDIDATES if tuned else 1)
+            times = [self._time(xp, offer) for offer in offers] if len(offers) > 1 else [0.0]
+            _choices[key] = offers[times.index(min(times))]
+        self._chosen = _choices[key]
         self._workspace = _memory(xp, self._chosen.workspace)
+
+    def _time(self, xp: Any, offer: _Heuristic) -> float:
+        """Return how long an algorithm takes, in a graph: queued one by one, small products wait for the host."""
+        stream = xp.cuda.Stream(non_blocking=True)
+        workspace = _memory(xp, offer.workspace)
+        xp.cuda.get_current_stream().synchronize()  # what computes the factors, if that is still under way
+        try:
+            self._start(offer, workspace, stream.ptr)  # kernels are loaded when they are first used
+            with stream:
+                stream.begin_capture()
+                try:
+                    for _ in range(ROUNDS):
+                        self._start(offer, workspace, stream.ptr)
+                finally:
+                    graph = stream.end_capture()
+        except ProductsUnavailable:
+            return math.inf  # an offer that does not run is no choice
+        best = math.inf
+        for _ in range(REPEATS):
+            start, stop = xp.cuda.Event(), xp.cuda.Event()
+            start.record(stream)
+            graph.launch(stream)
+            stop.record(stream)
+            stop.synchronize()
+            best = min(best, xp.cuda.get_elapsed_time(start, stop))
+        return best
 
     def _offers(self, most: int) -> list[_Heuristic]:
         preference = c_void_p()
@@ -253,6 +274,7 @@ def _memory(xp: Any, size: int) -> Any:
     return xp.cuda.alloc(size) if size else None
 
 
+_choices: dict[tuple, _Heuristic] = {}  # the algorithm for a kind of product
 _library: Any = None
 _handles: dict[int, c_void_p] = {}
 
