@@ -75,6 +75,16 @@ template <class T> T __shfl_down_sync(unsigned, T value, int by, int width) {
     return other;
 }
 
+template <class T> T __shfl_xor_sync(unsigned, T value, int by, int) {
+    const unsigned me = threadIdx.y * blockDim.x + threadIdx.x;
+    memcpy(&exchanged[me], &value, sizeof(T));
+    barrier();
+    T other;
+    memcpy(&other, &exchanged[me ^ by], sizeof(T));
+    barrier();
+    return other;
+}
+
 static void run_block(bool barriers) {
     const unsigned n = blockDim.x * blockDim.y;
     if (!barriers || n == 1) {

@@ -73,8 +73,8 @@ class Layout:
         """Let neighbouring threads stand for pieces of one result: some lanes, a warp or a block."""
         self.width, self.units, self.steps = width, results, -(-summands // width)
         few = results < 2 * PROCESSORS
-        if few and not whole and self.steps > 1024 * CHAIN:
-            self.chunks = min(-(-4 * PROCESSORS // results), max(1, self.steps // (256 * CHAIN)))
+        if few and not whole and self.steps > 1024 * 2:  # what is added up may take long to compute: use all processors
+            self.chunks = min(-(-4 * PROCESSORS // results), self.steps // (256 * 2))
             x = 256
         elif results >= 8 * PROCESSORS and self.steps <= 1024:
             x = WARP

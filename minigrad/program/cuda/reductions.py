@@ -21,7 +21,7 @@ from .kernel import Kernel, Scratch, Unsupported, named
 from .layout import Layout
 from .schedule import REDUCTIONS, reduced_axes
 from .source import BOOL, DOUBLE, HALF, INT64, SINGLE, UINT64, c_type, converted, helpers, infinity, to_store
-from .space import Space, coordinates, in_elements, offset
+from .space import Space, coordinates, kept_strides, offset
 
 COMBINE = {
     "sum": "template <class T> __device__ T combine_sum(T a, T b) { return a + b; }\n",
@@ -87,7 +87,7 @@ def kernels(
     summands = [total.summand(body.value(total.input)[0]) for total in totals]
     shape, axes = sums[0].variables[0].shape, reduced_axes(sums[0])
     arrays = Arrays(body, strides, shape)
-    outputs = [_kept_strides(total.output, strides, shape, axes) for total in totals]
+    outputs = [kept_strides(total.output, strides, shape, axes) for total in totals]
     space = Space(shape, [*arrays.strides, *outputs], axes)
     kept = [i for i, reduced in enumerate(space.reduced) if not reduced]
     results, count = (
@@ -126,18 +126,6 @@ def kernels(
     names = dict(zip(pieces, scratch, strict=True))
     parameters = tuple(names.get(p, p) if isinstance(p, Variable) else p for p in last.parameters)
     return [first, Kernel(last.name, last.source, last.grid, last.block, parameters)]
-
-
-def _kept_strides(v: Variable, strides: Mapping, shape: tuple[int, ...], axes: frozenset[int]) -> tuple[int, ...]:
-    """Return the strides of a result along the axes of what is reduced: 0 along those that it lacks."""
-    if len(v.shape) == len(shape):
-        kept_dims = in_elements(v, strides, shape)
-        return tuple(0 if i in axes else s for i, s in enumerate(kept_dims))
-    own = list(in_elements(v, strides, v.shape))
-    if len(own) == len(shape) - len(axes):
-        return tuple(0 if i in axes else own.pop(0) for i in range(len(shape)))
-    extra = len(shape) - len(own)  # a sum to a shape: leading axes vanish, others stay with length 1
-    return tuple(0 if i in axes else own[i - extra] for i in range(len(shape)))
 
 
 def _kernel(

@@ -9,8 +9,9 @@ from ..memory import is_view
 from ..program import Equation, Program, Variable
 
 REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "sum_to")
+ROWS = ("softmax", "log_softmax", "logsumexp")
 RANDOM = ("random_uniform", "random_normal", "random_integers")
-MOST_ARRAYS = 240  # in one launch: parameters of a kernel may take 4096 bytes
+MOST_ARRAYS = 500  # in one launch: parameters of a kernel may take 4096 bytes, and each is a pointer of 8
 
 
 class Launch(Group):
@@ -19,7 +20,7 @@ class Launch(Group):
     Attributes
     ----------
     kernels : str
-        Which file makes its kernels: "elementwise", "reduction", "random", or "" for none.
+        Which file makes its kernels: "elementwise", "reduction", "rows", "random", or "" for none.
     parts : list of Group
         Groups that do not depend on each other. Reductions are at the end of the only part.
     """
@@ -43,7 +44,7 @@ def launches(program: Program) -> list[Launch]:
     [<group exp multiply sum>]
     """
     groups = _with_reductions(schedule(program))
-    before = _dependencies(program, groups)
+    before, arrays = _dependencies(program, groups), _arrays(program, groups)
     followers = defaultdict(list)
     for i, needed in enumerate(before):
         for j in needed:
@@ -56,7 +57,7 @@ def launches(program: Program) -> list[Launch]:
         kind = _kind(groups[first])
         chosen = [first]
         if kind == "elementwise":
-            chosen = _together(sorted(ready), groups)
+            chosen = _together(sorted(ready), arrays)
         result.append(Launch([groups[i] for i in chosen], kind))
         for i in chosen:
             ready.remove(i)
@@ -67,15 +68,30 @@ def launches(program: Program) -> list[Launch]:
     return result
 
 
-def _together(ready: list[int], groups: list[Group]) -> list[int]:
-    """Return as many of the groups that are ready as have arrays enough for one launch."""
+def _together(ready: list[int], arrays: list[int]) -> list[int]:
+    """Return those of the groups that are ready that fit into one launch."""
     chosen: list[int] = []
-    arrays = 0
     for i in ready:
-        arrays += sum(len(e.variables) + 1 for e in groups[i].equations)
-        if not chosen or arrays <= MOST_ARRAYS:
+        if not chosen or sum(arrays[j] for j in chosen) + arrays[i] <= MOST_ARRAYS:
             chosen.append(i)
     return chosen
+
+
+def _arrays(program: Program, groups: list[Group]) -> list[int]:
+    """Return how many arrays each group reads and writes at most."""
+    readers: dict[Variable, set[int]] = defaultdict(set)
+    for v in program.outputs:
+        readers[v].add(-1)
+    for i, group in enumerate(groups):
+        for e in group.equations:
+            for v in e.variables:
+                readers[v].add(i)
+    result = []
+    for i, group in enumerate(groups):
+        made = {e.output for e in group.equations}
+        read = {v for e in group.equations for v in e.variables} - made
+        result.append(len(read) + sum(bool(readers[v] - {i}) for v in made))
+    return result
 
 
 def _kind(group: Group) -> str:
@@ -84,6 +100,8 @@ def _kind(group: Group) -> str:
         return "reduction"
     if group.shape is not None:
         return "elementwise"
+    if last.primitive.name in ROWS and len(reduced_axes(last)) == 1 and last.output.dtype.kind == "f":
+        return "rows"
     return "random" if last.primitive.name in RANDOM else ""
 
 

@@ -140,3 +140,15 @@ def in_elements(v: Variable, strides: Mapping[Variable, tuple[int, ...]], shape:
         raise Unsupported(f"{v!r} lies at fractions of its elements")
     own = [0 if n == 1 else s // v.dtype.itemsize for n, s in zip(v.shape, given, strict=True)]
     return (0,) * (len(shape) - len(own)) + tuple(own)
+
+
+def kept_strides(v: Variable, strides: Mapping, shape: tuple[int, ...], axes: Collection[int]) -> tuple[int, ...]:
+    """Return the strides of a result along the axes of what is reduced: 0 along those that it lacks."""
+    if len(v.shape) == len(shape):
+        kept_dims = in_elements(v, strides, shape)
+        return tuple(0 if i in axes else s for i, s in enumerate(kept_dims))
+    own = list(in_elements(v, strides, v.shape))
+    if len(own) == len(shape) - len(axes):
+        return tuple(0 if i in axes else own.pop(0) for i in range(len(shape)))
+    extra = len(shape) - len(own)  # a sum to a shape: leading axes vanish, others stay with length 1
+    return tuple(0 if i in axes else own[i - extra] for i in range(len(shape)))

@@ -1,0 +1,99 @@
+"""Kernels of softmax, log_softmax and logsumexp over one axis: a warp, or some lanes of it, for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from ..program import Equation, Variable
+from .kernel import Kernel, Unsupported, named
+from .schedule import reduced_axes
+from .source import DOUBLE, HALF, SINGLE, c_type, helpers, infinity, loaded, stored_type, to_store
+from .space import Space, coordinates, in_elements, kept_strides, offset
+
+BLOCK = 256  # threads
+MOST_BLOCKS = 1056
+
+ROW = """\
+template <class T> __device__ T largest(T a, T b) { return a >= b || a != a ? a : b; }  // NaN stays
+
+// every lane gets the result, with the same bits, as a + b is b + a
+template <class T> __device__ T row_sum(T x, int lanes) {
+    for (int n = lanes / 2; n > 0; n /= 2) x = x + __shfl_xor_sync(0xffffffffu, x, n, lanes);
+    return x;
+}
+template <class T> __device__ T row_max(T x, int lanes) {
+    for (int n = lanes / 2; n > 0; n /= 2) x = largest(x, __shfl_xor_sync(0xffffffffu, x, n, lanes));
+    return x;
+}
+
+"""
+# of the logarithm of the sum, and of each element x; {f} and {T} as in source.py
+RESULTS = {
+    "logsumexp": "total == 0 ? -{inf} : log{f}(total) + shift",
+    "softmax": "exp{f}(x - shift) / (total > 0 ? total : ({T})1)",
+    "log_softmax": "x - shift - log{f}(total > 0 ? total : ({T})1)",
+}
+
+
+def kernels(
+    e: Equation, stored: set[Variable], strides: Mapping[Variable, tuple[int, ...]] | None = None
+) -> list[Kernel]:
+    """Return the kernel of one of these operations. Numbers of float16 are rounded once, at the end."""
+    x, y, strides = e.variables[0], e.output, strides or {}
+    if x.dtype not in (HALF, SINGLE, DOUBLE):
+        raise Unsupported(f"there is no kernel for {e.primitive.name} of {x.dtype.name}")
+    axes = reduced_axes(e)
+    whole = e.primitive.name != "logsumexp"
+    target = in_elements(y, strides, x.shape) if whole else kept_strides(y, strides, x.shape, axes)
+    space = Space(x.shape, [in_elements(x, strides, x.shape), target], axes)
+    kept = [i for i, reduced in enumerate(space.reduced) if not reduced]
+    [*added] = [i for i, reduced in enumerate(space.reduced) if reduced]
+    if len(added) > 1:
+        raise Unsupported(f"there is no kernel for {e.primitive.name} over axes that do not lie side by side")
+    rows, length = prod(space.lengths[i] for i in kept), prod(space.lengths[i] for i in added)
+    if y not in stored or not rows or (whole and not length):
+        return []
+    kind, wide = space.index_type(), c_type(DOUBLE if x.dtype == DOUBLE else SINGLE)
+    f, inf = ("", infinity(DOUBLE)) if x.dtype == DOUBLE else ("f", infinity(SINGLE))
+    unsigned = "unsigned int" if kind == "int" else "unsigned long long"
+    needed = {j for each in space.strides for j, s in enumerate(each) if s}
+    own = coordinates("row", space.lengths, kept, needed, kind)
+    along = coordinates("i", space.lengths, added, needed, kind)
+    element = f"const {wide} x = {loaded(f'p0[{offset(space.strides[0])}]', x.dtype)};"
+    result = RESULTS[e.primitive.name].format(f=f, inf=inf, T=wide)
+    store = f"p1[{offset(space.strides[1])}] = {to_store(f'({result})', y.dtype)};"
+
+    def over_row(*statements: str) -> list[str]:
+        return [
+            f"if (row < {rows}) for ({unsigned} i = threadIdx.x; i < {length}; i += blockDim.x) {{",
+            *(f"    {line}" for line in (*along, element, *statements)),
+            "}",
+        ]
+
+    body = [
+        f"const {unsigned} row = first + threadIdx.y;",
+        *own,
+        f"{wide} most = -{inf}, total = 0;",
+        *over_row("most = largest(most, x);"),
+        "most = row_max(most, blockDim.x);",
+        f"const {wide} shift = fabs{f}(most) < {inf} ? most : 0;  // -inf - -inf would be NaN",
+        *over_row(f"total = total + exp{f}(x - shift);"),
+        "total = row_sum(total, blockDim.x);",
+        *(over_row(store) if whole else [f"if (row < {rows} && threadIdx.x == 0) {store}"]),
+    ]
+    x_threads = min(32, 1 << max(0, length.bit_length() - 1))
+    y_threads = BLOCK // x_threads
+    text = [
+        f'extern "C" __global__ void __launch_bounds__({BLOCK}) KERNEL(',
+        f"    const {stored_type(x.dtype)}* __restrict__ p0, {stored_type(y.dtype)}* __restrict__ p1) {{",
+        f"    const {unsigned} step = gridDim.x * blockDim.y;",
+        f"    for ({unsigned} first = blockIdx.x * blockDim.y; first < {rows}; first += step) {{",
+        *(f"        {line}" for line in body),
+        "    }",
+        "}",
+    ]
+    source = "".join(f"{line}\n" for line in text)
+    name, source = named(helpers(source) + ROW + source, e.primitive.name)
+    grid = (min(-(-rows // y_threads), MOST_BLOCKS), 1, 1)
+    return [Kernel(name, source, grid, (x_threads, y_threads, 1), (x, y))]
