@@ -20,6 +20,7 @@ from minigrad.program import trees
 Check = Callable[[dict[str, float], bool], None]  # raises if a term is not finite; told whether this is the last batch
 LIBRARY = ("autoencoders", "minigrad")
 BETWEEN = 20  # batches after which a comparison at the start of an epoch costs little
+TOTAL = "the sum of all terms"
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
@@ -107,7 +108,8 @@ class LBFGSStep:
             total, terms, gradients = self._run(*batch)
             for p, g in zip(self._optimizer.parameters, gradients, strict=True):
                 p.grad = g
-            values, value = _floats(terms), float(total.item())
+            values = _floats({**terms, TOTAL: total})
+            value = values.pop(TOTAL)
             if not seen:  # where the step begins; a line search may look at points that are too far
                 check(values, True)
             seen[value] = values
@@ -245,4 +247,6 @@ def _depth_of_the_library() -> int:
 
 
 def _floats(terms: Mapping[str, mg.Tensor]) -> dict[str, float]:
-    return {name: float(term.item()) for name, term in terms.items()}
+    if next(iter(terms.values())).device.type == "cpu":
+        return {name: float(term.item()) for name, term in terms.items()}
+    return dict(zip(terms, vector_of(terms).numpy().tolist(), strict=True))  # one wait
