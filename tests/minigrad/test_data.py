@@ -139,3 +139,17 @@ def test_a_copy_does_not_wait_for_the_step_beside_which_it_runs(gpu, monkeypatch
         made_before_step.append(marks[-1])
     for n in range(1, 4):
         assert waited_for[n] == made_before_step[n - 1]  # made before step n - 1 was queued
+
+
+@pytest.mark.gpu
+def test_copies_do_not_overtake_steps_that_take_long():
+    """Each step computes far longer than a copy takes; memory that a copy wrote to too early would show."""
+    place, count = mg.device("cuda"), 100
+    w = mg.zeros((784, 784), device=place)
+    seen = []
+    for (x,) in data.sent(((np.full((4096, 784), float(i), "float32"),) for i in range(count)), place):
+        y = x
+        for _ in range(30):
+            y = (y @ w) + x
+        seen += [mg.min(y), mg.max(y)]
+    np.testing.assert_array_equal(mg.stack(seen).numpy(), np.repeat(np.arange(count), 2))
