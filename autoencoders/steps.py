@@ -24,6 +24,7 @@ ALIKE_VALUE = 1e-3  # relative difference of a term that the order of sums expla
 # and of an update: where a gradient is 0 up to rounding, optimizers such as Adam make steps of its last bits
 ALIKE_CHANGE = 0.5
 BETWEEN = 20  # batches after which a comparison at the start of an epoch costs little
+TOTAL = "the sum of all terms"
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
@@ -111,7 +112,8 @@ class LBFGSStep:
             total, terms, gradients = self._run(*batch)
             for p, g in zip(self._optimizer.parameters, gradients, strict=True):
                 p.grad = g
-            values, value = _floats(terms), float(total.item())
+            values = _floats({**terms, TOTAL: total})
+            value = values.pop(TOTAL)
             if not seen:  # where the step begins; a line search may look at points that are too far
                 check(values, True)
             seen[value] = values
@@ -273,4 +275,6 @@ def _depth_of_the_library() -> int:
 
 
 def _floats(terms: Mapping[str, mg.Tensor]) -> dict[str, float]:
-    return {name: float(term.item()) for name, term in terms.items()}
+    if next(iter(terms.values())).device.type == "cpu":
+        return {name: float(term.item()) for name, term in terms.items()}
+    return dict(zip(terms, vector_of(terms).numpy().tolist(), strict=True))  # one wait

@@ -129,18 +129,22 @@ def sent(batches: Iterable[tuple[np.ndarray, ...]], place: str | Device) -> Iter
     copies = place.copies()
     pinned = [_Pinned(copies), _Pinned(copies)]
     room = _Room(place, copies, ())
-    for number, arrays in enumerate(batches):
-        held = pinned[number % 2].filled(arrays)
-        if not room.fits(arrays):
-            room = _Room(place, copies, arrays)
-        ends = [copies.start(a, target, room.free) for a, target in zip(held, room.arrays, strict=True)]
-        pinned[number % 2].ends = ends
-        found = tuple(Tensor._wrap(target, place, None, Version()) for target in room.arrays)
-        room = _Room(place, copies, arrays)  # before the step with this batch, so that the next copy need not await it
-        for end in ends:
-            copies.await_on_device(end)
-        yield found
-        del found
+    try:
+        for number, arrays in enumerate(batches):
+            held = pinned[number % 2].filled(arrays)
+            if not room.fits(arrays):
+                room = _Room(place, copies, arrays)
+            ends = [copies.start(a, target, room.free) for a, target in zip(held, room.arrays, strict=True)]
+            pinned[number % 2].ends = ends
+            found = tuple(Tensor._wrap(target, place, None, Version()) for target in room.arrays)
+            room = _Room(place, copies, arrays)  # before the step with this batch: the next copy need not await it
+            for end in ends:
+                copies.await_on_device(end)
+            yield found
+            del found
+    finally:
+        for own in pinned:  # before that memory serves others
+            own.finish()
 
 
 class _Pinned:
@@ -153,9 +157,7 @@ class _Pinned:
 
     def filled(self, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """Return them with these values, once nothing is copied from them any more."""
-        for end in self.ends:
-            self._copies.finish(end)
-        self.ends = []
+        self.finish()
         known = [(own.shape[1:], own.dtype) for own in self._arrays]
         if known != [(a.shape[1:], a.dtype) for a in arrays] or len(self._arrays[0]) < len(arrays[0]):
             self._arrays = [self._copies.host_array(a.shape, a.dtype) for a in arrays]
@@ -163,6 +165,12 @@ class _Pinned:
         for own, a in zip(result, arrays, strict=True):
             np.copyto(own, a)
         return result
+
+    def finish(self) -> None:
+        """Let the host wait until nothing is copied from them."""
+        for end in self.ends:
+            self._copies.finish(end)
+        self.ends = []
 
 
 class _Room:

@@ -5,7 +5,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from autoencoders import steps
+from autoencoders import sources, steps
 from minigrad import optim
 from minigrad.errors import DataError, DivergenceError
 from tests import standin
@@ -64,13 +64,9 @@ def test_no_step_of_any_variant_waits_for_the_gpu(gpu, name):
 
 
 @pytest.fixture
-def little_room(gpu):
-    """Let so little memory be free that samples stay in the memory of the host."""
-    if not isinstance(gpu.xp, standin.Module):
-        pytest.skip("says how much memory the stand-in has")
-    standin.memory.free = 100
-    yield
-    standin.memory.free = None
+def little_room(monkeypatch):
+    """Let samples stay in the memory of the host, as if they were too large for the GPU."""
+    monkeypatch.setattr(sources, "SHARE", 2**60)
 
 
 def ways_to_give(tmp_path):
@@ -119,6 +115,16 @@ def test_samples_on_the_gpu_do_not_go_through_the_host(gpu):
     ae.fit(dense()().to(gpu), on_gpu, entropy, epochs=1, batch_size=len(X))
     model_and_a_batch = sum(a.nbytes for a in dense()().state_dict().values()) + X.nbytes
     assert standin.counts.bytes_read - before < 3 * model_and_a_batch < X.nbytes * 50
+
+
+def test_samples_stay_on_the_gpu_where_they_fit_three_times(gpu, monkeypatch):
+    monkeypatch.setattr(type(gpu), "free_memory", lambda self: 3 * X.nbytes)
+
+    def source(x):
+        return sources.source_of(x, None, "X", dense()(), X.dtype, gpu, 16, 1)
+
+    assert isinstance(source(X), sources.InMemory)
+    assert isinstance(source(np.concatenate([X, X[:1]])), sources.OnHost)
 
 
 def test_lbfgs_says_when_the_samples_are_too_large(gpu, little_room):

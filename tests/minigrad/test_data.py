@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import data
 from minigrad.errors import DataError, DTypeError, ShapeError
+from tests import standin
 
 
 @given(st.integers(0, 30), st.integers(1, 35), st.booleans(), st.booleans(), st.integers(0, 2**64 - 1))
@@ -119,6 +120,17 @@ def test_the_next_batch_is_not_asked_for_before_the_step_with_this_one(gpu):
         assert asked[-1] == i and x.numpy()[0, 0] == i
 
 
+@pytest.mark.parametrize("taken", [1, 2, 5])
+def test_memory_of_the_host_is_given_back_only_when_nothing_is_copied_from_it(gpu, taken):
+    if not hasattr(gpu, "precision"):
+        pytest.skip("looks into the stand-in")
+    parts = data.sent(((np.full((2, 2), i),) for i in range(5)), gpu)
+    for _ in range(taken):
+        next(parts)
+    parts.close()  # as a loop does that is left early
+    assert standin.copies_made[-1].running == 0
+
+
 def test_a_copy_does_not_wait_for_the_step_beside_which_it_runs(gpu, monkeypatch):
     if not hasattr(gpu, "precision"):
         pytest.skip("looks into the stand-in")
@@ -139,3 +151,17 @@ def test_a_copy_does_not_wait_for_the_step_beside_which_it_runs(gpu, monkeypatch
         made_before_step.append(marks[-1])
     for n in range(1, 4):
         assert waited_for[n] == made_before_step[n - 1]  # made before step n - 1 was queued
+
+
+@pytest.mark.gpu
+def test_copies_do_not_overtake_steps_that_take_long():
+    """Each step computes far longer than a copy takes; memory that a copy wrote to too early would show."""
+    place, count = mg.device("cuda"), 100
+    w = mg.zeros((784, 784), device=place)
+    seen = []
+    for (x,) in data.sent(((np.full((4096, 784), float(i), "float32"),) for i in range(count)), place):
+        y = x
+        for _ in range(30):
+            y = (y @ w) + x
+        seen += [mg.min(y), mg.max(y)]
+    np.testing.assert_array_equal(mg.stack(seen).numpy(), np.repeat(np.arange(count), 2))
