@@ -136,7 +136,7 @@ def compiled(found):
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         source.write_text("".join(text))
-        command = [GXX, "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o", library, source]
+        command = [GXX, "-std=c++17", "-O0", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o", library, source]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")

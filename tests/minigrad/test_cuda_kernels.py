@@ -117,7 +117,7 @@ def to_double(kernel):
 def test_random_programs_give_what_operations_give(dtype):
     """Values and gradients; matrix products, concatenations and the like are left to NumPy, in every layout."""
     cases = []
-    for expression in drawn(strategies.expressions(), 25):
+    for expression in drawn(strategies.expressions(), 15):
         arrays = [leaf.astype(dtype) for leaf in expression.leaves]
 
         def f(*xs, expression=expression):
