@@ -100,7 +100,12 @@ def operands(draw, dtype):
     for _ in range(draw(st.integers(1, 3))):
         shape = draw(strategies.broadcasts_to(whole))
         a = draw(strategies.arrays(shape, dtype, layouts=("C", "C", *strategies.LAYOUTS)))
-        if draw(st.booleans()) and a.flags.c_contiguous:
+        place = draw(st.sampled_from(("aligned", "odd", "padded")))
+        if place == "padded" and a.ndim and a.flags.c_contiguous:  # rows are longer than what is used of them
+            block = np.zeros((*shape[:-1], shape[-1] + 8 - shape[-1] % 8), dtype)[..., : shape[-1]]
+            block[...] = a
+            a = block
+        if place == "odd" and a.flags.c_contiguous:
             block = np.empty(a.size + 1, dtype)[1:].reshape(shape)
             block[...] = a
             a = block
