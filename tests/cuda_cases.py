@@ -1,0 +1,175 @@
+"""Cases for the tests of generated CUDA kernels: functions, their arguments in any layout, and how results compare."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad.program import trees
+from minigrad.program.passes import simplify
+from minigrad.tensor import Tensor, Version
+from minigrad.testing import strategies
+from tests.host_kernels import GXX, HostReplay, compiled, nvrtc
+
+needs_compiler = pytest.mark.skipif(GXX is None, reason="needs g++ to run kernels on the host")
+needs_nvrtc = pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")
+FLOATS = ("float16", "float32", "float64")
+
+
+def ulps(a, b):
+    """Return the largest distance of two arrays in units in the last place of b: inf where one of them is NaN alone."""
+    assert a.dtype == b.dtype and a.shape == b.shape, (a.dtype, b.dtype, a.shape, b.shape)
+    if b.dtype.kind != "f":
+        return 0 if np.array_equal(a, b) else math.inf
+    wide = np.float64 if b.itemsize < 8 else np.longdouble
+    with np.errstate(all="ignore"):
+        distance = np.abs(a.astype(wide) - b.astype(wide)) / np.spacing(np.abs(b)).astype(wide)
+    distance = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, distance)
+    return np.max(np.where(np.isnan(distance), math.inf, distance), initial=0.0)
+
+
+def drawn(strategy, count):
+    """Return `count` examples: they are compiled together, which takes seconds, and so are not shrunk."""
+    examples = []
+
+    @settings(max_examples=count, phases=[Phase.generate], database=None)
+    @given(strategy)
+    def draw(example):
+        examples.append(example)
+
+    draw()
+    return examples
+
+
+def tensors(arrays):
+    return [Tensor._wrap(a, mg.device("cpu"), None, Version()) for a in arrays]
+
+
+class Case:
+    """A function without effects and its arguments, in any layout: what it gives, and its program in kernels."""
+
+    def __init__(self, f, *arrays, name=""):
+        self.arrays, self.name = arrays, name
+        with np.errstate(all="ignore"):
+            program = mg.record(f)(*tensors(arrays))
+            self.wanted = [t.detach().numpy().copy() for _, t in trees.leaves(f(*tensors(arrays)))]
+        self.replay = HostReplay(simplify(program))
+
+    def check(self, launch, close):
+        """Compare what the kernels give, with the threads that they ask for and with one thread per block."""
+        for one_thread in (False, True):
+            found = self.replay.run(launch, self.arrays, one_thread)
+            for a, b in zip(found, self.wanted, strict=True):
+                close(a, b, f"{self.name} {[(x.dtype.name, x.shape, x.strides) for x in self.arrays]}")
+
+
+def within(units):
+    def close(a, b, what):
+        assert ulps(a, b) <= units, f"{what}: {a} instead of {b}"
+
+    return close
+
+
+def sums(scale):
+    """Return a comparison up to the rounding of sums of numbers of about `scale`."""
+
+    def close(a, b, what):
+        assert a.dtype == b.dtype and a.shape == b.shape, what
+        tolerance = scale * {2: 2e-3, 4: 3e-6, 8: 1e-13}[b.itemsize] if b.dtype.kind == "f" else 0
+        np.testing.assert_allclose(a.astype("f8"), b.astype("f8"), rtol=tolerance, atol=tolerance, err_msg=what)
+
+    return close
+
+
+def run(cases, close):
+    launch = compiled([kernel for case in cases for kernel in case.replay.kernels])
+    for case in cases:
+        case.check(launch, close)
+
+
+# What to draw
+
+
+def operands(draw, dtype):
+    """Draw arrays that broadcast to one shape, each in a layout of its own, some at odd addresses."""
+    whole = draw(strategies.shapes(max_ndim=4, max_side=9))
+    arrays = []
+    for _ in range(draw(st.integers(1, 3))):
+        shape = draw(strategies.broadcasts_to(whole))
+        a = draw(strategies.arrays(shape, dtype, layouts=("C", "C", *strategies.LAYOUTS)))
+        place = draw(st.sampled_from(("aligned", "odd", "padded")))
+        if place == "padded" and a.ndim and a.flags.c_contiguous:  # rows are longer than what is used of them
+            block = np.zeros((*shape[:-1], shape[-1] + 8 - shape[-1] % 8), dtype)[..., : shape[-1]]
+            block[...] = a
+            a = block
+        if place == "odd" and a.flags.c_contiguous:
+            block = np.empty(a.size + 1, dtype)[1:].reshape(shape)
+            block[...] = a
+            a = block
+        arrays.append(a)
+    return arrays
+
+
+@st.composite
+def groups(draw):
+    """Draw a function with several results of elementwise operations and numbers, and its operands."""
+    dtype = draw(st.sampled_from(("float32", "float32", "float64", "float16")))
+    arrays = operands(draw, dtype)
+    steps = draw(
+        st.lists(st.tuples(st.integers(0, 6), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=12)
+    )
+
+    def f(*xs):
+        values = list(xs)
+        for kind, i, j in steps:
+            a, b = values[i % len(values)], values[j % len(values)]
+            values.append(
+                [
+                    lambda a, b: a + b,
+                    lambda a, b: a * b * 0.5,
+                    lambda a, b: mg.maximum(a, b),
+                    lambda a, b: mg.where(mg.less(a, b), a, 1.0),
+                    lambda a, b: mg.clip(a - b, -2.0, None),
+                    lambda a, b: mg.sqrt(mg.abs(a)) / (mg.square(b) + 1.0),
+                    lambda a, b: mg.astype(mg.astype(a, dtype="float32") - 0.25, dtype=a.dtype),
+                ][kind](a, b)
+            )
+        return values[len(xs) :: 2]
+
+    return f, arrays
+
+
+REDUCTIONS = ("sum", "mean", "max", "min", "any", "all")
+
+
+@st.composite
+def reductions(draw):
+    """Draw reductions over the same axes of what a group computes, which may be stored as well."""
+    dtype = draw(st.sampled_from(("float32", "float32", "float64", "float16", "bool", "int32", "uint8")))
+    arrays = operands(draw, dtype)
+    ndim = max(a.ndim for a in arrays)
+    names = draw(st.lists(st.sampled_from(REDUCTIONS), min_size=1, max_size=2))
+    axis, keepdims = draw(strategies.axes(ndim)), draw(st.booleans())
+    target = draw(strategies.broadcasts_to(np.broadcast_shapes(*(a.shape for a in arrays))))
+    prologue, stored, to_shape = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
+
+    def f(*xs):
+        x = xs[0]
+        for y in xs[1:]:
+            x = x + y
+        if prologue:
+            x = x * x
+        if to_shape and dtype not in ("bool", "uint8"):
+            results = [mg.primitives["sum_to"](x, shape=target)]
+        else:
+            results = [
+                mg.primitives[n](x, axis=axis, keepdims=keepdims)
+                for n in names
+                if n not in ("max", "min", "mean") or x.size
+            ]
+        return [*results, x] if stored else results
+
+    return f, arrays

@@ -1,0 +1,148 @@
+"""Generated CUDA kernels of reductions, of softmax and of random draws: see tests/host_kernels.py."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad.primitives import primitives
+from minigrad.testing import strategies
+from tests.cuda_cases import FLOATS, Case, drawn, needs_compiler, reductions, run, sums, within
+from tests.host_kernels import compiled
+
+
+@needs_compiler
+def test_reductions_of_groups_give_what_numpy_gives():
+    run([Case(f, *arrays) for f, arrays in drawn(reductions(), 120)], sums(10.0))
+
+
+LARGE = [
+    ((40000,), None), ((250, 160), None), ((3, 7000), 1), ((3, 7001), -1), ((3000, 40), 1), ((2000, 5), 1),
+    ((1, 9000), 0), ((2048, 30), 0), ((2048, 32), 0), ((700, 33), 0), ((300, 1000), 0), ((33, 10), 0),
+    ((6, 500, 40), (0, 1)), ((40, 3, 300), (0, 2)), ((9, 40, 50), 1), ((2, 30000), 1), ((100, 1), 0),
+]  # fmt: skip
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_large_reductions_are_cut_and_nothing_is_lost(dtype):
+    rng = np.random.default_rng(0)
+    cases = []
+    for shape, axis in LARGE:
+        a, b = rng.uniform(0, 1, shape).astype(dtype), rng.uniform(0, 1, shape[-1:]).astype(dtype)
+
+        def f(x, y, axis=axis):
+            z = x * y
+            return [z, z.sum(axis=axis), z.max(axis=axis)]
+
+        case = Case(f, a, b, name=f"{shape} {axis}")
+        # NumPy adds numbers of float16 in float16 where it adds up columns
+        case.wanted[1] = case.wanted[0].sum(axis=axis, dtype="f8").astype(dtype)
+        mean = Case(lambda x, axis=axis: x.mean(axis=axis), a, name=f"{shape} {axis}")
+        mean.wanted[0] = a.mean(axis=axis, dtype="f8").astype(dtype)
+        cases += [case, mean]
+    assert sum(len(made) > 1 for case in cases for _, made in case.replay.steps if made) > 5  # in two kernels
+    run(cases, sums(4.0))
+
+
+@needs_compiler
+def test_a_sum_of_many_numbers_is_more_accurate_than_one_after_the_other():
+    x = np.full((1, 200_000), 0.1, "f4")
+    case = Case(lambda x: x.sum(axis=1), x)
+    exact = float(np.float32(0.1)) * x.size
+    [found] = case.replay.run(compiled(case.replay.kernels), [x])
+    assert abs(found[0] - exact) < 1e-6 * exact
+    assert abs(np.cumsum(x)[-1] - exact) > 1e-5 * exact  # which is how far naive summation is off
+
+
+@needs_compiler
+def test_nan_stays_in_extrema():
+    x = np.arange(300, dtype="f4").reshape(3, 100)
+    cases = []
+    for position in (0, 50, 99):
+        y = x.copy()
+        y[1, position] = math.nan
+        cases += [
+            Case(lambda x, axis=axis, row=row: mg.primitives[row](x, axis=axis), y)
+            for axis in (0, 1, None)
+            for row in ("max", "min")
+        ]
+        cases.append(Case(lambda x: mg.maximum(mg.minimum(x, 0.0), x), y))
+    assert all(np.isnan(case.wanted[0]).any() for case in cases)
+    run(cases, within(0))
+
+
+ROWS_OF = [((7, 10), -1), ((300, 3), 1), ((5, 100), 1), ((5, 100), 0), ((2, 3, 40), 1), ((1, 1), 0), ((9,), 0)]
+NORMALIZING = [("softmax", {}), ("log_softmax", {}), ("logsumexp", {}), ("logsumexp", {"keepdims": True})]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_softmax_and_its_logarithms_give_what_numpy_gives(dtype):
+    rng = np.random.default_rng(0)
+    cases = []
+    for (shape, axis), (row, metadata) in itertools.product(ROWS_OF, NORMALIZING):
+        for special in (None, math.nan, math.inf, -math.inf):
+            x = rng.normal(0, 4, shape)
+            if special is not None:
+                rows = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
+                rows[0] = special  # a whole row, and one number of the last
+                rows[-1, -1] = special
+                x = np.moveaxis(rows.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
+
+            def f(x, row=row, axis=axis, metadata=metadata):
+                return primitives[row](x, axis=axis, **metadata)
+
+            cases.append(Case(f, x.astype(dtype), name=row))
+            assert [launch.kernels for launch, _ in cases[-1].replay.steps] == ["rows"]
+    run(cases, sums(3.0 if dtype == "float16" else 1.0))
+
+
+# Random draws
+
+
+WORD = st.integers(0, 2**64 - 1)
+DRAWS = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(("uniform", "normal", "integers")),
+        "dtype": st.sampled_from(FLOATS).map(np.dtype),
+        "seed": WORD,
+        "stream": WORD,
+        "counter": WORD,
+        "shape": strategies.shapes(max_side=9),
+        "low": st.integers(-(2**63), 2**63 - 2**33),
+        "span": st.integers(1, 2**32),
+    }
+)
+
+
+@needs_compiler
+def test_draws_are_those_of_philox():
+    exact, near = [], []
+    for d in drawn(DRAWS, 100):
+        metadata = {name: d[name] for name in ("seed", "stream", "shape")}
+        if d["kind"] == "integers":
+            metadata |= {"low": d["low"], "high": d["low"] + d["span"]}
+        else:
+            metadata |= {"dtype": d["dtype"]}
+        row = primitives[f"random_{d['kind']}"]
+        case = Case(lambda counter, row=row, metadata=metadata: row(counter, **metadata), np.uint64(d["counter"])[...])
+        (near if d["kind"] == "normal" else exact).append(case)
+    assert exact and near
+    run(exact, within(0))
+    run(near, within(4))
+
+
+@needs_compiler
+def test_large_draws_are_those_of_philox():
+    """More blocks than threads; the counter passes 2**64."""
+    g = mg.random.Generator(5, stream=2**40)
+    g.set_state({"seed": 5, "stream": 2**40, "counter": 2**64 - 100})
+
+    def f(counter):
+        return mg.primitives["random_uniform"](counter, seed=5, stream=2**40, shape=(1100, 1003), dtype=np.dtype("f4"))
+
+    run([Case(f, np.asarray(2**64 - 100, np.uint64))], within(0))
