@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import random
+from . import random, tape
 from .devices import CPU, Copies, Device, device, out_of_memory
 from .errors import DataError, DTypeError, ShapeError
 from .tensor import Tensor, Version, tensor
@@ -76,7 +76,14 @@ def _parts(arrays: tuple[Any, ...], order: np.ndarray | None, size: int, end: in
     ]
     for start in range(0, end, size):
         rows = slice(start, min(start + size, end))
-        yield tuple(a[rows if own is None else own[rows]] for a, own in zip(arrays, orders, strict=True))
+        yield tuple(_part(a, rows if own is None else own[rows]) for a, own in zip(arrays, orders, strict=True))
+
+
+def _part(a: Any, index: Any) -> Any:
+    """Return a[index]; of a tensor to which no gradient flows without the cost of an operation, which batches feel."""
+    if not isinstance(a, Tensor) or a._node is not None or isinstance(index, Tensor) or tape.observed():
+        return a[index]
+    return Tensor._wrap(a._array[index], a.device, None, a._version if isinstance(index, slice) else Version())
 
 
 def _common_length(arrays: tuple[Any, ...]) -> int:

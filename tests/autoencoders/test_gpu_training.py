@@ -271,3 +271,30 @@ def test_measurements_and_files_of_a_model_on_a_gpu(gpu, tmp_path):
     loaded = ae.load_model(path)
     for name, array in there.state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], array)
+
+
+def test_training_in_float16_as_a_whole_or_in_the_products_alone(gpu):
+    def losses(objective, dtype="float32"):
+        model = ae.Autoencoder((16, 8), output="sigmoid", dtype=dtype)
+        optimizer = optim.SGD(model.parameters(), lr=0.05)
+        history = ae.fit(model, X, objective, epochs=5, batch_size=24, optimizer=optimizer, device=gpu)
+        assert {p.dtype.name for p in model.parameters()} == {dtype}
+        return history.loss
+
+    def whole(model, x):
+        return ae.squared_error(model(x), x)
+
+    def product(x, w):
+        return (x.to("float16") @ w.to("float16")).to("float32")
+
+    def in_products(model, x):
+        layers = (*model.encoder_layers, *model.decoder_layers)
+        h = x
+        for layer in layers:
+            h = mg.sigmoid(product(h, layer.weight) + layer.bias)
+        return ae.squared_error(h, x)
+
+    expected = losses(whole)
+    assert expected[-1] < 0.99 * expected[0]
+    np.testing.assert_allclose(losses(in_products), expected, rtol=1e-3)
+    np.testing.assert_allclose(losses(whole, "float16"), expected, rtol=1e-2)

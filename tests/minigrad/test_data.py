@@ -165,3 +165,17 @@ def test_copies_do_not_overtake_steps_that_take_long():
             y = (y @ w) + x
         seen += [mg.min(y), mg.max(y)]
     np.testing.assert_array_equal(mg.stack(seen).numpy(), np.repeat(np.arange(count), 2))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("place", ["cpu", "gpu"])
+def test_parts_of_a_tensor_are_what_indexing_gives(gpu, place, shuffle):
+    x = mg.tensor(np.arange(14.0).reshape(7, 2), device=gpu if place == "gpu" else "cpu")
+    plain = list(data.batches(x, batch_size=3, shuffle=shuffle, generator=mg.random.Generator(1)))
+    w = mg.Parameter(x.numpy(), device=x.device)
+    differentiable = list(data.batches(w, batch_size=3, shuffle=shuffle, generator=mg.random.Generator(1)))
+    for (part,), (other,) in zip(plain, differentiable, strict=True):
+        assert part.device is x.device and not part.requires_grad and other.requires_grad
+        np.testing.assert_array_equal(part.numpy(), other.detach().numpy())
+    if not shuffle:
+        assert plain[0][0]._version is x._version  # a view knows when x changes
