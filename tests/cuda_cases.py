@@ -154,7 +154,7 @@ def reductions(draw):
     names = draw(st.lists(st.sampled_from(REDUCTIONS), min_size=1, max_size=2))
     axis, keepdims = draw(strategies.axes(ndim)), draw(st.booleans())
     target = draw(strategies.broadcasts_to(np.broadcast_shapes(*(a.shape for a in arrays))))
-    prologue, stored, to_shape = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
+    prologue, stored, to_shape, whole = (draw(st.booleans()) for _ in range(4))
 
     def f(*xs):
         x = xs[0]
@@ -170,6 +170,8 @@ def reductions(draw):
                 for n in names
                 if n not in ("max", "min", "mean") or x.size
             ]
+        if whole:
+            results.append(mg.sum(x))
         return [*results, x] if stored else results
 
     return f, arrays

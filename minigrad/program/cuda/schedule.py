@@ -106,7 +106,7 @@ def _kind(group: Group) -> str:
 
 
 def _with_reductions(groups: list[Group]) -> list[Group]:
-    """Let reductions over the same axes join the elementwise group that computes what they reduce.
+    """Let reductions over the same axes, or over all, join the elementwise group that computes what they reduce.
 
     They depend on nothing else, so they can run as early as that. What is assigned is left out: it is in memory anyway.
     """
@@ -120,8 +120,9 @@ def _with_reductions(groups: list[Group]) -> list[Group]:
             if group.shape is not None:
                 made_by.update((e.output, result[-1]) for e in group.equations if not e.output.view)
             continue
-        last = into.equations[-1]
-        if _kind(into) != "reduction" or reduced_axes(last) == reduced_axes(e):
+        axes = {reduced_axes(r) for r in (*into.equations, e) if r.primitive.name in REDUCTIONS}
+        everything = frozenset(range(len(e.variables[0].shape)))
+        if len(axes) == 1 or (len(axes - {everything}) == 1 and 0 not in e.variables[0].shape):
             into.equations.append(e)
         else:
             result.append(group)
