@@ -12,7 +12,7 @@ from minigrad.program import trees
 from minigrad.program.passes import simplify
 from minigrad.tensor import Tensor, Version
 from minigrad.testing import strategies
-from tests.host_kernels import GXX, HostReplay, compiled, nvrtc
+from tests.host_kernels import GXX, ORDERS, HostReplay, compiled, nvrtc
 
 needs_compiler = pytest.mark.skipif(GXX is None, reason="needs g++ to run kernels on the host")
 needs_nvrtc = pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")
@@ -59,9 +59,9 @@ class Case:
         self.replay = HostReplay(simplify(program))
 
     def check(self, launch, close):
-        """Compare what the kernels give, with the threads that they ask for and with one thread per block."""
-        for one_thread in (False, True):
-            found = self.replay.run(launch, self.arrays, one_thread)
+        """Compare what the kernels give, with threads in several orders and with one thread per block."""
+        for order in ORDERS:
+            found = self.replay.run(launch, self.arrays, order)
             for a, b in zip(found, self.wanted, strict=True):
                 close(a, b, f"{self.name} {[(x.dtype.name, x.shape, x.strides) for x in self.arrays]}")
 

@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad.program import trees
 from minigrad.program.passes import simplify
 from tests.cuda_cases import needs_compiler, needs_nvrtc, sums, tensors, within
-from tests.host_kernels import HostReplay, compile_for_gpu, compiled, doubles
+from tests.host_kernels import ORDERS, HostReplay, compile_for_gpu, compiled, doubles
 
 SHAPES = [(30, 20), (20,), (20, 30), (30,), (), (1, 1), (0, 3), (5,)]
 OPTIMIZERS = {
@@ -39,11 +39,11 @@ class Training:
                 [t.numpy().copy() for _, t in trees.leaves(self.step(*tensors(self.arrays)))] for _ in range(steps)
             ]
         wanted = [a.copy() for a in self.state]
-        for one_thread in (False, True):
+        for order in ORDERS:
             for a, b in zip(self.state, start, strict=True):
                 a[...] = b
             for step in range(steps):
-                found = self.replay.run(launch, self.arrays, one_thread)
+                found = self.replay.run(launch, self.arrays, order)
                 for a, b in zip(found, returned[step], strict=True):
                     close(a, b, f"what step {step} returns")
             for v, a, b in zip(self.program.captured, self.state, wanted, strict=False):
