@@ -66,6 +66,36 @@ class Case:
                 close(a, b, f"{self.name} {[(x.dtype.name, x.shape, x.strides) for x in self.arrays]}")
 
 
+class Training:
+    """A step that changes tensors, and how its kernels change them."""
+
+    def __init__(self, step, arrays):
+        self.step, self.arrays = step, arrays
+        with np.errstate(all="ignore"):
+            self.program = simplify(mg.record(step)(*tensors(arrays)))
+        self.state = [t._array for t in self.program.captured.values() if t._array.flags.writeable]
+        self.replay = HostReplay(self.program)
+
+    def compare(self, launch, close, steps=3):
+        """Take steps by operations and by kernels, from the same state, and compare what is changed and returned."""
+        start = [a.copy() for a in self.state]
+        with np.errstate(all="ignore"):
+            returned = [
+                [t.numpy().copy() for _, t in trees.leaves(self.step(*tensors(self.arrays)))] for _ in range(steps)
+            ]
+        wanted = [a.copy() for a in self.state]
+        for order in ORDERS:
+            for a, b in zip(self.state, start, strict=True):
+                a[...] = b
+            for step in range(steps):
+                found = self.replay.run(launch, self.arrays, order)
+                for a, b in zip(found, returned[step], strict=True):
+                    close(a, b, f"what step {step} returns")
+            for v, a, b in zip(self.program.captured, self.state, wanted, strict=False):
+                close(a, b, v.name)
+        assert any((a != b).any() for a, b in zip(start, wanted, strict=True))
+
+
 def within(units):
     def close(a, b, what):
         assert ulps(a, b) <= units, f"{what}: {a} instead of {b}"

@@ -5,7 +5,7 @@ The launcher asks for the order of launches, plans memory for it, and asks for t
     plan = Plan(program, launches(program))
     stored = set(plan.buffers)
     for launch in plan.groups:
-        if launch.kernels:                                    # "elementwise", "reduction", "random" or "rows"
+        if launch.kernels:                                    # "elementwise", "reduction" or "rows"
             for kernel in kernels(launch, stored, plan.roots, strides): ...
         else:                                                 # one equation: a product, a view, or anything else
             ...

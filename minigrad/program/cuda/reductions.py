@@ -19,6 +19,7 @@ from .body import Body
 from .elementwise import VECTOR_TYPE, Arrays
 from .kernel import Kernel, Scratch, Unsupported, named
 from .layout import Layout
+from .random import PHILOX
 from .schedule import REDUCTIONS, reduced_axes
 from .source import BOOL, DOUBLE, HALF, INT64, SINGLE, UINT64, c_type, converted, helpers, infinity, to_store
 from .space import Space, coordinates, kept_strides, offset
@@ -101,7 +102,7 @@ def kernels(
     if results == 0 or not (totals or body.writes):
         return []
     along = bool(kept) and kept[-1] == len(space.lengths) - 1
-    width = space.vector(arrays.width(space), len(arrays.variables))
+    width = space.vector(arrays.width(space), len(arrays.strides))
     layout = Layout(results, size // results, along, width, len(totals))
     cut = layout.chunks > 1
     scratch = {t: Scratch(layout.chunks * results * t.dtype.itemsize) for t in (totals if cut else complete)}
@@ -110,7 +111,7 @@ def kernels(
         # parts of one result stand as far apart as there are results, or side by side
         lengths, position = [space.lengths[i] for i in kept], 0 if along else len(kept)
         lengths.insert(position, layout.chunks)
-        places = [[each[i] for i in kept] for each in space.strides[len(arrays.variables) :]]
+        places = [[each[i] for i in kept] for each in space.strides[len(arrays.strides) :]]
         for each in places:
             each.insert(position, 0)
         made.append(_combine(own, scratch, tuple(lengths), position, [tuple(each) for each in places]))
@@ -159,8 +160,8 @@ def _kernel(
     along, width = layout.along, layout.width
     axes = range(len(space.lengths))
     kept, added = ([i for i in axes if space.reduced[i] is r] for r in (False, True))
-    inputs = space.strides[: len(arrays.variables)]
-    outputs: list[tuple[int, ...]] = space.strides[len(arrays.variables) :]
+    inputs = space.strides[: len(arrays.strides)]
+    outputs: list[tuple[int, ...]] = space.strides[len(arrays.strides) :]
     outputs += [()] * (len(totals) - len(outputs))  # what is complete in scratch memory only
     needed = {j for each in inputs for j, s in enumerate(each) if s}
     result, piece = ("x", "y") if along else ("y", "x")
@@ -241,7 +242,8 @@ def _kernel(
     text = f'extern "C" __global__ void __launch_bounds__({threads}) KERNEL(\n    {", ".join(declared)}) {{\n'
     text += "".join(f"    {line}\n" for line in lines) + "}\n"
     text = helpers(text) + "".join(COMBINE[c] for c in dict.fromkeys(t.combine for t in totals)) + text
-    name, text = named((VECTOR_TYPE if width > 1 else "") + text, "reduction")
+    draws = "".join([PHILOX, *dict.fromkeys(arrays.texts)]) if arrays.texts else ""
+    name, text = named((VECTOR_TYPE if width > 1 else "") + draws + text, "reduction")
     targets = [scratch.get(total, total.output) for total in totals]
     return Kernel(name, text, layout.grid, layout.block, (*arrays.variables, *targets))
 
