@@ -12,7 +12,7 @@ from minigrad.program import trees
 from minigrad.program.passes import simplify
 from minigrad.tensor import Tensor, Version
 from minigrad.testing import strategies
-from tests.host_kernels import GXX, HostReplay, compiled, nvrtc
+from tests.host_kernels import GXX, ORDERS, HostReplay, compiled, nvrtc
 
 needs_compiler = pytest.mark.skipif(GXX is None, reason="needs g++ to run kernels on the host")
 needs_nvrtc = pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")
@@ -59,11 +59,41 @@ class Case:
         self.replay = HostReplay(simplify(program))
 
     def check(self, launch, close):
-        """Compare what the kernels give, with the threads that they ask for and with one thread per block."""
-        for one_thread in (False, True):
-            found = self.replay.run(launch, self.arrays, one_thread)
+        """Compare what the kernels give, with threads in several orders and with one thread per block."""
+        for order in ORDERS:
+            found = self.replay.run(launch, self.arrays, order)
             for a, b in zip(found, self.wanted, strict=True):
                 close(a, b, f"{self.name} {[(x.dtype.name, x.shape, x.strides) for x in self.arrays]}")
+
+
+class Training:
+    """A step that changes tensors, and how its kernels change them."""
+
+    def __init__(self, step, arrays):
+        self.step, self.arrays = step, arrays
+        with np.errstate(all="ignore"):
+            self.program = simplify(mg.record(step)(*tensors(arrays)))
+        self.state = [t._array for t in self.program.captured.values() if t._array.flags.writeable]
+        self.replay = HostReplay(self.program)
+
+    def compare(self, launch, close, steps=3):
+        """Take steps by operations and by kernels, from the same state, and compare what is changed and returned."""
+        start = [a.copy() for a in self.state]
+        with np.errstate(all="ignore"):
+            returned = [
+                [t.numpy().copy() for _, t in trees.leaves(self.step(*tensors(self.arrays)))] for _ in range(steps)
+            ]
+        wanted = [a.copy() for a in self.state]
+        for order in ORDERS:
+            for a, b in zip(self.state, start, strict=True):
+                a[...] = b
+            for step in range(steps):
+                found = self.replay.run(launch, self.arrays, order)
+                for a, b in zip(found, returned[step], strict=True):
+                    close(a, b, f"what step {step} returns")
+            for v, a, b in zip(self.program.captured, self.state, wanted, strict=False):
+                close(a, b, v.name)
+        assert any((a != b).any() for a, b in zip(start, wanted, strict=True))
 
 
 def within(units):
@@ -154,7 +184,7 @@ def reductions(draw):
     names = draw(st.lists(st.sampled_from(REDUCTIONS), min_size=1, max_size=2))
     axis, keepdims = draw(strategies.axes(ndim)), draw(st.booleans())
     target = draw(strategies.broadcasts_to(np.broadcast_shapes(*(a.shape for a in arrays))))
-    prologue, stored, to_shape = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
+    prologue, stored, to_shape, whole = (draw(st.booleans()) for _ in range(4))
 
     def f(*xs):
         x = xs[0]
@@ -170,6 +200,8 @@ def reductions(draw):
                 for n in names
                 if n not in ("max", "min", "mean") or x.size
             ]
+        if whole:
+            results.append(mg.sum(x))
         return [*results, x] if stored else results
 
     return f, arrays

@@ -1,7 +1,7 @@
 """Generated CUDA kernels without a GPU: NVRTC compiles them, to see that they are CUDA, and g++, to see what they do.
 
 g++ gets the text that a GPU would get, behind a few definitions: a block's threads are coroutines that take turns at
-each barrier, so trees in shared memory and exchanges within a warp happen as on a GPU, in one of the orders possible.
+each barrier, so trees in shared memory and exchanges within a warp happen as on a GPU, in two of the orders possible.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ from minigrad.program.memory import Plan
 from minigrad.program.program import Variable
 
 GXX = shutil.which("g++")
+ORDERS = ("forwards", "backwards", "alone")
 
 # an index beyond an array in shared memory stops the process, rather than reading what lies behind
 BOUNDS = ("-fsanitize=bounds", "-fsanitize-undefined-trap-on-error")
@@ -92,6 +93,8 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int by, int) {
     return other;
 }
 
+static bool backwards = false;  // whether the last thread comes first
+
 static void run_block(bool barriers) {
     const unsigned n = blockDim.x * blockDim.y;
     if (!barriers || n == 1) {
@@ -113,7 +116,8 @@ static void run_block(bool barriers) {
     }
     for (unsigned alive = n; alive > 0;) {
         alive = 0;
-        for (current = 0; current < n; ++current) {
+        for (unsigned turn = 0; turn < n; ++turn) {
+            current = backwards ? n - 1 - turn : turn;
             if (!running[current]) continue;
             threadIdx = {current % blockDim.x, current / blockDim.x, 0};
             swapcontext(&scheduler, &threads[current]);
@@ -126,6 +130,7 @@ template <class... A, size_t... I> void call(void (*f)(A...), void** p, std::ind
 template <class... A> void launch(void (*f)(A...), void** p, const int* shape, bool barriers) {
     gridDim = {(unsigned)shape[0], (unsigned)shape[1], 1};
     blockDim = {(unsigned)shape[2], (unsigned)shape[3], 1};
+    backwards = shape[4];
     misaligned = false;
     body = [=] { call(f, p, std::make_index_sequence<sizeof...(A)>()); };
     for (blockIdx.z = blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
@@ -156,9 +161,10 @@ def compiled(found):
             raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
         loaded = ctypes.CDLL(str(library))
 
-    def launch(kernel, pointers, block=None):
-        block = kernel.block if block is None else block
-        shape = (ctypes.c_int * 4)(*kernel.grid[:2], *block[:2])
+    def launch(kernel, pointers, order):
+        """Launch on threads in a given order: "forwards", "backwards", or with one thread per block, "alone"."""
+        block = (1, 1) if order == "alone" else kernel.block[:2]
+        shape = (ctypes.c_int * 5)(*kernel.grid[:2], *block, order == "backwards")
         run = getattr(loaded, f"run_{kernel.name}")
         run.restype = ctypes.c_bool
         assert not run((ctypes.c_void_p * len(pointers))(*pointers), shape), "an access that is not aligned"
@@ -185,7 +191,7 @@ class HostReplay:
     def kernels(self):
         return [kernel for _, made in self.steps for kernel in made or ()]
 
-    def run(self, launch, arguments, one_thread=False):
+    def run(self, launch, arguments, order="forwards"):
         """Return the arrays of the program's outputs."""
         # every value has memory of its own, in which nothing is right unless a kernel writes it
         arrays = {v: t._array for v, t in self.program.captured.items()}
@@ -212,7 +218,7 @@ class HostReplay:
                         pointers.append(scratch[id(p)].ctypes.data)
                     else:
                         pointers.append(arrays[p].ctypes.data)
-                launch(kernel, pointers, (1, 1, 1) if one_thread else None)
+                launch(kernel, pointers, order)
         return [arrays[v] for v in self.program.outputs]
 
 

@@ -166,6 +166,8 @@ def test_a_reduction_joins_the_group_that_it_reads():
     assert [[e.primitive.name for e in launch.equations] for launch in made] == [["exp", "multiply", "sum"]]
     _, made = groups_of(lambda x: [mg.exp(x).sum(axis=0), mg.exp(x).sum(axis=1)], np.ones((3, 4), "f4"))
     assert [[e.primitive.name for e in launch.equations] for launch in made] == [["exp", "sum"], ["sum"]]
+    _, made = groups_of(lambda x: [mg.exp(x).sum(), mg.exp(x).sum(axis=1)], np.ones((3, 4), "f4"))
+    assert [[e.primitive.name for e in launch.equations] for launch in made] == [["exp", "sum", "sum"]]
 
 
 def abstract(shape, row, inputs, itemsize=4, **metadata):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.primitives import primitives
 from minigrad.testing import strategies
-from tests.cuda_cases import FLOATS, Case, drawn, needs_compiler, reductions, run, sums, within
+from tests.cuda_cases import FLOATS, Case, Training, drawn, needs_compiler, reductions, run, sums, within
 from tests.host_kernels import compiled
 
 
@@ -36,7 +36,7 @@ def test_large_reductions_are_cut_and_nothing_is_lost(dtype):
 
         def f(x, y, axis=axis):
             z = x * y
-            return [z, z.sum(axis=axis), z.max(axis=axis)]
+            return [z, z.sum(axis=axis), z.max(axis=axis), z.min()]
 
         case = Case(f, a, b, name=f"{shape} {axis}")
         # NumPy adds numbers of float16 in float16 where it adds up columns
@@ -146,3 +146,45 @@ def test_large_draws_are_those_of_philox():
         return mg.primitives["random_uniform"](counter, seed=5, stream=2**40, shape=(1100, 1003), dtype=np.dtype("f4"))
 
     run([Case(f, np.asarray(2**64 - 100, np.uint64))], within(0))
+
+
+@needs_compiler
+@pytest.mark.parametrize("row", ["random_uniform", "random_normal", "random_integers"])
+def test_draws_join_the_group_that_reads_them(row):
+    """At every place the number of that place, however the arrays beside it lie."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for shape, dtype in itertools.product([(6, 8), (5, 30), (7, 9), (3, 1, 4), (64,), (1, 1), (40, 50)], FLOATS):
+        metadata = {"low": -5, "high": 9} if row == "random_integers" else {"dtype": np.dtype(dtype)}
+        others = [rng.normal(size=s).astype(dtype) for s in (shape, shape[-1:], (*shape[:-1], 1), ())]
+        others.append(np.asfortranarray(others[0]))
+        for other, reduced in itertools.product(others, (False, True)):
+
+            def f(counter, x, shape=shape, metadata=metadata, reduced=reduced):
+                drawn = primitives[row](counter, seed=1, stream=2, shape=shape, **metadata)
+                y = mg.astype(drawn, dtype=x.dtype) * 0.25 + x
+                return [y, y.sum(axis=0), y.sum()] if reduced else y
+
+            cases.append(Case(f, np.uint64(2**33 + 1)[...], other, name=f"{shape} {dtype}"))
+            assert len(cases[-1].replay.plan.groups) == 1
+            # NumPy adds numbers of float16 in float16 where it adds up columns
+            cases[-1].wanted[1:] = [
+                cases[-1].wanted[0].sum(axis=axis, dtype="f8").astype(dtype) for axis in (0, None)[: 2 * reduced]
+            ]
+    run(cases, sums(5.0))
+
+
+@needs_compiler
+def test_draws_one_after_the_other_wait_for_their_counter():
+    counter = mg.tensor(np.uint64(0))
+
+    def step(x):
+        results = []
+        for _ in range(3):
+            drawn = primitives["random_uniform"](counter, seed=1, stream=2, shape=(4, 6), dtype=np.dtype("f4"))
+            counter.assign(counter + 6)
+            results.append(drawn)
+        return results[0] * x + results[1] - results[2]
+
+    training = Training(step, [np.ones((4, 6), "f4")])
+    training.compare(compiled(training.replay.kernels), within(0))

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.program import trees
-from minigrad.program.passes import simplify
-from tests.cuda_cases import needs_compiler, needs_nvrtc, sums, tensors, within
-from tests.host_kernels import HostReplay, compile_for_gpu, compiled, doubles
+from tests.cuda_cases import Training, needs_compiler, needs_nvrtc, sums, within
+from tests.host_kernels import compile_for_gpu, compiled, doubles
 
 SHAPES = [(30, 20), (20,), (20, 30), (30,), (), (1, 1), (0, 3), (5,)]
 OPTIMIZERS = {
@@ -19,36 +17,6 @@ OPTIMIZERS = {
     "RMSprop": lambda ps: mg.optim.RMSprop(ps, lr=0.037, momentum=0.8),
     "Adagrad": lambda ps: mg.optim.Adagrad(ps, lr=0.037),
 }
-
-
-class Training:
-    """A step that changes tensors, and how its kernels change them."""
-
-    def __init__(self, step, arrays):
-        self.step, self.arrays = step, arrays
-        with np.errstate(all="ignore"):
-            self.program = simplify(mg.record(step)(*tensors(arrays)))
-        self.state = [t._array for t in self.program.captured.values() if t._array.flags.writeable]
-        self.replay = HostReplay(self.program)
-
-    def compare(self, launch, close, steps=3):
-        """Take steps by operations and by kernels, from the same state, and compare what is changed and returned."""
-        start = [a.copy() for a in self.state]
-        with np.errstate(all="ignore"):
-            returned = [
-                [t.numpy().copy() for _, t in trees.leaves(self.step(*tensors(self.arrays)))] for _ in range(steps)
-            ]
-        wanted = [a.copy() for a in self.state]
-        for one_thread in (False, True):
-            for a, b in zip(self.state, start, strict=True):
-                a[...] = b
-            for step in range(steps):
-                found = self.replay.run(launch, self.arrays, one_thread)
-                for a, b in zip(found, returned[step], strict=True):
-                    close(a, b, f"what step {step} returns")
-            for v, a, b in zip(self.program.captured, self.state, wanted, strict=False):
-                close(a, b, v.name)
-        assert any((a != b).any() for a, b in zip(start, wanted, strict=True))
 
 
 def update(make, dtype="float32"):

@@ -5,7 +5,7 @@ The launcher asks for the order of launches, plans memory for it, and asks for t
     plan = Plan(program, launches(program))
     stored = set(plan.buffers)
     for launch in plan.groups:
-        if launch.kernels:                                    # "elementwise", "reduction", "random" or "rows"
+        if launch.kernels:                                    # "elementwise", "reduction" or "rows"
             for kernel in kernels(launch, stored, plan.roots, strides): ...
         else:                                                 # one equation: a product, a view, or anything else
             ...
@@ -14,8 +14,8 @@ The launcher asks for the order of launches, plans memory for it, and asks for t
 do not depend on each other and run side by side in one launch (the updates of all parameters). At the end of the
 equations of a part there may be reductions, which read what the part computes without its ever being in memory.
 
-`kernels(launch, stored, roots, strides)` returns one `Kernel`, or two for a large reduction, to be launched in order on
-one stream:
+`kernels(launch, stored, roots, strides)` returns one `Kernel`, or up to three for reductions, to be launched in
+order on one stream:
 
 - `stored`: the variables that have memory, as in `memory.Plan`; other results exist in registers only.
 - `roots`: `plan.roots`, by which it is seen that an `assign` would overwrite what the same kernel still reads.

@@ -10,9 +10,43 @@ import numpy as np
 from ..lower import NotLowered, lower
 from ..program import Equation, Variable
 from .kernel import Unsupported
-from .source import DOUBLE, HALF, SINGLE, c_type, call, literal
+from .random import RANDOM, drawing
+from .source import DOUBLE, HALF, SINGLE, c_type, call, converted, literal
 
 Text = tuple[str, np.dtype]
+
+
+class Draw:
+    """Random numbers, of which each place gets one.
+
+    Attributes
+    ----------
+    name : str
+        Of the scalar.
+    count : int
+        How many numbers are made at a time.
+    text : str
+        The definition of the function that makes them.
+    """
+
+    def __init__(self, e: Equation, number: int, counter: str) -> None:
+        self.output = e.output
+        self.name = f"u{number}"
+        self._drawn, self._counter = f"d{number}", counter
+        self._function, self.count, self.text = drawing(e)
+
+    def make(self, place: str) -> str:
+        """Return the statement that makes the numbers of the place (the number of an element) and its neighbours."""
+        return f"const auto {self._drawn} = {self._function}({self._counter} + ({place}) / {self.count});"
+
+    def take(self, place: str, width: int) -> str:
+        """Return the statement that defines the scalar: of the place or, for widths above 1, of its neighbour `k`."""
+        first = "" if width == self.count else f"({place}) % {self.count}"
+        element = " + ".join(term for term in (first, "k" * (width > 1)) if term)
+        text = f"{self._drawn}.at[{element}]"
+        if self.output.dtype == HALF:
+            text = converted(text, SINGLE, HALF)
+        return f"const {c_type(self.output.dtype)} {self.name} = {text};"
 
 
 class Body:
@@ -27,6 +61,8 @@ class Body:
     writes : dict from Variable to str
         The variables whose memory is written, with the scalar that goes there. An assigned tensor is written under the
         name of the variable that it was before, which may be read as well: what is read is the old value.
+    draws : list of Draw
+        The random numbers of the group.
 
     Notes
     -----
@@ -40,6 +76,7 @@ class Body:
         self.reads: dict[Variable, str] = {}
         self.lines: list[str] = []
         self.writes: dict[Variable, str] = {}
+        self.draws: list[Draw] = []
         self._values: dict[Variable, Text] = {}
         for e in equations:
             if e.primitive.effect:
@@ -70,6 +107,10 @@ class Body:
     def _equation(self, e: Equation) -> Text:
         inputs: list[Any] = [self.value(x) if isinstance(x, Variable) else x for x in e.inputs]
         name, dtype = e.primitive.name, e.output.dtype
+        if name in RANDOM:
+            draw = Draw(e, len(self.draws), inputs[0][0])
+            self.draws.append(draw)
+            return draw.name, dtype
         if name == "astype":
             return self._define("astype", [self._value(e.inputs[0], dtype)], dtype)
         if name == "erf":

@@ -9,6 +9,7 @@ from ..groups import Group
 from ..program import Variable
 from .body import Body
 from .kernel import Kernel, named
+from .random import PHILOX
 from .source import c_type, helpers, loaded, stored_type, to_store
 from .space import Space, coordinates, in_elements, offset
 
@@ -31,6 +32,10 @@ class Arrays:
         self.body = body
         self.variables = list(dict.fromkeys([*body.reads, *body.writes]))
         self.strides = [in_elements(v, strides, shape) for v in self.variables]
+        # random numbers are counted in the order of rows, as if they came from an array
+        rows = tuple(0 if n == 1 else prod(shape[i + 1 :]) for i, n in enumerate(shape))
+        self.strides += [rows] * len(body.draws)
+        self.texts = [draw.text for draw in body.draws]
 
     def declaration(self, position: int) -> str:
         """Return the parameter of an array, "const float* __restrict__ p0"."""
@@ -72,7 +77,8 @@ class Arrays:
         places : list of str
             The position of the (first) element in each array.
         strides : list of tuple of int
-            In the space of the loop: 0 at the end says that neighbours read the same element.
+            In the space of the loop: 0 at the end says that neighbours read the same element. Those of random numbers
+            follow those of arrays.
         width : int
         extra : list of str
             Statements after those of the body, for each neighbour `k`.
@@ -80,6 +86,9 @@ class Arrays:
             Whether neighbours are loaded and stored by one access.
         """
         before, inside, stores, after = [], [], [], []
+        for draw, place in zip(self.body.draws, places[len(self.variables) :], strict=False):
+            before.append(draw.make(place))
+            inside.append(draw.take(place, width))
         for i, v in enumerate(self.variables):
             neighbours = width > 1 and strides[i] and strides[i][-1] == 1
             kind = f"Vector<{stored_type(v.dtype)}, {width}>"
@@ -95,7 +104,7 @@ class Arrays:
                 stores.append(self.store(i, f"r{i}.at[k]" if neighbours and wide else element))
         inside += [*self.body.lines, *extra, *stores]
         if width == 1:
-            return inside
+            return [*before, *inside]
         loop = ["#pragma unroll", f"for (int k = 0; k < {width}; ++k) {{", *(f"    {line}" for line in inside), "}"]
         return [*before, *loop, *after]
 
@@ -111,7 +120,7 @@ class Arrays:
     def width(self, space: Space) -> int:
         """Return how many neighbours one access may take, by their size."""
         full = [v.dtype.itemsize for v, s in zip(self.variables, space.strides, strict=False) if any(s)]
-        return max(1, VECTOR // max(full, default=VECTOR))
+        return min([max(1, VECTOR // max(full, default=VECTOR)), *(draw.count for draw in self.body.draws)])
 
 
 class _Part:
@@ -130,6 +139,7 @@ class _Part:
             width = min(width, 1 << max(0, self.size.bit_length() - 1))
         else:
             width = space.vector(width, len(space.strides))
+        self.preamble = arrays.texts
         self.work = -(-self.size // width)
         size = "n" if flat else str(self.size)
         unsigned = "unsigned int" if self.index == "int" else "unsigned long long"
@@ -185,7 +195,9 @@ def kernels(
     for i, part in enumerate(done):
         functions.setdefault(part.text, []).append(i)
     text = [VECTOR_TYPE] if any(part.vectors for part in done) else []
+    draws = list(dict.fromkeys(draw for part in done for draw in part.preamble))
     text.append(helpers("".join(functions)))
+    text += [PHILOX, *draws] if draws else []
     text += [f"static __device__ void part{j}{function}\n" for j, function in enumerate(functions)]
     variables: list[Variable] = []
     declared: list[str] = []

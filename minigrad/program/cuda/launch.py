@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..program import Variable
-from . import elementwise, random, reductions, rows
+from . import elementwise, reductions, rows
 from .kernel import Kernel, Unsupported
 from .schedule import Launch
 
@@ -51,6 +51,4 @@ def kernels(
         return reductions.kernels(launch.parts[0], stored, roots, strides)
     if launch.kernels == "rows":
         return rows.kernels(launch.equations[0], stored, strides)
-    if launch.kernels == "random":
-        return random.kernels(launch.equations[0], stored, strides)
     raise Unsupported(f"{launch!r} is left to a library")

@@ -61,27 +61,31 @@ class Layout:
         while width > 1 and -(-results // (width * WARP)) * (most if cut else 1) < 2 * PROCESSORS:
             width //= 2
         self.width, self.units, self.steps = width, -(-results // width), summands
-        tiles = -(-self.units // WARP)
+        x = WARP
         if cut:
             y = 8
-            self.chunks = min(most, -(-4 * PROCESSORS // tiles))
+            self.chunks = min(most, -(-4 * PROCESSORS // -(-self.units // x)))
         else:
-            y = min(32 if totals * width <= 2 else 8, _power_of_two(summands // 4))
-        self.block = WARP, y, 1
+            # few results: narrower blocks, down to 32 bytes side by side
+            while x > 8 and -(-self.units // x) < PROCESSORS:
+                x //= 2
+            y = min((1024 if totals * width <= 2 else 256) // x, 64, _power_of_two(summands // 4))
+        self.block = x, max(y, WARP // x), 1
 
     def _rows(self, results: int, summands: int, width: int, whole: bool) -> None:
         """Let neighbouring threads stand for pieces of one result: some lanes, a warp or a block."""
         self.width, self.units, self.steps = width, results, -(-summands // width)
         few = results < 2 * PROCESSORS
-        if few and not whole and self.steps > 1024 * 2:  # what is added up may take long to compute: use all processors
+        if few and not whole and self.steps > 2048:  # what is added up may take long to compute: use all processors
             self.chunks = min(-(-4 * PROCESSORS // results), self.steps // (256 * 2))
             x = 256
         elif results >= 8 * PROCESSORS and self.steps <= 1024:
             x = WARP
         else:
-            x = 1024 if few else 256
+            x = 512 if few else 256
         x = min(x, _power_of_two(self.steps))
-        self.block = x, max(1, min(256 // x, _power_of_two(results))), 1
+        # at least a warp, as exchanges among lanes are defined for whole warps
+        self.block = x, max(1, WARP // x, min(256 // x, _power_of_two(results))), 1
 
 
 def _power_of_two(n: int) -> int:

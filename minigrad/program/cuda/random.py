@@ -1,22 +1,22 @@
-"""Kernels of random draws: Philox4x32-10, the same words as `minigrad.philox`, one block of four words per thread."""
+"""Random draws inside of kernels: Philox4x32-10, the same words as `minigrad.philox`, a block of four at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import pi, prod
+import hashlib
+from math import pi
 
 import numpy as np
 
 from ... import philox
-from ..program import Equation, Variable
-from .kernel import Kernel, Unsupported, named
-from .source import DOUBLE, HALF, SINGLE, helpers, stored_type, to_store
-from .space import coordinates, in_elements, offset
+from ..program import Equation
+from .kernel import Unsupported
+from .source import DOUBLE, HALF, SINGLE, c_type
 
-BLOCK = 256
+RANDOM = ("random_uniform", "random_normal", "random_integers")
 
 PHILOX = f"""\
 struct Words {{ unsigned int at[4]; }};
+template <class T, int N> struct Drawn {{ T at[N]; }};
 
 // block `counter` of a stream: ten rounds
 __device__ Words philox(unsigned long long counter, unsigned long long stream, unsigned long long seed) {{
@@ -41,82 +41,63 @@ __device__ unsigned long long wide(Words w, int pair) {{
 """
 
 
-def kernels(
-    e: Equation, stored: set[Variable], strides: Mapping[Variable, tuple[int, ...]] | None = None
-) -> list[Kernel]:
-    """Return the kernel of a draw. Its counter, a 0-d uint64, is read on the GPU."""
-    v, size = e.output, prod(e.output.shape)
-    if size == 0 or v not in stored:
-        return []
+def drawing(e: Equation) -> tuple[str, int, str]:
+    """Return the function that makes numbers of a block of words: its name, how many they are, and its text.
+
+    Its argument is the number of the block; it returns a struct with an array `at`.
+    """
     count, statements = _block(e)
-    blocks = -(-size // count)
-    index = "int" if size < 2**31 - 2**24 else "long long"
-    unsigned = "unsigned int" if index == "int" else "unsigned long long"
-    along = in_elements(v, strides or {}, v.shape)
-    needed = {j for j, s in enumerate(along) if s}
-    row_major = tuple(0 if n == 1 else prod(v.shape[i + 1 :]) for i, n in enumerate(v.shape))
-    place = ["out[i]"] if along == row_major else [f"out[{offset(along)}]"]
-    where = [] if along == row_major else coordinates("i", v.shape, range(len(v.shape)), needed, index)
-    seed, stream = int(e.metadata["seed"]), int(e.metadata["stream"])
+    seed, stream = int(e.metadata["seed"]) & philox.ALL, int(e.metadata["stream"]) & philox.ALL
+    kind = f"Drawn<{c_type(e.output.dtype)}, {count}>"
     lines = [
-        "const unsigned long long start = counter[0];",
-        f"for ({unsigned} j = blockIdx.x * blockDim.x + threadIdx.x; j < {blocks}; j += gridDim.x * blockDim.x) {{",
-        f"    const Words w = philox(start + j, {stream & philox.ALL:#x}ull, {seed & philox.ALL:#x}ull);",
+        f"static __device__ {kind} DRAW(const unsigned long long block) {{",
+        f"    const Words w = philox(block, {stream:#x}ull, {seed:#x}ull);",
+        f"    {kind} drawn;",
         *(f"    {line}" for line in statements),
-        "    #pragma unroll",
-        f"    for (int k = 0; k < {count}; ++k) {{",
-        f"        const {unsigned} i = {count} * j + k;",
-        f"        if (i >= {size}) break;",
-        *(f"        {line}" for line in where),
-        f"        {place[0]} = {to_store('drawn[k]', v.dtype)};",
-        "    }",
+        "    return drawn;",
         "}",
     ]
-    text = f'extern "C" __global__ void __launch_bounds__({BLOCK}) KERNEL(\n'
-    text += f"    const unsigned long long* __restrict__ counter, {stored_type(v.dtype)}* __restrict__ out) {{\n"
-    text += "".join(f"    {line}\n" for line in lines) + "}\n"
-    name, source = named(helpers(text) + PHILOX + text, "random")
-    grid = (min(-(-blocks // BLOCK), 1056), 1, 1)
-    return [Kernel(name, source, grid, (BLOCK, 1, 1), (e.variables[0], v))]
+    text = "".join(f"{line}\n" for line in lines)
+    name = f"draw_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return name, count, text.replace("DRAW", name)
 
 
 def _block(e: Equation) -> tuple[int, list[str]]:
-    """Return how many numbers a block of words gives, and the statements that make the array `drawn` of them."""
+    """Return how many numbers a block of words `w` gives, and the statements that put them into `drawn.at`."""
     kind, dtype = e.primitive.name, e.output.dtype
     if kind == "random_integers":
         low, span = int(e.metadata["low"]), int(e.metadata["high"]) - int(e.metadata["low"])
         start = "(-9223372036854775807ll - 1)" if low == -(2**63) else f"{low}ll"
         # floor(word * span / 2^64) from the halves of the word
         return 2, [
-            "long long drawn[2];",
             "for (int k = 0; k < 2; ++k) {",
             "    const unsigned long long word = wide(w, k);",
             f"    const unsigned long long carry = (word & 0xffffffffull) * {span}ull >> 32;",
-            f"    drawn[k] = {start} + (long long)(((word >> 32) * {span}ull + carry) >> 32);",
+            f"    drawn.at[k] = {start} + (long long)(((word >> 32) * {span}ull + carry) >> 32);",
             "}",
         ]
     if dtype not in (HALF, SINGLE, DOUBLE):
         raise Unsupported(f"there are no draws of {dtype.name}")
     if kind == "random_uniform":
         if dtype == DOUBLE:
-            return 2, [f"const double drawn[2] = {{{', '.join(f'(wide(w, {k}) >> 11) * 0x1p-53' for k in range(2))}}};"]
+            return 2, ["for (int k = 0; k < 2; ++k) drawn.at[k] = (wide(w, k) >> 11) * 0x1p-53;"]
         bits, scale = (21, "0x1p-11f") if dtype == HALF else (8, "0x1p-24f")
-        return 4, [f"const float drawn[4] = {{{', '.join(f'(w.at[{k}] >> {bits}) * {scale}' for k in range(4))}}};"]
+        return 4, ["#pragma unroll", f"for (int k = 0; k < 4; ++k) drawn.at[k] = (w.at[k] >> {bits}) * {scale};"]
     # Box and Muller: pairs of numbers are the cosine and the sine of one radius and angle
     if dtype == DOUBLE:
         return 2, [
             "const double radius = sqrt(-2.0 * log(((wide(w, 0) >> 11) + 1.0) * 0x1p-53));",
             f"const double angle = (wide(w, 1) >> 11) * {2 * pi * 2.0**-53!r};",
-            "const double drawn[2] = {radius * cos(angle), radius * sin(angle)};",
+            "drawn.at[0] = radius * cos(angle);",
+            "drawn.at[1] = radius * sin(angle);",
         ]
     turn = f"{float(str(np.float32(2 * pi * 2.0**-32)))!r}f"
     return 4, [
-        "float drawn[4];",
         "#pragma unroll",
         "for (int k = 0; k < 4; k += 2) {",
         "    const float radius = sqrtf(-2.0f * logf(((float)w.at[k] + 1.0f) * 0x1p-32f));",
         f"    const float angle = (float)w.at[k + 1] * {turn};",
-        "    drawn[k] = radius * cosf(angle);",
-        "    drawn[k + 1] = radius * sinf(angle);",
+        "    drawn.at[k] = radius * cosf(angle);",
+        "    drawn.at[k + 1] = radius * sinf(angle);",
         "}",
     ]

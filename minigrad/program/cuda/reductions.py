@@ -19,6 +19,7 @@ from .body import Body
 from .elementwise import VECTOR_TYPE, Arrays
 from .kernel import Kernel, Scratch, Unsupported, named
 from .layout import Layout
+from .random import PHILOX
 from .schedule import REDUCTIONS, reduced_axes
 from .source import BOOL, DOUBLE, HALF, INT64, SINGLE, UINT64, c_type, converted, helpers, infinity, to_store
 from .space import Space, coordinates, kept_strides, offset
@@ -79,53 +80,70 @@ def kernels(
     roots: Mapping[Variable, Variable],
     strides: Mapping[Variable, tuple[int, ...]] | None = None,
 ) -> list[Kernel]:
-    """Return the kernel, or the two kernels, of a group that ends in reductions over the same axes."""
+    """Return the kernels of a group that ends in reductions over the same axes, or over all axes.
+
+    The first visits every element once. It writes results, or parts of results to scratch memory; further ones combine
+    the parts. A sum over all axes that is beside one over some axes is made of the sums of its kernel.
+    """
     strides = strides or {}
     sums = [e for e in group.equations if e.primitive.name in REDUCTIONS]
+    axes = min((reduced_axes(e) for e in sums), key=len)
+    shape = sums[0].variables[0].shape
     body = Body([e for e in group.equations if e not in sums], stored, roots)
-    totals = [_Total(e) for e in sums if e.output in stored]
+    own = [_Total(e) for e in sums if e.output in stored and reduced_axes(e) == axes]
+    complete = [_Total(e) for e in sums if e.output in stored and reduced_axes(e) != axes]
+    totals = [*own, *complete]
     summands = [total.summand(body.value(total.input)[0]) for total in totals]
-    shape, axes = sums[0].variables[0].shape, reduced_axes(sums[0])
     arrays = Arrays(body, strides, shape)
-    outputs = [kept_strides(total.output, strides, shape, axes) for total in totals]
+    outputs = [kept_strides(total.output, strides, shape, axes) for total in own]
     space = Space(shape, [*arrays.strides, *outputs], axes)
     kept = [i for i, reduced in enumerate(space.reduced) if not reduced]
-    results, count = (
-        prod(space.lengths[i] for i in kept),
-        prod(space.lengths) // max(1, prod(space.lengths[i] for i in kept)),
-    )
+    results, size = prod(space.lengths[i] for i in kept), prod(space.lengths)
     if results == 0 or not (totals or body.writes):
         return []
     along = bool(kept) and kept[-1] == len(space.lengths) - 1
-    layout = Layout(results, count, along, space.vector(arrays.width(space), len(arrays.variables)), len(totals))
-    if layout.chunks == 1 or not totals:
-        return [_kernel(layout, space, arrays, totals, summands, None)]
-    scratch = [Scratch(layout.chunks * results * total.dtype.itemsize) for total in totals]
-    first = _kernel(layout, space, arrays, totals, summands, scratch)
-    # the second kernel reads scratch memory as if it were variables: results stand together, or chunks do
-    lengths = [space.lengths[i] for i in kept]
-    axis = 0 if along else len(lengths)
-    lengths.insert(axis, layout.chunks)
+    width = space.vector(arrays.width(space), len(arrays.strides))
+    layout = Layout(results, size // results, along, width, len(totals))
+    cut = layout.chunks > 1
+    scratch = {t: Scratch(layout.chunks * results * t.dtype.itemsize) for t in (totals if cut else complete)}
+    made = [_kernel(layout, space, arrays, totals, summands, scratch)]
+    if cut and own:
+        # parts of one result stand as far apart as there are results, or side by side
+        lengths, position = [space.lengths[i] for i in kept], 0 if along else len(kept)
+        lengths.insert(position, layout.chunks)
+        places = [[each[i] for i in kept] for each in space.strides[len(arrays.strides) :]]
+        for each in places:
+            each.insert(position, 0)
+        made.append(_combine(own, scratch, tuple(lengths), position, [tuple(each) for each in places]))
+    if complete:
+        made.append(_combine(complete, scratch, (layout.chunks * results,), 0, [(0,)] * len(complete)))
+    return made
+
+
+def _combine(
+    totals: Sequence[_Total],
+    scratch: Mapping[_Total, Scratch],
+    lengths: tuple[int, ...],
+    axis: int,
+    outputs: Sequence[tuple[int, ...]],
+) -> Kernel:
+    """Return the kernel that combines parts of totals along an axis of scratch memory."""
     row_major = tuple(prod(lengths[i + 1 :]) for i in range(len(lengths)))
-    pieces = [
-        Variable("", tuple(lengths), t.dtype, t.output.device, tuple(s * t.dtype.itemsize for s in row_major))
+    parts = {
+        Variable("", lengths, t.dtype, t.output.device, tuple(s * t.dtype.itemsize for s in row_major)): scratch[t]
         for t in totals
-    ]
+    }
     body = Body([], set(), {})
-    texts = [body.value(piece)[0] for piece in pieces]
-    arrays = Arrays(body, {}, tuple(lengths))
-    outputs = []
-    for each in space.strides[len(space.strides) - len(totals) :]:
-        along_kept = [each[i] for i in kept]
-        outputs.append((*along_kept[:axis], 0, *along_kept[axis:]))
-    second = Space(tuple(lengths), [*arrays.strides, *outputs], {axis})
-    layout = Layout(
-        results, layout.chunks, along, second.vector(arrays.width(second), len(pieces)), len(totals), whole=True
-    )
-    last = _kernel(layout, second, arrays, totals, texts, None)
-    names = dict(zip(pieces, scratch, strict=True))
-    parameters = tuple(names.get(p, p) if isinstance(p, Variable) else p for p in last.parameters)
-    return [first, Kernel(last.name, last.source, last.grid, last.block, parameters)]
+    texts = [body.value(part)[0] for part in parts]
+    arrays = Arrays(body, {}, lengths)
+    space = Space(lengths, [*arrays.strides, *outputs], {axis})
+    results = prod(lengths) // lengths[axis]
+    along = len(space.lengths) > 1 and not space.reduced[-1]
+    width = space.vector(arrays.width(space), len(parts))
+    layout = Layout(results, lengths[axis], along, width, len(totals), whole=True)
+    last = _kernel(layout, space, arrays, totals, texts, {})
+    parameters = tuple(parts.get(p, p) if isinstance(p, Variable) else p for p in last.parameters)
+    return Kernel(last.name, last.source, last.grid, last.block, parameters)
 
 
 def _kernel(
@@ -134,16 +152,17 @@ def _kernel(
     arrays: Arrays,
     totals: Sequence[_Total],
     summands: Sequence[str],
-    scratch: Sequence[Scratch] | None,
+    scratch: Mapping[_Total, Scratch],
 ) -> Kernel:
-    """Return one kernel: its results go to scratch memory, or to where they belong."""
+    """Return one kernel: its results go to scratch memory, where a total has some, or to where they belong."""
     kind = space.index_type()
     unsigned = "unsigned int" if kind == "int" else "unsigned long long"
     along, width = layout.along, layout.width
     axes = range(len(space.lengths))
     kept, added = ([i for i in axes if space.reduced[i] is r] for r in (False, True))
-    inputs = space.strides[: len(arrays.variables)]
-    outputs = space.strides[len(arrays.variables) :]
+    inputs = space.strides[: len(arrays.strides)]
+    outputs: list[tuple[int, ...]] = space.strides[len(arrays.strides) :]
+    outputs += [()] * (len(totals) - len(outputs))  # what is complete in scratch memory only
     needed = {j for each in inputs for j, s in enumerate(each) if s}
     result, piece = ("x", "y") if along else ("y", "x")
     k = "k" if width > 1 else "0"
@@ -195,7 +214,7 @@ def _kernel(
     writing = coordinates("unit", space.lengths, kept, {j for o in outputs for j, s in enumerate(o) if s}, kind, many)
     for j, (total, strides) in enumerate(zip(totals, outputs, strict=True)):
         value = f"sum{j}[{'k' if along else '0'}]"
-        if scratch:
+        if total in scratch:
             place = (
                 f"blockIdx.y * {layout.results}ll + unit * {many} + k"
                 if along
@@ -217,15 +236,18 @@ def _kernel(
     declared = [arrays.declaration(i) for i in range(len(arrays.variables))]
     for j, total in enumerate(totals):
         element = (
-            total.type if scratch else ("unsigned short" if total.output.dtype == HALF else c_type(total.output.dtype))
+            total.type
+            if total in scratch
+            else ("unsigned short" if total.output.dtype == HALF else c_type(total.output.dtype))
         )
         declared.append(f"{element}* __restrict__ out{j}")
     threads = layout.block[0] * layout.block[1]
     text = f'extern "C" __global__ void __launch_bounds__({threads}) KERNEL(\n    {", ".join(declared)}) {{\n'
     text += "".join(f"    {line}\n" for line in lines) + "}\n"
     text = helpers(text) + "".join(COMBINE[c] for c in dict.fromkeys(t.combine for t in totals)) + text
-    name, text = named((VECTOR_TYPE if width > 1 else "") + text, "reduction")
-    targets = list(scratch) if scratch else [total.output for total in totals]
+    draws = "".join([PHILOX, *dict.fromkeys(arrays.texts)]) if arrays.texts else ""
+    name, text = named((VECTOR_TYPE if width > 1 else "") + draws + text, "reduction")
+    targets = [scratch.get(total, total.output) for total in totals]
     return Kernel(name, text, layout.grid, layout.block, (*arrays.variables, *targets))
 
 

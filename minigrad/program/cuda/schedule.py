@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from math import prod
 
 from ..groups import Group, dependencies, schedule
 from ..memory import is_view
 from ..program import Equation, Program, Variable
+from .random import RANDOM
 
 REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "sum_to")
 ROWS = ("softmax", "log_softmax", "logsumexp")
-RANDOM = ("random_uniform", "random_normal", "random_integers")
-LARGE = 2**16  # elements: fewer than all multiprocessors of a large GPU handle at a time
 MOST_ARRAYS = 500  # in one launch: parameters of a kernel may take 4096 bytes, and each is a pointer of 8
 
 
@@ -22,9 +20,10 @@ class Launch(Group):
     Attributes
     ----------
     kernels : str
-        Which file makes its kernels: "elementwise", "reduction", "rows", "random", or "" for none.
+        Which file makes its kernels: "elementwise", "reduction", "rows", or "" for none.
     parts : list of Group
-        Groups that do not depend on each other. Reductions are at the end of the only part.
+        Groups that do not depend on each other. Random draws are at their beginnings; reductions are at the end of the
+        only part.
     """
 
     __slots__ = ("kernels", "parts")
@@ -45,7 +44,7 @@ def launches(program: Program) -> list[Launch]:
     >>> launches(program)
     [<group exp multiply sum>]
     """
-    groups = _with_reductions(schedule(program))
+    groups = _with_draws(program, _with_reductions(schedule(program)))
     before, arrays = _dependencies(program, groups), _arrays(program, groups)
     followers = defaultdict(list)
     for i, needed in enumerate(before):
@@ -54,11 +53,11 @@ def launches(program: Program) -> list[Launch]:
     ready = [i for i, needed in enumerate(before) if not needed]
     result = []
     while ready:
-        # first what others may wait for, and last the small elementwise groups: by then many are ready
-        first = min(ready, key=lambda i: (_is_small(groups[i]), not is_view(groups[i]), i))
+        # first what others may wait for, and last the elementwise groups: by then many are ready
+        first = min(ready, key=lambda i: (_kind(groups[i]) == "elementwise", not is_view(groups[i]), i))
         kind = _kind(groups[first])
         chosen = [first]
-        if _is_small(groups[first]):
+        if kind == "elementwise":
             chosen = _together(sorted(ready), arrays)
         result.append(Launch([groups[i] for i in chosen], kind))
         for i in chosen:
@@ -68,14 +67,6 @@ def launches(program: Program) -> list[Launch]:
                 if not before[j]:
                     ready.append(j)
     return result
-
-
-def _is_small(group: Group) -> bool:
-    """Return whether a group is elementwise and too small for a launch of its own, if others are ready with it.
-
-    A large one, such as the update of a matrix, does better early, beside the products of other layers.
-    """
-    return _kind(group) == "elementwise" and prod(group.shape or ()) < LARGE
 
 
 def _together(ready: list[int], arrays: list[int]) -> list[int]:
@@ -110,13 +101,12 @@ def _kind(group: Group) -> str:
         return "reduction"
     if group.shape is not None:
         return "elementwise"
-    if last.primitive.name in ROWS and len(reduced_axes(last)) == 1 and last.output.dtype.kind == "f":
-        return "rows"
-    return "random" if last.primitive.name in RANDOM else ""
+    rows = last.primitive.name in ROWS and len(reduced_axes(last)) == 1 and last.output.dtype.kind == "f"
+    return "rows" if rows else ""
 
 
 def _with_reductions(groups: list[Group]) -> list[Group]:
-    """Let reductions over the same axes join the elementwise group that computes what they reduce.
+    """Let reductions over the same axes, or over all, join the elementwise group that computes what they reduce.
 
     They depend on nothing else, so they can run as early as that. What is assigned is left out: it is in memory anyway.
     """
@@ -130,12 +120,57 @@ def _with_reductions(groups: list[Group]) -> list[Group]:
             if group.shape is not None:
                 made_by.update((e.output, result[-1]) for e in group.equations if not e.output.view)
             continue
-        last = into.equations[-1]
-        if _kind(into) != "reduction" or reduced_axes(last) == reduced_axes(e):
+        axes = {reduced_axes(r) for r in (*into.equations, e) if r.primitive.name in REDUCTIONS}
+        everything = frozenset(range(len(e.variables[0].shape)))
+        if len(axes) == 1 or (len(axes - {everything}) == 1 and 0 not in e.variables[0].shape):
             into.equations.append(e)
         else:
             result.append(group)
     return result
+
+
+def _with_draws(program: Program, groups: list[Group]) -> list[Group]:
+    """Let random draws join the group that reads them, if it is only one and nothing that it waits for waits for them.
+
+    The draws that stay alone are elementwise groups too: each place gets a number.
+    """
+    result = []
+    for group in groups:
+        e = group.equations[0]
+        draws = group.shape is None and e.primitive.name in RANDOM
+        result.append(Group(group.equations, e.output.shape) if draws else group)
+    before = _dependencies(program, result)
+    for i, group in enumerate(result):
+        e = group.equations[0]
+        if len(group.equations) > 1 or e.primitive.name not in RANDOM:
+            continue
+        readers = [j for j, other in enumerate(result) if any(e.output in r.variables for r in other.equations)]
+        if len(readers) != 1 or result[readers[0]].shape != e.output.shape:
+            continue
+        [reader] = readers
+        if not any(_leads(i, j, before) for j in before[reader] - {i}):
+            result[reader].equations.insert(0, e)
+            group.equations.clear()
+            before[reader] = (before[reader] | before[i]) - {i}
+            for needed in before:
+                if i in needed:
+                    needed.remove(i)
+                    needed.add(reader)
+            before[reader].discard(reader)
+            before[i] = set()
+    return [group for group in result if group.equations]
+
+
+def _leads(start: int, end: int, before: list[set[int]]) -> bool:
+    """Return whether a group has to wait for another one."""
+    pending, seen = [end], {end}
+    while pending:
+        i = pending.pop()
+        if i == start:
+            return True
+        pending += before[i] - seen
+        seen |= before[i]
+    return False
 
 
 def reduced_axes(e: Equation) -> frozenset[int]:
