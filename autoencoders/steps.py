@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from minigrad.program import trees
 
 Check = Callable[[dict[str, float], bool], None]  # raises if a term is not finite; told whether this is the last batch
 LIBRARY = ("autoencoders", "minigrad")
+# the batch of a kind that is recorded: kernels for a GPU take the time of a few hundred steps to compile, and the batch
+# at the end of an epoch, which is smaller than the others, comes seldom
+RECORDED_AT = {"cpu": 2, "cuda": 16}
 ALIKE_VALUE = 1e-3  # relative difference of a term that the order of sums explains
 # and of an update: where a gradient is 0 up to rounding, optimizers such as Adam make steps of its last bits
 ALIKE_CHANGE = 0.5
@@ -146,10 +150,11 @@ def check_values(model: nn.Module, objective: Objective, batch: Batch) -> None:
 class _Compiled:
     """A step that is recorded for each kind of batch, and runs as it is if that cannot be.
 
-    The first batch of a kind is no recording: there the objective checks values. The second is recorded. A recording
-    repeats the operations, not the Python code around them, so from time to time (at the third batch, the fourth, the
-    eighth, ..., and where an epoch begins) the step also runs as it is, from the same state, and must give the same
-    bits; on a GPU, where sums have another order in a replay, about the same change.
+    The first batch of a kind is no recording: there the objective checks values. The second is recorded; on a GPU,
+    whose kernels take longer to compile, a later one. A recording repeats the operations, not the Python code around
+    them, so from time to time (at the next batch, at the fourth, the eighth, ..., and where an epoch begins) the step
+    also runs as it is, from the same state, and must give the same bits; on a GPU, where sums have another order in a
+    replay, about the same change.
     """
 
     def __init__(
@@ -179,12 +184,14 @@ class _Compiled:
             return self._step(*batch)
         kind = _kind(batch)
         calls = self._calls[kind] = self._calls.get(kind, 0) + 1
-        if calls == 1:
-            return self._step(*batch)
-        if calls == 2:
+        recorded_at = RECORDED_AT[batch[0].device.type]
+        if calls < recorded_at:
+            with mg.tape.unchecked() if calls > 1 else nullcontext():
+                return self._step(*batch)
+        if calls == recorded_at:
             return self._record(batch)
         self._since += 1
-        compare = calls == 3 or calls & (calls - 1) == 0 or self._epoch_begins
+        compare = calls == recorded_at + 1 or calls & (calls - 1) == 0 or self._epoch_begins
         if not compare or not self._compiled.programs:  # without any, mg.compile runs the step as it is
             return self._compiled(*batch)
         self._since, self._epoch_begins = 0, False

@@ -43,7 +43,7 @@ class HostDriver(Driver):
 
     def launch(self, kernel, arrays):
         pointers = [a._a.ctypes.data for a in arrays]
-        return lambda: self._launch(kernel, pointers)
+        return lambda: self._launch(kernel, pointers, self._random.choice(("forwards", "backwards")))
 
     def product(self, a, b, out, tf32, tuned):
         def call():

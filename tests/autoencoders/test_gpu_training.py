@@ -14,6 +14,12 @@ from tests.autoencoders.test_compiled_variants import VARIANTS, X, dense, entrop
 EPOCHS = 3
 
 
+@pytest.fixture(autouse=True)
+def recorded_early(monkeypatch):
+    """Let the second batch be recorded, as on the CPU: these trainings are short."""
+    monkeypatch.setitem(steps.RECORDED_AT, "cuda", 2)
+
+
 def trained(name, device, **kwargs):
     make, objective = VARIANTS[name]
     model = make()

@@ -7,6 +7,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
+from autoencoders import steps
 from minigrad.program.cuda.driver import module_text
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
@@ -27,6 +28,7 @@ def drivers(monkeypatch):
 
     # by its module, whose name in the package is that of the function
     monkeypatch.setattr(sys.modules["minigrad.program.compile"], "driver_of", driver_of)
+    monkeypatch.setitem(steps.RECORDED_AT, "cuda", 2)  # as on the CPU: these trainings are short
     with standin.machine(), mg.use_device("cpu"):
         yield made
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...devices import Device
@@ -11,6 +13,7 @@ from .kernel import Kernel
 from .products import Product, ProductsUnavailable
 
 LANES = 8  # how many launches may run side by side
+THREADS = min(os.cpu_count() or 1, 8)  # that compile kernels
 OPTIONS = ("--std=c++17",)
 _functions: dict[tuple[int, str], Any] = {}  # compiled kernels, by device and name: equal sources have equal names
 
@@ -58,13 +61,21 @@ class Driver:
     # Calls
 
     def kernels(self, kernels: Sequence[Kernel]) -> None:
-        """Compile all of these at once."""
+        """Compile kernels, some at a time in as many threads as there are processors."""
         device = self._cuda.runtime.getDevice()
         new = {k.name: k.source for k in kernels if (device, k.name) not in _functions}
-        if new:
-            module = self.xp.RawModule(code=module_text(new), options=OPTIONS)
-            for name in new:
-                _functions[device, name] = module.get_function(name)
+        names = list(new)
+        shares = [names[i::THREADS] for i in range(min(THREADS, len(names)))]
+
+        def compiled(share: Sequence[str]) -> list[tuple[tuple[int, str], Any]]:
+            self._cuda.runtime.setDevice(device)  # of this thread
+            module = self.xp.RawModule(code=module_text({name: new[name] for name in share}), options=OPTIONS)
+            return [((device, name), module.get_function(name)) for name in share]
+
+        if shares:
+            with ThreadPoolExecutor(len(shares)) as pool:
+                for found in pool.map(compiled, shares):
+                    _functions.update(found)
 
     def launch(self, kernel: Kernel, arrays: tuple[Any, ...]) -> Callable[[], None]:
         """Return the call that queues a kernel on the current stream."""
