@@ -38,15 +38,22 @@ struct Three { unsigned x, y, z; };
 static Three threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #define __device__
-#define __shared__ static
 #define __launch_bounds__(n)
 
-// a GPU stops where an access of several elements is not aligned to its size; here it is noted
-static bool misaligned = false;
+// a GPU stops where an access of several elements is not aligned to its size, or outside of shared memory; here it is
+// noted
+static bool wrong = false;
 template <class V, class T> V& access(T* p) {
-    misaligned |= (unsigned long long)p % sizeof(V) != 0;
+    wrong |= (unsigned long long)p % sizeof(V) != 0;
     return *(V*)p;
 }
+template <class T, int N> struct Shared {
+    T at[N];
+    T& operator[](long long i) {
+        wrong |= i < 0 || i >= N;
+        return at[i < 0 || i >= N ? 0 : i];
+    }
+};
 
 static float __int_as_float(int i) { float x; memcpy(&x, &i, 4); return x; }
 static double __longlong_as_double(long long i) { double x; memcpy(&x, &i, 8); return x; }
@@ -131,7 +138,7 @@ template <class... A> void launch(void (*f)(A...), void** p, const int* shape, b
     gridDim = {(unsigned)shape[0], (unsigned)shape[1], 1};
     blockDim = {(unsigned)shape[2], (unsigned)shape[3], 1};
     backwards = shape[4];
-    misaligned = false;
+    wrong = false;
     body = [=] { call(f, p, std::make_index_sequence<sizeof...(A)>()); };
     for (blockIdx.z = blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(barriers);
@@ -146,10 +153,11 @@ def compiled(found):
     for name, kernel in unique.items():
         barriers = "__syncthreads" in kernel.source or "__shfl" in kernel.source
         source = re.sub(r"\*\((const )?(Vector<[^>]*>)\*\)\(", r"access<\1\2>(", kernel.source)
+        source = re.sub(r"__shared__ (.*) (\w+)\[(\d+)\];", r"static Shared<\1, \3> \2;", source)
         text.append(f"namespace ns_{name} {{\n{source}}}\n")
         text.append(
             f'extern "C" bool run_{name}(void** p, const int* shape) '
-            f"{{ launch(ns_{name}::{name}, p, shape, {'true' if barriers else 'false'}); return misaligned; }}\n"
+            f"{{ launch(ns_{name}::{name}, p, shape, {'true' if barriers else 'false'}); return wrong; }}\n"
         )
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
@@ -167,7 +175,7 @@ def compiled(found):
         shape = (ctypes.c_int * 5)(*kernel.grid[:2], *block, order == "backwards")
         run = getattr(loaded, f"run_{kernel.name}")
         run.restype = ctypes.c_bool
-        assert not run((ctypes.c_void_p * len(pointers))(*pointers), shape), "an access that is not aligned"
+        assert not run((ctypes.c_void_p * len(pointers))(*pointers), shape), "an access that is not aligned, or outside"
 
     return launch
 
@@ -219,15 +227,31 @@ class HostReplay:
                     else:
                         pointers.append(arrays[p].ctypes.data)
                 launch(kernel, pointers, order)
+        for v, a in arrays.items():
+            if v in self.stored and not v.view:
+                assert_nothing_outside(a, v)
         return [arrays[v] for v in self.program.outputs]
+
+
+GUARD = 64  # bytes before and behind an array
+
+
+def assert_nothing_outside(a, v):
+    """Fail if something was written before or behind an array made by `placed`."""
+    block = a
+    while block.base is not None and block.base.dtype == np.uint8:
+        block = block.base
+    start = np.lib.array_utils.byte_bounds(a)[0] - block.ctypes.data if a.size else GUARD
+    end = np.lib.array_utils.byte_bounds(a)[1] - block.ctypes.data if a.size else GUARD
+    assert (block[:start] == 0xAB).all() and (block[end:] == 0xAB).all(), f"written outside of {v!r}"
 
 
 def placed(values, v):
     """Return an array in the layout of a variable; without values it is full of bytes that look like no number."""
     size = v.dtype.itemsize + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides, strict=True) if n)
     start = sum((n - 1) * -s for n, s in zip(v.shape, v.strides, strict=True) if s < 0 and n > 0)
-    block = np.full(size + 64, 0xAB, np.uint8)
-    block = block[-block.ctypes.data % 64 :]
+    block = np.full(size + 2 * GUARD + 64, 0xAB, np.uint8)
+    block = block[GUARD + -block.ctypes.data % 64 :]
     a = np.ndarray(v.shape, v.dtype, block, start, v.strides)
     if values is not None:
         a[...] = values

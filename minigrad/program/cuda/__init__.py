@@ -11,8 +11,8 @@ The launcher asks for the order of launches, plans memory for it, and asks for t
             ...
 
 `launches` returns `Launch` objects, which are `Group`s (`equations`, `shape`) with `kernels` and `parts`: groups that
-do not depend on each other and run side by side in one launch (the updates of all parameters). At the end of the
-equations of a part there may be reductions, which read what the part computes without its ever being in memory.
+do not depend on each other and run side by side in one launch (the updates of all parameters). A part may begin with
+random draws and end in reductions: what is drawn, and what is reduced, need not be in memory.
 
 `kernels(launch, stored, roots, strides)` returns one `Kernel`, or up to three for reductions, to be launched in
 order on one stream:

@@ -34,7 +34,7 @@ class Layout:
         The number of pieces of the steps, and the steps of one.
     block, grid : tuple of int
     shared : int
-        The numbers in shared memory for each total.
+        The numbers in shared memory for each total: none where no threads meet there.
     """
 
     def __init__(
@@ -51,8 +51,10 @@ class Layout:
         x, y = self.block[:2]
         tiles = -(-self.units // (x if along else y))
         self.grid = min(tiles, 2**20), self.chunks, 1
-        self.shared = (x * y * self.width if y > 1 else 0) if along else (x * y // WARP if x > WARP else 0)
-        self.shared = max(1, self.shared)
+        if along:
+            self.shared = x * y * self.width if y > 1 else 0
+        else:
+            self.shared = x * y // WARP if x > WARP else 0
 
     def _columns(self, results: int, summands: int, width: int, totals: int, whole: bool) -> None:
         """Let a warp stand for neighbouring results, and several warps for pieces of them."""

@@ -198,7 +198,8 @@ def _kernel(
     ]
     if width > 1:
         lines.append(f"const bool wide = {arrays.aligned(inputs, width)};")
-    lines += [f"__shared__ {total.type} shared{j}[{layout.shared}];" for j, total in enumerate(totals)]
+    if layout.shared:
+        lines += [f"__shared__ {total.type} shared{j}[{layout.shared}];" for j, total in enumerate(totals)]
     body = [f"const {unsigned} unit = first + threadIdx.{result};"]
     for j, total in enumerate(totals):
         body.append(f"{total.type} sum{j}[{width}] = {{{', '.join([total.start()] * width)}}};")
@@ -207,10 +208,17 @@ def _kernel(
         if not along and width > 1:
             neighbours = f"sum{j}[0] = combine_{total.combine}(sum{j}[0], sum{j}[k]);"
             body += ["#pragma unroll", f"for (int k = 1; k < {width}; ++k) {neighbours}"]
+<<<<<<< HEAD
     if not along:
         body += _lanes(totals)
     elif layout.block[1] > 1:
         body += _tree(totals, many, each_k)
+=======
+    if totals and along:
+        body += _tree(totals, many, each_k) if layout.shared else []
+    elif totals:
+        body += _lanes(totals, bool(layout.shared))
+>>>>>>> 5b819b1255cfcb737ebb79a399e9cdac979ba3e1
     writing = coordinates("unit", space.lengths, kept, {j for o in outputs for j, s in enumerate(o) if s}, kind, many)
     for j, (total, strides) in enumerate(zip(totals, outputs, strict=True)):
         value = f"sum{j}[{'k' if along else '0'}]"
@@ -259,18 +267,19 @@ def _tree(totals: Sequence[_Total], many: int, each_k: str) -> list[str]:
     for j, total in enumerate(totals):
         combined = f"sum{j}[k] = combine_{total.combine}(sum{j}[k], shared{j}[{own} + n * blockDim.x]);"
         lines.append(f"    if (threadIdx.y < n) {each_k}shared{j}[{own}] = {combined}")
-    return [*lines, "    __syncthreads();", "}"] if totals else []
+    return [*lines, "    __syncthreads();", "}"]
 
 
-def _lanes(totals: Sequence[_Total]) -> list[str]:
-    """Return the statements that combine the totals of threads that differ in x: within warps, then among them."""
-    if not totals:
-        return []
+def _lanes(totals: Sequence[_Total], several: bool) -> list[str]:
+    """Return the statements that combine the totals of threads that differ in x: within warps, then among several."""
     lines = ["const int lanes = blockDim.x < 32 ? blockDim.x : 32;", "for (int n = lanes / 2; n > 0; n /= 2) {"]
     for j, total in enumerate(totals):
         other = f"__shfl_down_sync(0xffffffffu, sum{j}[0], n, lanes)"
         lines.append(f"    sum{j}[0] = combine_{total.combine}(sum{j}[0], {other});")
-    lines += ["}", "if (blockDim.x > 32) {", "    const int warp = (threadIdx.y * blockDim.x + threadIdx.x) / 32;"]
+    lines.append("}")
+    if not several:
+        return lines
+    lines += ["if (blockDim.x > 32) {", "    const int warp = (threadIdx.y * blockDim.x + threadIdx.x) / 32;"]
     lines += [f"    if (threadIdx.x % 32 == 0) shared{j}[warp] = sum{j}[0];" for j in range(len(totals))]
     lines += [
         "    __syncthreads();",
