@@ -91,7 +91,7 @@ def test_what_cannot_be_captured_goes_on_launch_by_launch(place):
             np.testing.assert_allclose(solve(a, b).numpy(), np.full((3, 1), i / 2))
     assert any("not run as a CUDA graph" in str(w.message) for w in caught)
     # and the device is fine
-    model, _, step = training(True)
+    _, _, step = training(True)
     assert all(np.isfinite(step(x, y).item()) for x, y in batches(5))
 
 

@@ -208,17 +208,10 @@ def _kernel(
         if not along and width > 1:
             neighbours = f"sum{j}[0] = combine_{total.combine}(sum{j}[0], sum{j}[k]);"
             body += ["#pragma unroll", f"for (int k = 1; k < {width}; ++k) {neighbours}"]
-<<<<<<< HEAD
-    if not along:
-        body += _lanes(totals)
-    elif layout.block[1] > 1:
-        body += _tree(totals, many, each_k)
-=======
     if totals and along:
         body += _tree(totals, many, each_k) if layout.shared else []
     elif totals:
         body += _lanes(totals, bool(layout.shared))
->>>>>>> 5b819b1255cfcb737ebb79a399e9cdac979ba3e1
     writing = coordinates("unit", space.lengths, kept, {j for o in outputs for j, s in enumerate(o) if s}, kind, many)
     for j, (total, strides) in enumerate(zip(totals, outputs, strict=True)):
         value = f"sum{j}[{'k' if along else '0'}]"
