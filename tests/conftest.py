@@ -73,8 +73,18 @@ OF_THE_CPU = (
 )
 
 
+# replay on the CPU, bit for bit; and kernels of GPUs on the host
+FILES_OF_THE_CPU = (
+    "test_compile.py",
+    "test_cuda_kernels.py",
+    "test_cuda_reductions.py",
+    "test_cuda_replay.py",
+    "test_cuda_training.py",
+)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not HAS_GPU:
         pytest.skip("needs a CUDA device, and CuPy to use it")
-    if ELSEWHERE != "cpu" and item.name.partition("[")[0] in OF_THE_CPU:
+    if ELSEWHERE != "cpu" and (item.name.partition("[")[0] in OF_THE_CPU or item.path.name in FILES_OF_THE_CPU):
         pytest.skip("is about the CPU")
