@@ -144,6 +144,11 @@ def test_complex_numbers_have_no_kernels():
         kernels(made[0], set(plan.buffers), plan.roots)
 
 
+def test_what_has_no_kernel_is_launched_alone():
+    _, made = groups_of(lambda x, y, z: [mg.exp(x), mg.exp(y), mg.exp(z)], *(np.ones(3, d) for d in ("f4", "c8", "f8")))
+    assert [len(launch.parts) for launch in made] == [2, 1]
+
+
 def test_a_tensor_that_is_assigned_a_view_of_itself_has_no_kernel():
     p = mg.Parameter(np.arange(6.0, dtype="f4"))
     plan, made = groups_of(lambda x: p.assign(p.detach()[::-1]) + x, np.ones(6, "f4"))
