@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,19 +69,36 @@ def samples_of(
     caller: str = "fit",
 ) -> mg.Tensor:
     """X as a finite tensor of samples that the model can take."""
+    if stays(X, dtype, place):
+        _check_samples(X, f"{caller}: {name}", model)
+        if not bool(mg.isfinite(X.detach()).min()):
+            raise DataError(f"{caller}: {name} has values that are not finite; remove or replace them first")
+        return mg.tensor(X.detach())
+    return mg.tensor(sample_array(X, name, model, dtype, caller), device=place)
+
+
+def stays(X: Any, dtype: np.dtype, place: mg.Device | None) -> TypeGuard[mg.Tensor]:
+    """Whether X is a tensor of a GPU that is where and what it should be: it need not go through the host."""
+    return isinstance(X, mg.Tensor) and X.device.type != "cpu" and X.device is place and X.dtype == dtype
+
+
+def sample_array(
+    X: mg.Tensor | ArrayLike, name: str, model: nn.Module | None, dtype: np.dtype, caller: str = "fit"
+) -> NDArray[Any]:
+    """X as a finite array of samples that the model can take."""
     array = as_array(X, f"{caller}: {name}")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
-    if array.ndim < 2 or array.size == 0:
-        raise ShapeError(
-            f"{caller}: {name} has shape {array.shape}; expected (samples, ...), at least one sample and feature"
-        )
+    _check_samples(array, f"{caller}: {name}", model)
+    return converted(array, dtype, f"{caller}: {name}")
+
+
+def _check_samples(X: mg.Tensor | NDArray[Any], name: str, model: nn.Module | None) -> None:
+    if X.ndim < 2 or X.size == 0:
+        raise ShapeError(f"{name} has shape {X.shape}; expected (samples, ...), at least one sample and feature")
     expected = getattr(model, "input_shape", None)
-    if expected is not None and array.shape[1:] != expected:
-        raise ShapeError(
-            f"{caller}: {name} has shape {array.shape}; expected (m, {', '.join(map(str, expected))}) for {model}"
-        )
-    return mg.tensor(converted(array, dtype, f"{caller}: {name}"), device=place)
+    if expected is not None and X.shape[1:] != expected:
+        raise ShapeError(f"{name} has shape {X.shape}; expected (m, {', '.join(map(str, expected))}) for {model}")
 
 
 def converted(array: NDArray[Any], dtype: np.dtype, name: str) -> NDArray[Any]:

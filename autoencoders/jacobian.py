@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 import minigrad as mg
 from autoencoders.models import Autoencoder
 from minigrad.errors import ShapeError
@@ -107,10 +105,9 @@ def _check_rows(h: mg.Tensor, x: mg.Tensor, caller: str) -> None:
 def _unit_directions(h: mg.Tensor) -> Iterator[mg.Tensor]:
     """For each unit the cotangent that is 1 there for every sample: one row of all Jacobians."""
     units = h.size // len(h)
-    for j in range(units):
-        v = np.zeros((len(h), units), dtype=h.dtype)
-        v[:, j] = 1
-        yield mg.tensor(v.reshape(h.shape), device=h.device)
+    numbers, blank = mg.arange(units, device=h.device), mg.zeros((len(h), units), h.dtype, h.device)
+    for j in range(units):  # made where h is: nothing is sent to a GPU
+        yield (blank + (numbers == j).to(h.dtype)).reshape(h.shape)
 
 
 def _random_signs(h: mg.Tensor, probes: int) -> Iterator[mg.Tensor]:

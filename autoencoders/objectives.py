@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import minigrad as mg
@@ -69,15 +69,49 @@ class Means:
         return {name: total / self._samples for name, total in self._sums.items()}
 
 
+class Unread:
+    """Terms of batches that stay on a GPU, where the host would have to wait for each of them, to be read together."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Any, tuple[str, ...], mg.Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, batch: Any, names: tuple[str, ...], vector: mg.Tensor) -> None:
+        """Keep the terms of a batch, which `vector_of` made a vector of."""
+        self._kept.append((batch, names, vector))
+
+    def read(self) -> Iterator[tuple[Any, dict[str, float]]]:
+        """Yield what `batch` was for each of them, with the values of the terms, and forget them."""
+        kept, self._kept = self._kept, []
+        if kept:
+            values = iter(mg.concat([vector for _, _, vector in kept]).numpy().tolist())
+            yield from ((batch, {name: next(values) for name in names}) for batch, names, _ in kept)
+
+
+def vector_of(terms: Mapping[str, mg.Tensor]) -> mg.Tensor:
+    """Return a copy of the terms as one vector, without a graph; terms of several dtypes as float64."""
+    same = len({t.dtype for t in terms.values()}) == 1
+    return mg.stack([t.detach() if same else t.detach().to("float64") for t in terms.values()])
+
+
 def measure(model: nn.Module, source: Source, objective: Objective, seed: int) -> dict[str, float]:
     """Return the means of the terms over all samples, always with the same noise, without a change to anything."""
-    means = Means()
+    means, unread = Means(), Unread()
     before = Snapshot(model)
     try:
         with noise(seed, VALIDATION_NOISE):
             for batch in source.batches(None, shuffle=False):
-                terms = _without_graph(objective, model, batch)
-                means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
+                if batch[0].device.type == "cpu":
+                    terms = _without_graph(objective, model, batch)
+                    means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
+                else:  # a look at the values of every batch would make the host wait
+                    with mg.tape.unchecked() if len(unread) else nullcontext():
+                        terms = _without_graph(objective, model, batch)
+                    unread.add(len(batch[0]), tuple(terms), vector_of(terms))
+            for size, values in unread.read():
+                means.add(values, size)
     finally:
         before.restore()
     return means.values

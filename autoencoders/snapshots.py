@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -16,15 +17,21 @@ class Snapshot:
     """The state of a model, of an optimizer if there is one, of the model's generators and of the default one."""
 
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
-        self._model = model
         self._optimizer = optimizer
-        self._arrays = model.state_dict()
-        self._kept = None if optimizer is None else optimizer.state_dict()
+        self._kept: dict[str, NDArray[Any]] | None = None
+        owners: list[nn.Module | optim.Optimizer] = [model]
+        if optimizer is not None:
+            # one that keeps more than tensors, as L-BFGS does, has a state_dict of its own
+            if type(optimizer).state_dict is optim.Optimizer.state_dict:
+                owners.append(optimizer)
+            else:
+                self._kept = optimizer.state_dict()
+        self._values = Values(t for owner in owners for _, t in owner.named_tensors())
         self._generators = [(g, g.state()) for g in (mg.random.default_generator(), *generators_of(model).values())]
 
     def restore(self) -> None:
         """Bring everything back."""
-        self._model.load_state_dict(self._arrays)
+        self._values.restore()
         if self._optimizer is not None and self._kept is not None:
             self._optimizer.load_state_dict(self._kept)
         for generator, state in self._generators:
@@ -32,20 +39,19 @@ class Snapshot:
 
 
 class Values:
-    """The values of some tensors."""
+    """The values of some tensors, on the device where they are."""
 
     def __init__(self, tensors: Iterable[mg.Tensor]) -> None:
-        self._kept = [(t, t.detach().numpy().copy()) for t in tensors]
+        self._kept = [(t, mg.tensor(t.detach())) for t in tensors]
 
     def restore(self) -> None:
         """Assign them again."""
         for t, values in self._kept:
-            t.assign(t.device.put(values))
+            t.assign(values.to(t.device))
 
-    def equals(self, other: Values) -> bool:
-        """Return whether other values of the same tensors are the same to the last bit."""
-        pairs = zip(self._kept, other._kept, strict=True)
-        return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for (_, a), (_, b) in pairs)
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return them as arrays of the host."""
+        return [values.numpy() for _, values in self._kept]
 
 
 def generators_of(model: nn.Module) -> dict[str, Generator]:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from autoencoders.inputs import as_array, converted, samples_of
+from autoencoders.inputs import as_array, converted, sample_array, samples_of, stays
 from minigrad import data, nn
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
 Batch = tuple[mg.Tensor, ...]  # x, or x and y
+SHARE = 3  # how often samples must fit into a GPU's free memory to stay there: as given, shuffled, and room to train
 
 
 class InMemory:
@@ -54,25 +55,42 @@ class InMemory:
         return InMemory(self._tensors, len(self._tensors[0]))
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
-        """Go once through all samples."""
-        return data.batches(*self._tensors, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
+        """Go once through all samples. On a GPU all are brought into their order at once; batches are parts of that."""
+        tensors, place = self._tensors, self._tensors[0].device
+        if shuffle and place.type != "cpu":
+            order = (generator or mg.random.default_generator()).permutation(len(tensors[0]), place)
+            tensors = tuple(mg.take(t, order, axis=0) for t in tensors)
+            shuffle = False
+        return data.batches(*tensors, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
 
 
-class OnDisk:
-    """A memory-mapped array: each batch is read, converted and checked when it is needed. Attributes as `InMemory`."""
+class OnHost:
+    """Arrays on disk, or too large for the GPU: each batch is taken when it is needed. Attributes as `InMemory`."""
 
-    def __init__(self, arrays: Sequence[np.ndarray], batch_size: int, convert: _Convert) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], batch_size: int, convert: _Convert, checked: bool) -> None:
         self._arrays = arrays
         self._batch_size = batch_size
         self._convert = convert
+        self._checked = checked  # all of them, beforehand
         self.count: int | None = len(arrays[0])
         self.first = convert(*(a[:batch_size] for a in arrays))
-        self.extremes: list[Batch] | None = None
+
+    @cached_property
+    def extremes(self) -> list[Batch] | None:
+        """Not known of arrays on disk."""
+        if not self._checked:
+            return None
+        found, x = [], self._arrays[0].reshape(len(self._arrays[0]), -1)
+        if self._batch_size < len(x):
+            for row in (x.min(axis=1).argmin(), x.max(axis=1).argmax()):
+                rows = [int(row), *range(self._batch_size - 1)]
+                found.append(self._convert(*(a[rows] for a in self._arrays)))
+        return found
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through all samples, in the order that `InMemory` would use."""
         parts = data.batches(*self._arrays, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
-        return (self._convert(*part) for part in parts)
+        return data.sent(parts if self._checked else (self._convert.arrays(*p) for p in parts), self._convert.place)
 
 
 class Stream:
@@ -93,21 +111,28 @@ class Stream:
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through the iterable; the batch that was looked at beforehand is still the first."""
         source, self._begun = self._begun or iter(self._source), None
-        empty = True
-        for item in source:
-            empty = False
-            yield self._one(item)
-        if empty:
+        head = next(source, None)
+        if head is not None:
+            items = itertools.chain([head], source)
+            if self._convert.stays(_parts(head)[0]):
+                yield from map(self._one, items)
+            else:
+                yield from data.sent((self._convert.arrays(*_parts(item)) for item in items), self._convert.place)
+        else:
             raise DataError(
                 f"fit: {self._convert.name} gave no batch when it was gone through again; expected an iterable that "
                 "begins anew each time, such as an object with __iter__, not a generator"
             )
 
     def _one(self, item: Any) -> Batch:
-        return self._convert(*item) if isinstance(item, tuple) else self._convert(item)
+        return self._convert(*_parts(item))
 
 
-Source = InMemory | OnDisk | Stream
+def _parts(item: Any) -> tuple[Any, ...]:
+    return item if isinstance(item, tuple) else (item,)
+
+
+Source = InMemory | OnHost | Stream
 
 
 def source_of(
@@ -136,8 +161,15 @@ def source_of(
             raise ShapeError(f"fit: {name} has shape {X.shape}; expected (samples, ...), at least one of each")
         if y is not None and len(arrays[1]) != len(X):
             raise ShapeError(f"fit: y of {name} has {len(arrays[1])} entries; expected {len(X)}, one per sample")
-        return OnDisk(arrays, batch_size, convert)
-    return InMemory(convert(X) if y is None else convert(X, y), batch_size)
+        return OnHost(arrays, batch_size, convert, checked=False)
+    given = (X,) if y is None else (X, y)
+    if place.type != "cpu" and not convert.stays(X):
+        arrays = list(convert.arrays(*given))
+        free = place.free_memory()
+        if free is not None and SHARE * sum(a.nbytes for a in arrays) > free:
+            return OnHost(arrays, batch_size, convert, checked=True)
+        return InMemory(tuple(mg.tensor(a, device=place) for a in arrays), batch_size)
+    return InMemory(convert(*given), batch_size)
 
 
 def steps_of(source: Source, batch_size: int) -> int | None:
@@ -160,33 +192,48 @@ class Ranges:
 
 
 class _Convert:
-    """Turns what was given for samples, and for their labels, into tensors that the model can take."""
+    """Turns what was given for samples, and for their labels, into arrays and tensors that the model can take."""
 
     def __init__(self, name: str, model: nn.Module, dtype: np.dtype, place: mg.Device) -> None:
         self.name = name
+        self.place = place
         self._model = model
         self._dtype = dtype
-        self._place = place
 
     def __call__(self, *given: Any) -> Batch:
+        """Return tensors on the device of the training."""
+        if not self.stays(given[0]):
+            return tuple(mg.tensor(a, device=self.place) for a in self.arrays(*given))
+        x = samples_of(given[0], self.name, self._model, self._dtype, self.place)
+        self._check_parts(given)
+        return (x,) if len(given) == 1 else (x, mg.tensor(self._labels(given[1], len(x)), device=self.place))
+
+    def arrays(self, *given: Any) -> tuple[np.ndarray, ...]:
+        """Return arrays of the host."""
+        self._check_parts(given)
+        x = sample_array(given[0], self.name, self._model, self._dtype)
+        return (x,) if len(given) == 1 else (x, self._labels(given[1], len(x)))
+
+    def stays(self, x: Any) -> bool:
+        """Whether samples are on the GPU already."""
+        return stays(x, self._dtype, self.place)
+
+    def _check_parts(self, given: tuple[Any, ...]) -> None:
         if len(given) > 2:
             raise DataError(f"fit: {self.name} gave a batch of {len(given)} parts; expected x, or x and y")
-        x = samples_of(given[0], self.name, self._model, self._dtype, self._place)
-        if len(given) == 1:
-            return (x,)
-        y = self._labels(given[1])
-        if y.ndim == 0 or len(y) != len(x):
-            raise ShapeError(f"fit: y of {self.name} has shape {y.shape}; expected {len(x)} entries, one per sample")
-        return x, y
 
-    def _labels(self, y: Any) -> mg.Tensor:
+    def _labels(self, y: Any, samples: int) -> np.ndarray:
         """Labels, which are integers, stay what they are; other numbers get the dtype of the model."""
         array = as_array(y, f"fit: y of {self.name}")
         if array.dtype.kind not in "biuf":
             raise DTypeError(f"fit: y of {self.name} has dtype {array.dtype}; expected real numbers")
+        if array.ndim == 0 or len(array) != samples:
+            raise ShapeError(
+                f"fit: y of {self.name} has shape {array.shape}; expected {samples} entries, one per sample"
+            )
         if array.dtype.kind in "iu":
-            return mg.tensor(array.astype(np.int64), device=self._place)
-        return mg.tensor(converted(array, self._dtype, f"fit: y of {self.name}"), device=self._place)
+            return array.astype(np.int64)
+        return converted(array, self._dtype, f"fit: y of {self.name}")
 
 
 def is_stream(X: Any) -> bool:

@@ -148,6 +148,8 @@ def fit(
     if isinstance(optimizer, optim.LBFGS) and (is_stream(X) or isinstance(X, np.memmap)):
         raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
     train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
+    if isinstance(optimizer, optim.LBFGS) and not isinstance(train_set, InMemory):
+        raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
     if isinstance(optimizer, optim.LBFGS) and isinstance(train_set, InMemory):
         if max_norm is not None:
             raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
@@ -347,8 +349,11 @@ class _TermCheck:
 
 def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
     """Raise if a parameter is not finite: then the gradient of the step before was not, or the step was too large."""
-    for name, parameter in model.named_parameters():
-        if not bool(mg.isfinite(parameter.detach()).min()):
+    named = list(model.named_parameters())
+    with mg.no_grad():  # read at once: for each value the host waits for a GPU
+        finite = mg.stack([mg.isfinite(parameter.detach()).min() for _, parameter in named]).numpy()
+    for (name, _), good in zip(named, finite.tolist(), strict=True):
+        if not good:
             raise DivergenceError(
                 f"fit: the parameter {name!r} is not finite {where}{f', and {but}' if but else ''}. {RESTORED} Look "
                 "for a sqrt, log or division at 0 in the objective, whose gradient may be infinite though its value is "

@@ -24,6 +24,7 @@ from .functions import (
 )
 from .linalg import eigh, einsum, outer, qr, slogdet, svd
 from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace
+from .precision import matmul_precision, set_matmul_precision
 from .primitives import *  # the operations, by the names of the table
 from .program import Compiled, Program, compile, draw, record
 from .selection import one_hot, sort, take, take_along_axis, topk

@@ -1,17 +1,17 @@
-"""Minibatches: go through arrays in small parts, in a new random order each time."""
+"""Minibatches: go through arrays in small parts, in a new random order each time; and bring them to a GPU."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from . import random
-from .devices import CPU
+from . import random, tape
+from .devices import CPU, Copies, Device, device, out_of_memory
 from .errors import DataError, DTypeError, ShapeError
-from .tensor import Tensor, tensor
+from .tensor import Tensor, Version, tensor
 
 
 def batches(
@@ -76,7 +76,14 @@ def _parts(arrays: tuple[Any, ...], order: np.ndarray | None, size: int, end: in
     ]
     for start in range(0, end, size):
         rows = slice(start, min(start + size, end))
-        yield tuple(a[rows if own is None else own[rows]] for a, own in zip(arrays, orders, strict=True))
+        yield tuple(_part(a, rows if own is None else own[rows]) for a, own in zip(arrays, orders, strict=True))
+
+
+def _part(a: Any, index: Any) -> Any:
+    """Return a[index]; of a tensor to which no gradient flows without the cost of an operation, which batches feel."""
+    if not isinstance(a, Tensor) or a._node is not None or isinstance(index, Tensor) or tape.observed():
+        return a[index]
+    return Tensor._wrap(a._array[index], a.device, None, a._version if isinstance(index, slice) else Version())
 
 
 def _common_length(arrays: tuple[Any, ...]) -> int:
@@ -91,3 +98,98 @@ def _common_length(arrays: tuple[Any, ...]) -> int:
     if len(set(lengths)) > 1:
         raise ShapeError(f"batches: the arrays have {lengths} rows; expected the same number in each")
     return lengths[0]
+
+
+def sent(batches: Iterable[tuple[np.ndarray, ...]], place: str | Device) -> Iterator[tuple[Tensor, ...]]:
+    """Bring batches of arrays to a device one by one, each while the device still computes with the one before.
+
+    Parameters
+    ----------
+    batches : iterable of tuples of ndarray
+        Such as ``batches(X, y, batch_size=64)``. It is asked for the next one only when that is wanted.
+    place : str or Device
+
+    Yields
+    ------
+    tuple of Tensor
+        New tensors with the values of a batch, in its dtypes.
+
+    Notes
+    -----
+    Work for a GPU is queued, so when the next batch is asked for, the GPU has yet to compute with this one. Meanwhile
+    the next is copied, on a stream of its own, from one of two arrays in pinned memory. Three waits make that safe: the
+    computation waits for the copy; the copy waits until nothing computes with the memory that it writes to, which was
+    set aside one batch earlier; and the host waits, before it fills an array in pinned memory anew, for the copy of two
+    batches ago. On the CPU a batch is copied, and that is all.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> X = np.arange(6.0).reshape(3, 2)
+    >>> [x.shape for (x,) in mg.data.sent(batches(X, batch_size=2), "cpu")]
+    [(2, 2), (1, 2)]
+    """
+    place = device(place)
+    if place is CPU:
+        yield from (tuple(tensor(a, device=place) for a in arrays) for arrays in batches)
+        return
+    copies = place.copies()
+    pinned = [_Pinned(copies), _Pinned(copies)]
+    room = _Room(place, copies, ())
+    try:
+        for number, arrays in enumerate(batches):
+            held = pinned[number % 2].filled(arrays)
+            if not room.fits(arrays):
+                room = _Room(place, copies, arrays)
+            ends = [copies.start(a, target, room.free) for a, target in zip(held, room.arrays, strict=True)]
+            pinned[number % 2].ends = ends
+            found = tuple(Tensor._wrap(target, place, None, Version()) for target in room.arrays)
+            room = _Room(place, copies, arrays)  # before the step with this batch: the next copy need not await it
+            for end in ends:
+                copies.await_on_device(end)
+            yield found
+            del found
+    finally:
+        for own in pinned:  # before that memory serves others
+            own.finish()
+
+
+class _Pinned:
+    """Arrays of the host that batches are copied from."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._arrays: list[np.ndarray] = []
+        self.ends: list[Any] = []  # of the copies from them
+
+    def filled(self, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        """Return them with these values, once nothing is copied from them any more."""
+        self.finish()
+        known = [(own.shape[1:], own.dtype) for own in self._arrays]
+        if known != [(a.shape[1:], a.dtype) for a in arrays] or len(self._arrays[0]) < len(arrays[0]):
+            self._arrays = [self._copies.host_array(a.shape, a.dtype) for a in arrays]
+        result = [own[: len(a)] for own, a in zip(self._arrays, arrays, strict=True)]  # the last batch may be smaller
+        for own, a in zip(result, arrays, strict=True):
+            np.copyto(own, a)
+        return result
+
+    def finish(self) -> None:
+        """Let the host wait until nothing is copied from them."""
+        for end in self.ends:
+            self._copies.finish(end)
+        self.ends = []
+
+
+class _Room:
+    """Memory of a GPU for a batch, and the mark in its work after which nothing else uses it."""
+
+    def __init__(self, place: Device, copies: Copies, like: tuple[np.ndarray, ...]) -> None:
+        try:
+            self.arrays = [place.xp.empty(a.shape, a.dtype) for a in like]
+        except MemoryError as error:
+            raise out_of_memory(place, f"a batch of shape {like[0].shape}", error) from None
+        self.free = copies.mark()
+
+    def fits(self, arrays: tuple[np.ndarray, ...]) -> bool:
+        """Return whether it is for arrays like these."""
+        return [(a.shape, a.dtype) for a in self.arrays] == [(a.shape, a.dtype) for a in arrays]

@@ -43,6 +43,17 @@ class Device:
         except MemoryError as error:
             raise out_of_memory(self, f"a copy of an array of shape {data.shape}", error) from None
 
+    def set_products(self, precision: str) -> None:
+        """Compute matrix products of float32 in "float32" or "tf32": nothing to set on the CPU."""
+
+    def free_memory(self) -> int | None:
+        """Return how many bytes new arrays may have; None for the CPU, where nobody knows."""
+        return None
+
+    def copies(self) -> Copies:
+        """Return a way to copy arrays of the host here while this device computes."""
+        raise DeviceError(f"arrays for {self.name} need no copies that run beside the computation")
+
 
 class _CudaDevice(Device):
     """A CUDA device: CuPy computes on the current device of the thread, so whoever asks for `xp` makes it that."""
@@ -64,7 +75,66 @@ class _CudaDevice(Device):
             cupy.cuda.runtime.setDevice(self.index)
         return cupy
 
+    def set_products(self, precision: str) -> None:
+        """Let cuBLAS, which CuPy calls, multiply float32 in full or as TF32. CuPy has one setting for all devices."""
+        from cupy import _core  # where CuPy keeps it; there is no public name for it
+        from cupy._core import _routines_linalg as types
 
+        tf32 = precision == "tf32" and int(self.xp.cuda.Device(self.index).compute_capability) >= 80
+        _core.set_compute_type("float32", types.COMPUTE_TYPE_TF32 if tf32 else types.COMPUTE_TYPE_DEFAULT)
+
+    def free_memory(self) -> int | None:
+        """Return the bytes that the driver has, and those that CuPy keeps for new arrays."""
+        cupy = self.xp
+        return int(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
+
+    def copies(self) -> Copies:
+        """Return copies on a stream of their own."""
+        return Copies(self)
+
+
+class Copies:
+    """Copies from the host to a GPU, on a stream of their own: they run while the GPU computes.
+
+    `Mark`s are places in the order of the GPU's work. What is given to `start` must stay as it is until `finish`.
+    """
+
+    def __init__(self, place: Device) -> None:
+        self._place = place  # whose `xp` makes it the current device
+        self._stream = place.xp.cuda.Stream(non_blocking=True)
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return an array of the host that a GPU can copy from without the processor: in pinned memory."""
+        import cupyx
+
+        return cupyx.empty_pinned(shape, dtype)
+
+    def mark(self) -> Any:
+        """Return the mark of all that was given to the GPU to compute so far."""
+        cuda = self._place.xp.cuda
+        return cuda.get_current_stream().record(cuda.Event(disable_timing=True))
+
+    def start(self, source: np.ndarray, target: Any, after: Any) -> Any:
+        """Begin to copy when the mark `after` is passed; return the mark of the end of it."""
+        cuda = self._place.xp.cuda
+        self._stream.wait_event(after)
+        target.set(source, stream=self._stream)
+        return self._stream.record(cuda.Event(disable_timing=True))
+
+    def await_on_device(self, copied: Any) -> None:
+        """Let what is computed from now on begin after this mark; the host does not wait."""
+        self._place.xp.cuda.get_current_stream().wait_event(copied)
+
+    def finish(self, copied: Any) -> None:
+        """Let the host wait for this mark."""
+        copied.synchronize()
+
+
+class _Products:
+    precision = "float32"  # of matrix products of float32 on GPUs
+
+
+products = _Products()
 CPU = Device("cpu", 0, np, np.ndarray)
 _devices: dict[str, Device] = {"cpu": CPU}
 
@@ -117,7 +187,14 @@ def _open_cuda(index: int) -> Device:
     count = cupy.cuda.runtime.getDeviceCount() if cupy.cuda.is_available() else 0
     if index >= count:
         raise DeviceError(f"device 'cuda:{index}' was asked for, but this machine has {count} CUDA devices; use 'cpu'")
-    return _CudaDevice(index, cupy)
+    place = _CudaDevice(index, cupy)
+    place.set_products(products.precision)
+    return place
+
+
+def opened() -> list[Device]:
+    """Return the devices that were asked for so far."""
+    return list(_devices.values())
 
 
 @contextlib.contextmanager

@@ -125,7 +125,8 @@ def uniform(
         else:
             words = _words(xp, state, scratch, part.view(xp.uint32))
             words >>= 8
-            part[...] = words.view(xp.int32)  # signed, because processors convert signed integers faster
+            # signed, because processors convert signed integers faster; CuPy skips `part[...] =` the same address
+            xp.copyto(part, words.view(xp.int32), casting="unsafe")
             part *= 2.0**-24
     return out[: _size(shape)].reshape(shape)
 
@@ -154,7 +155,7 @@ def normal(
             _leading_53_bits(state, part)
             scale = 2.0**-53
         else:
-            part[...] = _words(xp, state, scratch, part.view(xp.uint32))
+            xp.copyto(part, _words(xp, state, scratch, part.view(xp.uint32)), casting="unsafe")
             scale = 2.0**-32
         # The integers are in part now, so the memory of the words is free.
         radius, angle, wave = state[0].view(part.dtype), state[1].view(part.dtype), scratch[0].view(part.dtype)

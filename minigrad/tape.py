@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .devices import Device, out_of_memory
+from .devices import Device, out_of_memory, products
 from .errors import DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
 from .primitives.registry import Primitive
 from .source import user_line
@@ -135,6 +135,7 @@ def observing(callback: Callable[..., None] | None, recording: bool = False) -> 
     """
     before = state.observer, state.recording
     state.observer, state.recording = callback, recording
+    note(products, "precision")
     try:
         yield
     finally:

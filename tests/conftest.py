@@ -22,11 +22,13 @@ settings.register_profile(
 settings.register_profile("random", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-# With MINIGRAD_TEST_DEVICE=standin all tensors are made on a device that is not there: see tests/standin.py.
+# With MINIGRAD_TEST_DEVICE=standin all tensors are made on a device that is not there (see tests/standin.py), with
+# MINIGRAD_TEST_DEVICE=cuda on a real one.
 _machine = contextlib.ExitStack()
-STAND_IN = os.environ.get("MINIGRAD_TEST_DEVICE") == "standin"
-if STAND_IN:
-    devices._State.device = _machine.enter_context(standin.machine())[0]
+ELSEWHERE = os.environ.get("MINIGRAD_TEST_DEVICE", "cpu")
+STAND_IN = ELSEWHERE == "standin"
+if ELSEWHERE != "cpu":
+    devices._State.device = _machine.enter_context(standin.machine())[0] if STAND_IN else mg.device(ELSEWHERE)
 HAS_GPU = mg.cuda_is_available()
 
 
@@ -86,5 +88,5 @@ OF_THE_CPU = (
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not HAS_GPU:
         pytest.skip("needs a CUDA device, and CuPy to use it")
-    if STAND_IN and item.name.partition("[")[0] in OF_THE_CPU:
+    if ELSEWHERE != "cpu" and item.name.partition("[")[0] in OF_THE_CPU:
         pytest.skip("is about the CPU")

@@ -61,6 +61,8 @@ def keywords_of(value: Any) -> list[str] | None:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return None
+    if isinstance(value, type):
+        return None  # a compiled class does not tell
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return ["dtype", "optimize"]  # einsum alone, whose documentation says so
     return sorted(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))

@@ -18,11 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from minigrad.program.cuda import Scratch, Unsupported, kernels, launches
+from minigrad.program.cuda.driver import module_text
 from minigrad.program.memory import Plan
 from minigrad.program.program import Variable
 
 GXX = shutil.which("g++")
 ORDERS = ("forwards", "backwards", "alone")
+
+# an index beyond an array of a thread stops the process, rather than reading what lies behind
+BOUNDS = ("-fsanitize=bounds", "-fsanitize-undefined-trap-on-error")
 
 HOST = r"""
 #include <cmath>
@@ -160,7 +164,8 @@ def compiled(found):
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         source.write_text("".join(text))
-        command = [GXX, "-std=c++17", "-O0", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o", library, source]
+        flags = ["-std=c++17", "-O0", "-ffp-contract=off", *BOUNDS, "-shared", "-fPIC", "-w"]
+        command = [GXX, *flags, "-o", library, source]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
@@ -300,8 +305,12 @@ def nvrtc():
 
 def compile_for_gpu(found, architecture="sm_90", *more):
     """Compile kernels by NVRTC; return the machine code (sm_90) or the assembler text (compute_90)."""
+    return compile_text_for_gpu(module_text({kernel.name: kernel.source for kernel in found}), architecture, *more)
+
+
+def compile_text_for_gpu(text, architecture="sm_90", *more):
+    """Compile CUDA C++ by NVRTC."""
     library = nvrtc()
-    text = "".join(f"namespace ns_{k.name} {{\n{k.source}}}\n" for k in {k.name: k for k in found}.values())
     program = ctypes.c_void_p()
     check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None))
     options = [option.encode() for option in (f"--gpu-architecture={architecture}", "--std=c++17", *more)]
@@ -329,4 +338,14 @@ def doubles(assembler):
     return re.findall(r"^.*\.f64.*$", assembler, re.MULTILINE)
 
 
-__all__ = ["GXX", "HostReplay", "Unsupported", "compile_for_gpu", "compiled", "doubles", "nvrtc", "placed"]
+__all__ = [
+    "GXX",
+    "HostReplay",
+    "Unsupported",
+    "compile_for_gpu",
+    "compile_text_for_gpu",
+    "compiled",
+    "doubles",
+    "nvrtc",
+    "placed",
+]

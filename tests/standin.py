@@ -8,6 +8,7 @@ reads values only where it is meant to. `counts` counts the reads, and `transfer
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from minigrad import devices
 
 TABLE = json.loads(Path(__file__).with_name("cupy_names.json").read_text())
 ATOMIC = ("float16", "float32", "float64", "int32", "uint32", "uint64")
-counts = SimpleNamespace(reads=0, uploads=0)
+counts = SimpleNamespace(reads=0, bytes_read=0, uploads=0)
+copies_made: list[Copies] = []
 memory = SimpleNamespace(limit=None, freed=0)  # bytes that one array may have
 
 
@@ -31,8 +33,10 @@ class Refused(AssertionError):
 @contextlib.contextmanager
 def machine(gpus: int = 2) -> Iterator[tuple[devices.Device, ...]]:
     """Let there be devices cuda:0, cuda:1, ... in the `with` block; counts begin anew."""
-    places = tuple(devices.Device("cuda", i, Module(np, i), Array) for i in range(gpus))
-    counts.reads = counts.uploads = 0
+    places = tuple(Gpu("cuda", i, Module(np, i), Array) for i in range(gpus))
+    for place in places:
+        place.set_products(devices.products.precision)
+    counts.reads = counts.bytes_read = counts.uploads = 0
     with devices.substituted(*places):
         yield places
 
@@ -45,6 +49,63 @@ def little_memory(limit: int) -> Iterator[None]:
         yield
     finally:
         memory.limit = None
+
+
+class Gpu(devices.Device):
+    """A device that is not there."""
+
+    __slots__ = ("precision",)
+
+    def set_products(self, precision: str) -> None:
+        self.precision = precision
+
+    def free_memory(self) -> int:
+        return 2**40
+
+    def copies(self) -> Copies:
+        return Copies()
+
+
+class Copies:
+    """Copies that are done as late as they may be, into arrays that are spoilt as early as they may be."""
+
+    def __init__(self) -> None:
+        copies_made.append(self)
+        self._waiting: dict[int, tuple[np.ndarray, Array]] = {}  # by the mark of their end
+        self._reading: dict[int, np.ndarray] = {}
+        self._marks = itertools.count()
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.full(shape, 77, dtype)
+
+    def mark(self) -> int:
+        return next(self._marks)
+
+    def start(self, source: np.ndarray, target: Array, after: int) -> int:
+        if any(np.may_share_memory(source, other) for other in self._reading.values()):
+            raise Refused("an array of the host was filled anew while it was copied")
+        if source.dtype != target.dtype or source.shape != target.shape or not source.flags.c_contiguous:
+            raise Refused(f"a copy of {source.dtype}{source.shape} to {target.dtype}{target.shape}")
+        target._a[...] = 88
+        end = next(self._marks)
+        self._waiting[end] = source, target
+        self._reading[end] = source
+        return end
+
+    def await_on_device(self, copied: int) -> None:
+        source, target = self._waiting.pop(copied)
+        target._a[...] = source
+        self._reading[copied] = source
+
+    @property
+    def running(self) -> int:
+        """How many copies the host has not awaited."""
+        return len(self._reading)
+
+    def finish(self, copied: int) -> None:
+        if copied in self._waiting:
+            self.await_on_device(copied)
+        del self._reading[copied]
 
 
 def _read(what: str) -> None:
@@ -80,6 +141,7 @@ class Array:
 
     def get(self) -> np.ndarray:
         _read("get()")
+        counts.bytes_read += self._a.nbytes
         return self._a.copy()
 
     def item(self, *args: Any) -> Any:
@@ -134,6 +196,9 @@ class Array:
         host = _host(value, self._index)
         if np.ndim(host) > self._a[position].ndim:
             raise Refused(f"CuPy does not drop the leading axes of {host.shape} on assignment")
+        target = self._a[position]
+        if isinstance(host, np.ndarray) and host.dtype != target.dtype and _same_place(host, target):
+            raise Refused("CuPy takes an assignment to the same address for one of an array to itself, and skips it")
         self._a[position] = host
 
     def __getattr__(self, name: str) -> Any:
@@ -150,6 +215,10 @@ class Array:
 
     def __reduce__(self) -> Any:
         raise Refused("an array of a GPU was pickled")
+
+
+def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
+    return (a.shape, a.strides, a.ctypes.data) == (b.shape, b.strides, b.ctypes.data)
 
 
 def _operators() -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.benchmarks import minigrad_steps, numpy_updates, report
+from tests import standin
+from tests.benchmarks import floors, minigrad_steps, numpy_updates, report
 from tests.benchmarks.__main__ import parse
 from tests.benchmarks.measure import REFERENCE, TOLERANCE, difference, measure
-from tests.benchmarks.workloads import GROWTH_NAME, WORKLOADS
+from tests.benchmarks.workloads import GROWTH_NAME, ON_GPU, WORKLOADS, arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 LECTURE = "784-500-784, batch 128"
@@ -134,9 +135,61 @@ def test_ratios_are_of_medians_and_code_by_hand_is_no_library():
         (["--chart", "chart.jpg2"], "ends in .png"),
         (["--rounds", "-1"], "at least 1 round"),
         (["--threads", "0"], "threads"),
+        (["--device", "cuda", "--with", "MyGrad"], "PyTorch graph"),
+        (["--with", "PyTorch graph"], "MyGrad"),
+        (["--precision", "tf32"], "for --device cuda"),
     ],
 )
 def test_mistakes_on_the_command_line_are_named_before_anything_runs(arguments, message, capsys):
     with pytest.raises(SystemExit):
         parse(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_on_a_gpu_steps_are_timed_many_at_once_and_must_give_the_same_numbers(monkeypatch):
+    """As far as the stand-in goes: it has neither events nor streams."""
+    waits = []
+    monkeypatch.setattr(minigrad_steps, "synchronize", lambda: waits.append(1))
+    monkeypatch.setattr(minigrad_steps, "stamp", lambda: len(waits))
+    monkeypatch.setattr(minigrad_steps, "seconds_between", lambda start, end: 5.0)
+    monkeypatch.setattr(minigrad_steps, "device_memory", lambda: 2**20)
+    with standin.machine(), minigrad_steps._place:
+        for name in (LECTURE, "784-1000-784, batch 4096"):
+            reference = measure(name, REFERENCE, 0, True, device="cuda")
+            for implementation in ("minigrad", "minigrad compiled"):
+                waits.clear()
+                got = measure(name, implementation, 0.001, True, reference["numbers"], "cuda")
+                assert got["calls"] >= 5 * 5 and got["device"] > 0 and got["memory"] == 2**20
+                assert len(waits) < got["calls"]
+            wrong = [[2 * loss for loss in losses] for losses in reference["numbers"]]
+            assert "off by" in measure(name, "minigrad", 0.001, True, wrong, "cuda")["refused"]
+
+
+def test_the_operations_and_bytes_of_a_step_are_those_that_one_counts_by_hand():
+    workload = WORKLOADS[LECTURE]
+    m, n, k = workload.batch, *workload.sizes
+    found = floors.count(*minigrad_steps.training_step(workload, arrays(workload)))
+    assert found["operations"] == 5 * 2 * m * n * k  # two forward; backward no gradient of x is needed
+    weights, code, image = n * k, m * k, m * n
+    # what each product reads and writes: x W, h V, and back
+    assert found["product_bytes"] == 4 * sum(
+        [image + weights + code, code + weights + image, code + image + weights, image + weights + code]
+        + [image + code + weights]
+    )
+    # the update reads parameters and gradients, and writes parameters; activations are read and written besides
+    assert 4 * 3 * 2 * weights < found["other_bytes"] < 4 * (3 * 2 * weights + 10 * (code + image))
+
+
+def test_the_percentages_are_those_of_the_card():
+    roof = {"float32": 1e12, "tf32": 4e12, "bytes": 1e12, "card": "a card"}
+    counts = {"w": {"operations": 8e6, "product_bytes": 0, "other_bytes": 2e6}}  # 8 + 2 microseconds
+    results = {"w": {"JAX": [{"median": 20e-6, "minimum": 20e-6, "version": "1"}]}}
+    assert "| w | 0.01 | 1.9 | 10.0 | 50 |" in report.floors(results, counts, roof, "float32")
+    assert "| w | 0.01 | 1.9 | 4.0 | 20 |" in report.floors(results, counts, roof, "tf32")
+    assert "| JAX | 20.00 | 20.00 |  |  |  |" in report.table("w", results["w"])
+
+
+def test_the_workloads_of_a_gpu_are_those_of_the_cpu_and_larger_batches():
+    assert max(w.batch for w in ON_GPU.values()) == 16384
+    assert parse(["--device", "cuda"]).names == list(ON_GPU)
+    assert parse(["--device", "cuda", "--only", "denoising"]).names == ["denoising 784-500-784, batch 128"]

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import minigrad as mg
 from autoencoders.cli import look, train, use
 from minigrad.errors import MinigradError
 
@@ -20,9 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for add in COMMANDS:
         add(commands)
+    for command in commands.choices.values():
+        command.add_argument("--device", default="cpu", metavar="NAME", help="where to compute: cpu, cuda, cuda:1, ...")
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        with mg.use_device(options.device):
+            options.run(options)
     except KeyboardInterrupt:
         print(f"autoencoders {options.command}: interrupted{train.kept(options)}", file=sys.stderr)
         return 130

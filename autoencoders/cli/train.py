@@ -156,7 +156,7 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
     given = {
         name: value if isinstance(value, int | float | str | None) else str(value)
         for name, value in vars(options).items()
-        if name not in ("run", "resume", "out", "epochs", "noise")
+        if name not in ("run", "resume", "out", "epochs", "noise", "device")
     } | {"noise": options.noise and options.noise.__name__}
     if not options.resume:
         if checkpoint.exists():

@@ -126,7 +126,7 @@ def kl_curve(rho: float | Sequence[float]) -> Figure:
     figure, axes = single(r"mean activation of a unit, $\hat{\rho}$", r"penalty KL($\rho\,\|\,\hat{\rho}$) (nats)")
     for target, marker in zip(targets, _markers(len(targets)), strict=True):
         grid = np.unique([*np.linspace(0.002, 0.998, 250), target])
-        penalty = [kl_sparsity(mg.tensor([[r]], dtype="float64"), target).item() for r in grid]
+        penalty = [kl_sparsity(mg.tensor([[r]], "float64", "cpu"), target).item() for r in grid]
         at_target = [int(np.searchsorted(grid, target))]
         axes.plot(grid, penalty, label=f"ρ = {target:g}", marker=marker, markevery=at_target, clip_on=False)
     axes.set_xlim(0, 1)

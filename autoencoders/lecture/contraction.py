@@ -44,7 +44,7 @@ def section(walk: Walk) -> Section:
     }
     h = model.encode(x[:50])
     closed = jacobian_norm(h, model.encoder_weights[0]).item()
-    exact = float(np.mean([np.sum(np.square(_jacobian(model, row))) for row in x[:50]]))
+    exact = ae.contractive(model.encode, mg.tensor(x[:50]), "exact").item()
     return Section(
         "7.6",
         "Contractive autoencoders",
@@ -126,7 +126,3 @@ def _directions(walk: Walk, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         steps[i] = same[np.argmin(((same - row) ** 2).sum(axis=1))] - row
     noise = mg.random.Generator(walk.seed, stream=10).normal(x.shape).numpy()
     return (steps / np.linalg.norm(steps, axis=1, keepdims=True), noise / np.linalg.norm(noise, axis=1, keepdims=True))
-
-
-def _jacobian(model: ae.Autoencoder, row: np.ndarray) -> np.ndarray:
-    return mg.jacobian(lambda x: model.encode(x))(mg.tensor(row)).numpy()

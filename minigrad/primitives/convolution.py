@@ -103,7 +103,7 @@ def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair 
         windows = _padded_windows(xp, x[part], (kh, kw), stride, padding)
         # a product per image: the result needs no transposition
         matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(len(x[part]), c * kh * kw, rows * columns)
-        result[part] = (kernels @ matrices).reshape(result[part].shape)
+        result[part] = xp.matmul(kernels, matrices).reshape(result[part].shape)
     return result
 
 
@@ -117,7 +117,7 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
     result = xp.empty((n, channels, *size), xp.result_type(x, w))
     for part in _blocks(xp, n, channels * kh * kw * h * width * x.itemsize):
         images = _images_last(xp, x[part])
-        flat = kernels @ images.reshape(inputs, h * width * images.shape[-1])
+        flat = xp.matmul(kernels, images.reshape(inputs, h * width * images.shape[-1]))
         windows = flat.reshape(channels, kh, kw, h, width, images.shape[-1]).transpose(1, 2, 0, 5, 3, 4)
         # padding and cutting it off is faster than clipping windows: NumPy's loops over whole windows are longer
         padded = xp.zeros((channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1], images.shape[-1]), flat.dtype)
@@ -139,7 +139,7 @@ def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, pa
         # one product for all images of a block, because the sum runs over them
         columns_here = rows * columns * windows.shape[3]
         matrix = windows.transpose(2, 0, 1, 4, 5, 3).reshape(c * kernel[0] * kernel[1], columns_here)
-        total += _images_last(xp, v[part]).reshape(outputs, columns_here) @ matrix.T
+        total += xp.matmul(_images_last(xp, v[part]).reshape(outputs, columns_here), matrix.T)
     return total.reshape(outputs, c, *kernel)
 
 

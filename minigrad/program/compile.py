@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 
 from .. import tape
+from ..determinism import is_deterministic
 from ..devices import default_device
 from ..errors import DataError, DTypeError, GraphError
+from ..precision import matmul_precision
 from ..sweep import reachable
 from ..tensor import Tensor, Version, tensor
 from . import trees
+from .cuda.driver import driver_of
+from .cuda.replay import CudaReplay
 from .kernels import available
 from .passes import simplify
 from .program import Program, Variable
@@ -104,7 +108,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
         self._kernels = kernels
-        self._elsewhere: set[tuple] = set()  # kinds of calls that run on a GPU
+        self._elsewhere: set[tuple] = set()  # kinds of calls that cannot be replayed
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
         update_wrapper(self, step)
@@ -130,7 +134,7 @@ class Compiled:
         if tape.recording() or tape.observed():
             return self._step(*args)
         key = _kind(args)
-        if key in self._elsewhere:  # replay is for the CPU as yet; a program would not look at values either
+        if key in self._elsewhere:  # a program would not look at values either
             with tape.unchecked():
                 return self._step(*args)
         with self._lock:
@@ -150,10 +154,11 @@ class Compiled:
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
-        if any(v.device.type != "cpu" for v in (*program.arguments, *program.captured)):
+        replay = self._replay(simplify(program))
+        if replay is None:
             self._elsewhere.add(key)
             return result
-        entry = _Entry(program, args, self._threads, self._kernels)
+        entry = _Entry(replay, program, args, self._threads, self._seconds)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
@@ -170,15 +175,33 @@ class Compiled:
             )
         return trees.transform(lambda t: t.detach() if isinstance(t, Tensor) and not t.is_leaf else t, result)
 
+    @property
+    def _seconds(self) -> float:
+        return BEFORE_KERNELS if self._kernels is None and available() else math.inf
+
+    def _replay(self, program: Program) -> Replay | CudaReplay | None:
+        """Return what runs a program on its device, or None where only the step itself can."""
+        devices = {v.device for v in (*program.arguments, *program.captured, *(e.output for e in program.equations))}
+        if all(place.type == "cpu" for place in devices):
+            return Replay(program, self._threads, fuse=bool(self._kernels))
+        if len(devices) > 1:
+            return None
+        driver = driver_of(devices.pop())
+        if driver is None:
+            return None
+        return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
+
 
 class _Entry:
     """One program of a compiled function, and what must still hold for it to be replayed."""
 
-    def __init__(self, program: Program, args: tuple, threads: int, kernels: bool | None) -> None:
+    def __init__(
+        self, replay: Replay | CudaReplay, program: Program, args: tuple, threads: int, seconds: float
+    ) -> None:
         self._statics = [x for _, x in trees.leaves(args) if not isinstance(x, Tensor)]  # known by identity: kept alive
         self._threads = threads
-        self._seconds_left = BEFORE_KERNELS if kernels is None and available() else math.inf
-        self.replay = Replay(simplify(program), threads, fuse=bool(kernels))
+        self._seconds_left = seconds if isinstance(replay, Replay) else math.inf
+        self.replay = replay
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
         self.assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
         self._versions = {id(t._version) for t in self.assigned}  # a view has the version of what it is a view of
@@ -212,7 +235,7 @@ class _Entry:
         replay = self.replay
         start = perf_counter()
         for (_, place), x in zip(replay.inputs, given, strict=True):
-            place[...] = x._array if isinstance(x, Tensor) else x
+            replay.put(place, x._array if isinstance(x, Tensor) else x)
         replay.run()
         self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
         for t in self.assigned:

@@ -56,6 +56,10 @@ class Replay:
         self.updated = {e.output for e in program.equations if e.primitive.effect}
         self.assigned = {self.plan.roots[v] for v in self.updated}
 
+    def put(self, place: Any, array: Any) -> None:
+        """Copy an argument in."""
+        place[...] = array
+
     def run(self) -> None:
         """Make the calls: from what is in the inputs to what is in the outputs, and in the tensors assigned to."""
         for function, arguments in self.calls:

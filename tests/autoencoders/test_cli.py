@@ -207,3 +207,28 @@ def test_a_bad_sparsity_is_refused(text, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--sparsity", text])
     assert "--sparsity" in capsys.readouterr().err
+
+
+def test_every_command_computes_on_the_device_that_is_named(gpu, tmp_path, capsys):
+    file, codes = tmp_path / "m.safetensors", tmp_path / "h.npy"
+    train = ["train", "--sizes", "64,10", "--noise", "masking:0.25", "--contractive", "0.1", "--epochs", "2"]
+    assert main([*train, "--device", "cuda", "--out", str(file)]) == 0
+    assert main([*train, "--device", "cpu", "--out", str(tmp_path / "cpu.safetensors")]) == 0
+    for name, array in ae.load_model(tmp_path / "cpu.safetensors").state_dict().items():
+        np.testing.assert_allclose(ae.load_model(file).state_dict()[name], array, rtol=1e-3, atol=1e-4)
+    for command in (
+        ["encode", "--out", str(codes)],
+        ["features"],
+        ["features", "--fine-tune", "1"],
+        ["info", "--data", "digits"],
+        ["figures", "--out", str(tmp_path / "figures")],
+    ):
+        assert main([*command, "--model", str(file), "--device", "cuda"]) == 0, capsys.readouterr().err
+    np.testing.assert_allclose(
+        np.load(codes), ae.features.codes(ae.load_model(file), ae.datasets.digits().x_test), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_device_that_is_not_there_is_one_message(tmp_path, capsys):
+    assert main(["train", "--device", "gpu", "--out", str(tmp_path / "m.safetensors")]) == 2
+    assert "there are 'cpu', 'cuda'" in capsys.readouterr().err

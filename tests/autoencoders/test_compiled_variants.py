@@ -50,7 +50,10 @@ def topk(model, x):
 
 def brought_by_a_user():
     mg.random.seed(0)  # layers draw their weights from the default generator
-    encoder = nn.Sequential(nn.Linear(16, 12), nn.BatchNorm(12), nn.GELU(), nn.Dropout(0.2), nn.Linear(12, 6))
+    # no bias in front of BatchNorm: its gradient is 0 up to rounding, and Adam would make steps of the last bits
+    encoder = nn.Sequential(
+        nn.Linear(16, 12, bias=False), nn.BatchNorm(12), nn.GELU(), nn.Dropout(0.2), nn.Linear(12, 6)
+    )
     return ae.EncoderDecoder(encoder, nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 16)), output="sigmoid")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import autoencoders as ae
+import minigrad as mg
 from autoencoders import lecture
 from autoencoders.cli import main
 from autoencoders.lecture import decoders
@@ -114,3 +115,13 @@ def test_a_missing_package_is_named_before_any_training(package, tmp_path, capsy
 
 def test_preparing_makes_the_folder_and_leaves_it_empty(tmp_path):
     assert list(lecture.prepare(tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.gpu
+def test_the_lecture_on_a_gpu_has_the_numbers_of_the_cpu(tiny_results):
+    with mg.use_device("cuda"):
+        there = lecture.run("digits", 0, TINY, lambda text: None).numbers
+    for name, expected in tiny_results.numbers["7.7"]["models"].items():
+        got = there["7.7"]["models"][name]
+        for what in ("error test", "jacobian", "mean activation"):
+            assert got[what] == pytest.approx(expected[what], rel=0.02), (name, what)

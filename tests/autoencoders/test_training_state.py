@@ -476,3 +476,32 @@ def test_lbfgs_that_is_interrupted_stays_at_the_last_good_point():
     with pytest.raises(KeyboardInterrupt):
         ae.fit(model, U, objective, epochs=1, optimizer=optim.LBFGS(model.parameters(), lr=50.0), compile=False)
     assert plain(model, mg.tensor(U)).item() <= values[0]
+
+
+def test_a_snapshot_brings_back_what_lbfgs_keeps_beside_tensors():
+    from autoencoders.snapshots import Snapshot
+
+    model = ae.Autoencoder((4, 2), "linear")
+    optimizer = mg.optim.LBFGS(model.parameters(), max_iter=3)
+
+    def step():
+        x = mg.tensor(np.eye(4, dtype="float32"))
+
+        def closure():
+            loss = ae.squared_error(model(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    step()
+    before = Snapshot(model, optimizer)
+    expected = model.state_dict(), optimizer.state_dict()
+    step()
+    assert not np.array_equal(optimizer.state_dict()["pairs"], expected[1]["pairs"])
+    before.restore()
+    for now, then in zip((model.state_dict(), optimizer.state_dict()), expected, strict=True):
+        assert now.keys() == then.keys()
+        for name in now:
+            np.testing.assert_array_equal(now[name], then[name])

@@ -11,11 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from . import report
-from .measure import IMPLEMENTATIONS, REFERENCE
-from .workloads import WORKLOADS
+from .measure import IMPLEMENTATIONS, ON_GPU, REFERENCE
+from .workloads import ON_GPU as WORKLOADS_ON_GPU
+from .workloads import workloads
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 900  # seconds for one process, after which it counts as failed
@@ -25,11 +27,15 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Compare speed with other libraries."
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="processes for each implementation and workload (3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="how long each process measures (2)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
+    parser.add_argument("--precision", choices=("float32", "tf32"), default="float32",
+                        help="of all matrix products on a GPU (float32)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, metavar="N",
+                        help="processes for each implementation, and on the CPU workload (3; on a GPU 2)")  # fmt: skip
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long each process measures (2; on a GPU 0.5)")
     parser.add_argument("--only", default="", metavar="TEXT", help="the workloads whose names contain TEXT")
-    parser.add_argument("--with", dest="chosen", action="append", choices=IMPLEMENTATIONS, metavar="NAME",
-                        help=f"an implementation, may be repeated: {', '.join(IMPLEMENTATIONS)}")  # fmt: skip
+    parser.add_argument("--with", dest="chosen", action="append", choices=report.KNOWN, metavar="NAME",
+                        help=f"an implementation, may be repeated: {', '.join(report.KNOWN)}")  # fmt: skip
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="an interpreter that has the peers")
     parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="cores to use (all)")
     parser.add_argument("--json", metavar="FILE", help="write all figures, with the machine and the versions")
@@ -38,13 +44,20 @@ def parse(arguments):
         "--quick", action="store_true", help="an eighth of the sizes, a few calls: to try it, not to cite"
     )
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (0.005 if options.quick else 2.0)
-    options.chosen = options.chosen or list(IMPLEMENTATIONS)
-    options.names = [name for name in WORKLOADS if options.only in name]
+    cpu = options.device == "cpu"
+    options.rounds = options.rounds or (1 if options.quick else 3 if cpu else 2)
+    options.seconds = options.seconds or (0.005 if options.quick else 2.0 if cpu else 0.5)
+    implementations = IMPLEMENTATIONS if cpu else ON_GPU
+    options.chosen = options.chosen or list(implementations)
+    known = workloads(options.device)
+    options.names = [name for name in (known if cpu or options.only else WORKLOADS_ON_GPU) if options.only in name]
     # mistakes are named now, and not after an hour
     if not options.names:
-        parser.error(f"--only {options.only!r} is in no name; the workloads are:\n  " + "\n  ".join(WORKLOADS))
+        parser.error(f"--only {options.only!r} is in no name; the workloads are:\n  " + "\n  ".join(known))
+    if not set(options.chosen) <= set(implementations):
+        parser.error(f"--device {options.device} has the implementations {', '.join(implementations)}")
+    if cpu and options.precision != "float32":
+        parser.error("--precision is for --device cuda; products on the CPU are in float32")
     if options.rounds < 1 or options.seconds <= 0 or not 1 <= options.threads <= available_cores():
         parser.error(f"expected at least 1 round, more than 0 seconds, and 1 to {available_cores()} threads")
     found = shutil.which(options.python)
@@ -65,25 +78,33 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def environment(threads):
+def environment(threads, device="cpu", caches=None):
     """Return an environment in which every library uses this many threads.
 
     JAX has no setting for it: it takes the cores that the process may run on, which `main` limits where the system can.
+    On a GPU what a library compiles in the first round may be kept in a folder for the next ones.
     """
     names = "OMP OPENBLAS MKL NUMBA".split()
     limits = {f"{name}_NUM_THREADS": str(threads) for name in names} | {"MINIGRAD_THREADS": str(threads)}
     others = {"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if device != "cpu":
+        others |= {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        others["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)
+        others["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        for name, folder in (("JAX_COMPILATION_CACHE_DIR", "jax"), ("TORCHINDUCTOR_CACHE_DIR", "inductor")):
+            others[name] = os.environ.get(name, f"{caches}/{folder}")
     return {**os.environ, **limits, **others}
 
 
 def run(options, implementation, references):
     """Return what one process says about each workload of `references`."""
-    request = {"seconds": options.seconds, "quick": options.quick, "workloads": references}
+    request = {key: getattr(options, key) for key in ("seconds", "quick", "device", "precision")}
+    request["workloads"] = references
     command = [options.python, "-m", "tests.benchmarks.measure", implementation]
     try:
         done = subprocess.run(
             command, input=json.dumps(request), capture_output=True, text=True, cwd=ROOT, timeout=LIMIT,
-            env=environment(options.threads),
+            env=environment(options.threads, options.device, options.caches),
         )  # fmt: skip
         found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"workload"')]
         failure = f"failed ({done.returncode}): " + " | ".join(done.stderr.strip().splitlines()[-3:])
@@ -94,12 +115,14 @@ def run(options, implementation, references):
 
 
 def compare(options, results, group):
-    """Measure a group of workloads: one, or when in haste all of them in one process for each implementation."""
+    """Measure a group of workloads: one, or when in haste and on a GPU all in one process for each implementation."""
     references = run(options, REFERENCE, dict.fromkeys(group))
     for name, answer in references.items():
         if "numbers" not in answer:
             raise SystemExit(f"no reference for {name!r}: {answer.get('refused') or answer.get('left_out')}")
         results[name] = {implementation: [] for implementation in options.chosen}
+        if "counts" in answer:
+            options.counts[name] = answer["counts"]
     for _ in range(options.rounds):
         for implementation in options.chosen:
             wanted = {
@@ -111,20 +134,42 @@ def compare(options, results, group):
                 results[name][implementation].append(answer)
 
 
+def roof(options):
+    """Return how fast the card multiplies and copies, measured in a process of its own, or None."""
+    command = [options.python, "-m", "tests.benchmarks.floors", options.device]
+    env = environment(options.threads, options.device, options.caches)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, env=env)
+    if done.returncode:
+        print("no roof: " + " | ".join(done.stderr.strip().splitlines()[-2:]), flush=True)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main(arguments=None):
     options = parse(arguments)
+    options.counts = {}
+    with tempfile.TemporaryDirectory() as options.caches:
+        return compare_all(options)
+
+
+def compare_all(options):
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     results = {}
     everything = {"machine": report.machine(options), "workloads": results}
-    print(report.heading(everything["machine"]), flush=True)
-    for group in [options.names] if options.quick else [[name] for name in options.names]:
+    if options.device != "cpu":
+        everything |= {"roof": roof(options), "counts": options.counts}
+    print(report.heading(everything["machine"], everything.get("roof")), flush=True)
+    together = options.quick or options.device != "cpu"
+    for group in [options.names] if together else [[name] for name in options.names]:
         compare(options, results, group)
         for name in group:
             print(report.table(name, results[name]), flush=True)
         if options.json:  # after every workload: an interrupted comparison is not lost
             Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
     print(report.summary(results))
+    if everything.get("roof"):
+        print("\n" + report.floors(results, options.counts, everything["roof"], options.precision))
     if options.chart:
         report.chart(results, options.chart)
     refused = [(n, i) for n in results for i in results[n] if any("refused" in a for a in results[n][i])]

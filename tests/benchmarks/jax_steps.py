@@ -6,11 +6,31 @@ from jax import numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.optimize import minimize
 
-from .workloads import BETAS, CHAIN, CODE, EPS, HISTORY, MAX_ITER, RHO, WEIGHT_DECAY, Arrays, Workload
+from .workloads import BETAS, CHAIN, CODE, EPS, HISTORY, MAX_ITER, RHO, WEIGHT_DECAY, Arrays, LeftOut, Workload
 
 
 def version():
     return f"JAX {jax.__version__}"
+
+
+finished = jax.block_until_ready  # on the CPU too, steps are queued
+_latest = []  # on a GPU: what is to be waited for at the end of many steps
+
+
+def prepare(device, precision):
+    """Compute on the GPU, which JAX does by itself, that exactly, and without a wait for each step."""
+    global finished
+    if jax.default_backend() != "gpu":
+        raise LeftOut("JAX was not installed for CUDA")
+    jax.config.update("jax_default_matmul_precision", {"float32": "highest", "tf32": "tensorfloat32"}[precision])
+
+    def finished(result):
+        _latest[:] = [result]
+        return result
+
+
+def synchronize():
+    jax.block_until_ready(_latest)
 
 
 def make(workload: Workload, arrays: Arrays, flavour: str):
@@ -27,7 +47,7 @@ def chain(workload, arrays):
         return y.sum()
 
     gradient, x = jax.jit(jax.grad(f)), jnp.array(arrays.x)
-    return lambda: gradient(x).block_until_ready(), lambda g: g
+    return lambda: finished(gradient(x)), lambda g: g
 
 
 def training(workload, arrays):
@@ -56,7 +76,7 @@ def training(workload, arrays):
     def step():
         nonlocal state
         loss, state = jitted(state, *batch)
-        jax.block_until_ready(state)
+        finished(state)
         return loss
 
     return step, lambda loss: [loss]
@@ -114,7 +134,7 @@ def evaluation(workload, arrays):
     def read(result):
         return [result[0], *(jnp.square(g).sum() for group in result[1] for g in group)]
 
-    return lambda: jax.block_until_ready(f(parameters, x)), read
+    return lambda: finished(f(parameters, x)), read
 
 
 def lbfgs(workload, arrays):
@@ -133,4 +153,4 @@ def lbfgs(workload, arrays):
         return found.fun, found.nfev
 
     start = jax.jit(objective)(unravel(vector), x)
-    return lambda: jax.block_until_ready(run(vector, x)), lambda result: [start, *result]
+    return lambda: finished(run(vector, x)), lambda result: [start, *result]

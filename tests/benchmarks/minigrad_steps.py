@@ -1,5 +1,7 @@
 """The workloads in minigrad and autoencoders, as a user writes them: eager and compiled."""
 
+import contextlib
+
 import autoencoders as ae
 import minigrad as mg
 from minigrad.program.kernels import available
@@ -11,13 +13,41 @@ def version():
     return f"minigrad {mg.__version__}, {'with' if available() else 'without'} Numba"
 
 
+_place = contextlib.ExitStack()
+
+
+def prepare(device, precision):
+    """Compute there from now on, and that exactly."""
+    _place.enter_context(mg.use_device(device))
+    mg.set_matmul_precision(precision)
+
+
+def synchronize():
+    mg.devices.default_device().xp.cuda.get_current_stream().synchronize()
+
+
+def stamp():
+    """Return an event at this place in the work of the GPU."""
+    return mg.devices.default_device().xp.cuda.get_current_stream().record()
+
+
+def seconds_between(start, end):
+    return mg.devices.default_device().xp.cuda.get_elapsed_time(start, end) / 1e3
+
+
+def device_memory():
+    """Return the bytes that CuPy's pool holds."""
+    return mg.devices.default_device().xp.get_default_memory_pool().total_bytes()
+
+
 def make(workload: Workload, arrays: Arrays, flavour: str):
     makers = {"chain": chain, "evaluation": evaluation, "lbfgs": lbfgs}
     return makers.get(workload.kind, training)(workload, arrays, flavour == "compiled")
 
 
 def compiled_if(wanted, step):
-    return mg.compile(step, kernels=available()) if wanted else step
+    kernels = available() if mg.devices.default_device().type == "cpu" else None  # Numba's are for the CPU
+    return mg.compile(step, kernels=kernels) if wanted else step
 
 
 def chain(workload, arrays, compiled):
@@ -43,6 +73,13 @@ def chain(workload, arrays, compiled):
 
 
 def training(workload, arrays, compiled):
+    update, batch = training_step(workload, arrays)
+    step = compiled_if(compiled, update)
+    return lambda: step(*batch), lambda loss: [loss.item()]
+
+
+def training_step(workload, arrays):
+    """Return a step of training as a function of a batch, and the batch."""
     model, loss_of = (convolutional if workload.kind == "convolutional" else dense)(workload, arrays)
     optimizer = getattr(mg.optim, workload.optimizer)(model.parameters(), lr=workload.lr)
     batch = [mg.tensor(a) for a in (arrays.x, arrays.mask, arrays.signs) if a is not None]
@@ -54,8 +91,7 @@ def training(workload, arrays, compiled):
         optimizer.step()
         return loss
 
-    step = compiled_if(compiled, update)
-    return lambda: step(*batch), lambda loss: [loss.item()]
+    return update, batch
 
 
 def dense(workload, arrays):

@@ -1,4 +1,7 @@
-"""The workloads in PyTorch: eager, with fused optimizers, and with torch.compile (loss compiled, optimizer fused)."""
+"""The workloads in PyTorch: eager, with fused optimizers, and with torch.compile (loss compiled, optimizer fused).
+
+On a GPU also with the whole step captured in a CUDA graph by hand, of the loss as it is or compiled.
+"""
 
 import os
 
@@ -15,18 +18,56 @@ def version():
     return f"PyTorch {torch.__version__}"
 
 
+on_gpu = False
+
+
+def prepare(device, precision):
+    """Compute there from now on, and that exactly."""
+    global on_gpu
+    if not torch.cuda.is_available():
+        raise LeftOut("PyTorch finds no GPU")
+    torch.set_default_device(device)
+    torch.set_float32_matmul_precision({"float32": "highest", "tf32": "high"}[precision])
+    on_gpu = True
+
+
+def synchronize():
+    torch.cuda.synchronize()
+
+
+def stamp():
+    """Return an event at this place in the work of the GPU."""
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def seconds_between(start, end):
+    return start.elapsed_time(end) / 1e3
+
+
+def device_memory():
+    """Return the bytes that PyTorch's allocator holds."""
+    return torch.cuda.memory_reserved()
+
+
 def make(workload: Workload, arrays: Arrays, flavour: str):
-    if flavour == "fused" and workload.kind not in ("dense", "convolutional"):
+    if flavour.startswith("graph") and not on_gpu:
+        raise LeftOut("CUDA graphs are for GPUs")
+    if on_gpu:
+        torch.cuda.empty_cache()  # what was measured before
+    if flavour in ("fused", "graph", "graph of compiled") and workload.kind not in ("dense", "convolutional"):
         raise LeftOut("no optimizer of PyTorch's that could be fused in this workload")
     makers = {"chain": chain, "evaluation": evaluation, "lbfgs": lbfgs}
     return makers.get(workload.kind, training)(workload, arrays, flavour)
 
 
 def compiled_if(wanted, f):
-    """Return f, compiled if wanted: that happens when it is first called, and needs a C++ compiler."""
+    """Return f, compiled in a mode if one is wanted: that happens when it is first called, and needs a C++ compiler."""
     if not wanted:
         return f
-    compiled = torch.compile(f)
+    # on a GPU the best mode for small steps: graphs of forward and backward. By hand, a graph holds the whole step
+    compiled = torch.compile(f, mode="reduce-overhead" if on_gpu and wanted == "reduce-overhead" else "default")
 
     def call(*args):
         try:
@@ -47,7 +88,7 @@ def chain(workload, arrays, flavour):
             y = y + x
         return y.sum()
 
-    f = compiled_if(flavour == "compile", f)
+    f = compiled_if("default" if flavour == "compile" else "", f)
     x = torch.tensor(arrays.x, requires_grad=True)
 
     def step():
@@ -55,24 +96,58 @@ def chain(workload, arrays, flavour):
         gradient, x.grad = x.grad, None
         return gradient
 
-    return step, lambda g: g.numpy()
+    return step, lambda g: g.cpu().numpy()
 
 
 def training(workload, arrays, flavour):
     make_loss = convolutional if workload.kind == "convolutional" else dense
     parameters, loss_of = make_loss(workload, arrays)
-    loss_of = compiled_if(flavour == "compile", loss_of)
-    optimizer = getattr(torch.optim, workload.optimizer)(parameters, lr=workload.lr, fused=flavour != "eager")
+    if "compile" in flavour:
+        loss_of = compiled_if("reduce-overhead" if flavour == "compile" else "default", loss_of)
+    capturable = {"capturable": True} if "graph" in flavour and workload.optimizer == "Adam" else {}
+    optimizer = getattr(torch.optim, workload.optimizer)(
+        parameters, lr=workload.lr, fused=flavour != "eager", **capturable
+    )
     batch = [torch.tensor(a) for a in (arrays.x, arrays.mask, arrays.signs) if a is not None]
 
     def step():
-        loss = loss_of(*batch)
         optimizer.zero_grad()
+        loss = loss_of(*batch)
         loss.backward()
         optimizer.step()
         return loss
 
+    if "graph" in flavour:
+        step = captured(step, parameters, optimizer)
     return step, lambda loss: [loss.item()]
+
+
+def captured(step, parameters, optimizer):
+    """Return the step as a CUDA graph, after PyTorch's notes on capturing a whole network; nothing has changed then."""
+    initial = [p.detach().clone() for p in parameters]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    optimizer.zero_grad()  # so that the graph writes gradients into memory of its own, and does not add to any
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+    with torch.no_grad():
+        for p, start in zip(parameters, initial, strict=True):
+            p.copy_(start)
+        for state in optimizer.state.values():
+            for kept in state.values():
+                if isinstance(kept, torch.Tensor):
+                    kept.zero_()
+
+    def replay():
+        graph.replay()
+        return loss
+
+    return replay
 
 
 def dense(workload, arrays):
@@ -122,7 +197,7 @@ def full_batch(workload, arrays, flavour):
     def objective(x):
         return loss_of(x) + 0.5 * WEIGHT_DECAY * sum(w.square().sum() for w in weights)
 
-    objective = compiled_if(flavour == "compile", objective)
+    objective = compiled_if("default" if flavour == "compile" else "", objective)
     return parameters, lambda: objective(x)
 
 

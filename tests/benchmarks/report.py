@@ -7,7 +7,8 @@ import platform
 import statistics
 from datetime import UTC, datetime
 
-from .measure import BY_HAND, IMPLEMENTATIONS, OURS
+from . import floors as floor
+from .measure import BY_HAND, IMPLEMENTATIONS, ON_GPU, OURS
 from .workloads import GROWTH, GROWTH_NAME
 
 NOTES = """\
@@ -15,6 +16,14 @@ Times are microseconds: the median over rounds of each round's median, and the l
 eager and compiled, over that of the row, of medians: below 1 minigrad is faster. Memory is the peak of the process
 (ru_maxrss) above what it was after imports and making the data, in MiB, the least of the rounds: parameters, state and
 intermediate values, and what compiling takes; room that the imports left free counts as nothing."""
+
+
+NOTES_ON_GPU = """\
+Times are microseconds of the host's clock for one step, of many in a row with one wait at the end: the median over
+rounds of each round's median, and the least of all; device: the same between two events in the work of the GPU.
+Ratios are minigrad's time, eager and compiled, over that of the row, of medians: below 1 minigrad is faster. Memory is
+what the library's allocator held on the GPU, in MiB, where it tells; that of graphs may be missing in it."""
+KNOWN = list(dict.fromkeys([*IMPLEMENTATIONS, *ON_GPU]))
 
 
 def machine(options):
@@ -28,14 +37,22 @@ def machine(options):
     return {
         "cpu": cpu, "system": platform.platform(), "date": datetime.now(UTC).date().isoformat(),
         "threads": options.threads, "rounds": options.rounds, "seconds": options.seconds, "quick": options.quick,
+        "device": options.device, "precision": options.precision,
     }  # fmt: skip
 
 
-def heading(machine):
+def heading(machine, roof=None):
     quick = " QUICK: small sizes and few calls, figures mean nothing." if machine["quick"] else ""
+    card = ""
+    if roof:
+        card = (
+            f"{roof['card']}: products of matrices of {floor.SIDE} rows {roof['float32'] / 1e12:.1f} TFLOP/s, as TF32 "
+            f"{roof['tf32'] / 1e12:.1f}; a copy moves {roof['bytes'] / 1e9:.0f} GB/s. Products here: "
+            f"{machine['precision']}.\n"
+        )
     return (
         f"{machine['cpu']}, {machine['threads']} threads, {machine['date']}; {machine['rounds']} rounds of "
-        f"{machine['seconds']:g} s.{quick}\n\n{NOTES}\n"
+        f"{machine['seconds']:g} s.{quick}\n{card}\n{NOTES if machine['device'] == 'cpu' else NOTES_ON_GPU}\n"
     )
 
 
@@ -47,7 +64,8 @@ def figures(answers):
     return {
         "median": statistics.median(a["median"] for a in measured),
         "minimum": min(a["minimum"] for a in measured),
-        "memory": min(a["memory"] for a in measured),
+        "memory": min((a["memory"] for a in measured if "memory" in a), default=None),
+        "device": statistics.median(a["device"] for a in measured) if "device" in measured[0] else None,
     }
 
 
@@ -78,11 +96,17 @@ def ratio(measured, ours, name):
 def table(name, result):
     """Return a workload's table, and below it what is not in it and why."""
     measured = rows(result)
-    lines = ["| implementation | median | minimum | eager / it | compiled / it | memory |", "|---|" + "---:|" * 5]
+    on_gpu = any(f["device"] is not None for f in measured.values())
+    device = " device |" if on_gpu else ""
+    lines = [f"| implementation | median | minimum |{device} eager / it | compiled / it | memory |"]
+    lines.append("|---|" + "---:|" * (5 + on_gpu))
     for row, f in measured.items():
         ratios = " | ".join(ratio(measured, ours, row) for ours in OURS)
         times = f"{f['median'] * 1e6:.2f} | {f['minimum'] * 1e6:.2f}"
-        lines.append(f"| {row} | {times} | {ratios} | {f['memory'] / 2**20:.1f} |")
+        if on_gpu:
+            times += " | " + ("" if f["device"] is None else f"{f['device'] * 1e6:.2f}")
+        memory = "" if f["memory"] is None else f"{f['memory'] / 2**20:.1f}"
+        lines.append(f"| {row} | {times} | {ratios} | {memory} |")
     return "\n\n".join([f"### {name}", "\n".join(lines), *remarks(result, measured)]) + "\n"
 
 
@@ -108,7 +132,7 @@ def remarks(result, measured):
 
 def summary(results):
     """Return one table of all workloads: medians, and in brackets minigrad compiled over it."""
-    names = [name for name in IMPLEMENTATIONS if any(name in rows(result) for result in results.values())]
+    names = [name for name in KNOWN if any(name in rows(result) for result in results.values())]
     ours = OURS[1] if OURS[1] in names else OURS[0]
     lines = [f"### All workloads: median in microseconds ({ours} over it)", ""]
     lines += [f"| workload | {' | '.join(names)} | fastest peer |", "|---|" + "---:|" * len(names) + "---|"]
@@ -126,6 +150,30 @@ def cell(measured, ours, name):
     return f"{measured[name]['median'] * 1e6:.2f}{compared}"
 
 
+def floors(results, counts, roof, precision):
+    """Return a table of how near each comes to what the card did in the same run: measured over measured."""
+    names = [name for name in KNOWN if any(name in rows(result) for result in results.values())]
+    lines = [
+        "### Percent of what the card allows",
+        "",
+        "The floor of a step: its products at the speed of one large product, and the bytes that all other groups of "
+        "the recorded program read and write, each once, at the speed of one large copy. A step that fuses more, or "
+        "whose data stay in the cache of the GPU, can be faster.",
+        "",
+        f"| workload | GFLOP | MiB | floor, microseconds | {' | '.join(names)} |",
+        "|---|" + "---:|" * (3 + len(names)),
+    ]
+    for workload, result in results.items():
+        if workload not in counts:
+            continue
+        found, measured = counts[workload], rows(result)
+        least = floor.seconds(found, roof, precision)
+        cells = ["" if n not in measured else f"{100 * least / measured[n]['median']:.0f}" for n in names]
+        size = f"{found['operations'] / 1e9:.2f} | {found['other_bytes'] / 2**20:.1f}"
+        lines.append(f"| {workload} | {size} | {least * 1e6:.1f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def chart(results, path):
     """Draw, for each workload, minigrad compiled over the others; and how the time grows with the width."""
     from matplotlib.figure import Figure
@@ -133,14 +181,14 @@ def chart(results, path):
     growth = {GROWTH_NAME.format(width): width for width in GROWTH}
     measured = {name: rows(result) for name, result in results.items()}
     named = [name for name in measured if name not in growth]
-    names = [name for name in IMPLEMENTATIONS if any(name in found for found in measured.values())]
+    names = [name for name in KNOWN if any(name in found for found in measured.values())]
     ours = OURS[1] if OURS[1] in names else OURS[0]
     panels = [p for p, there in (("ratios", named), ("growth", len(named) < len(measured))) if there]
     figure = Figure(figsize=(6.5 * len(panels), 2.5 + 0.4 * max(len(named), 6)), layout="constrained")
     axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
     for implementation in names:
-        number = list(IMPLEMENTATIONS).index(implementation)  # one look in every chart
-        look = {"color": f"C{number}", "marker": "os^vD*Ph<"[number], "label": implementation}
+        number = KNOWN.index(implementation)  # one look in every chart
+        look = {"color": f"C{number}", "marker": "os^vD*Ph<>X"[number], "label": implementation}
         if named:
             ratios = [quotient(measured[name], ours, implementation) for name in named]
             axes["ratios"].plot([r or float("nan") for r in ratios], range(len(named)), linestyle="", **look)

@@ -89,6 +89,29 @@ WORKLOADS = {
 }
 
 
+# steps that are small for a GPU, and steps that are not; those of the CPU can be asked for too
+ON_GPU = {
+    w.name: w
+    for w in [
+        *(
+            WORKLOADS[name]
+            for name in ("784-64-784, batch 32", "784-500-784, batch 128", "784-500-784, batch 128, Adam")
+        ),
+        WORKLOADS["784-1000-784, batch 256"],
+        *(dense(f"784-1000-784, batch {batch}", (784, 1000), batch) for batch in (4096, 16384)),
+        *(
+            dense(f"784-1000-500-250-30 and back, batch {batch}", (784, 1000, 500, 250, 30), batch)
+            for batch in (256, 4096)
+        ),
+    ]
+}
+
+
+def workloads(device: str) -> dict[str, Workload]:
+    """Return what can be measured there, by name."""
+    return WORKLOADS if device == "cpu" else {**ON_GPU, **{n: w for n, w in WORKLOADS.items() if w.kind == "dense"}}
+
+
 class Arrays(NamedTuple):
     """What a workload starts from, in one dtype."""
 

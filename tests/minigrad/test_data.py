@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import data
 from minigrad.errors import DataError, DTypeError, ShapeError
+from tests import standin
 
 
 @given(st.integers(0, 30), st.integers(1, 35), st.booleans(), st.booleans(), st.integers(0, 2**64 - 1))
@@ -80,3 +81,101 @@ def test_bad_arguments_are_refused_by_the_call_itself(arrays, options, error, wo
     with pytest.raises(error, match=words):
         data.batches(*arrays, generator=generator, **options)
     assert generator.counter == 0
+
+
+SENT = st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["float32", "int64"]), st.integers(1, 3)), max_size=8)
+
+
+@given(SENT)
+def test_batches_arrive_as_they_were_whatever_their_sizes_and_dtypes_and_stay_so(gpu, sizes):
+    """The stand-in copies as late as it may, and refuses to fill an array anew from which it still copies."""
+    rng = np.random.default_rng(len(sizes))
+    parts = [(rng.integers(0, 9, (m, n)).astype(dtype), np.arange(m)) for m, dtype, n in sizes]
+    scratch = [tuple(a.copy() for a in part) for part in parts]
+
+    def overwritten_afterwards():
+        for part in scratch:
+            yield part
+            for a in part:
+                a[...] = -1  # the source of a batch may be used anew
+
+    with mg.devices.transfer_guard():
+        found = list(data.sent(overwritten_afterwards(), gpu))
+    assert len(found) == len(parts)
+    for got, expected in zip(found, parts, strict=True):
+        for t, a in zip(got, expected, strict=True):
+            assert t.device is gpu and t.dtype == a.dtype
+            np.testing.assert_array_equal(t.numpy(), a)
+
+
+def test_the_next_batch_is_not_asked_for_before_the_step_with_this_one(gpu):
+    asked = []
+
+    def parts():
+        for i in range(4):
+            asked.append(i)
+            yield (np.full((2, 2), float(i)),)
+
+    for i, (x,) in enumerate(data.sent(parts(), gpu)):
+        assert asked[-1] == i and x.numpy()[0, 0] == i
+
+
+@pytest.mark.parametrize("taken", [1, 2, 5])
+def test_memory_of_the_host_is_given_back_only_when_nothing_is_copied_from_it(gpu, taken):
+    if not hasattr(gpu, "precision"):
+        pytest.skip("looks into the stand-in")
+    parts = data.sent(((np.full((2, 2), i),) for i in range(5)), gpu)
+    for _ in range(taken):
+        next(parts)
+    parts.close()  # as a loop does that is left early
+    assert standin.copies_made[-1].running == 0
+
+
+def test_a_copy_does_not_wait_for_the_step_beside_which_it_runs(gpu, monkeypatch):
+    if not hasattr(gpu, "precision"):
+        pytest.skip("looks into the stand-in")
+    waited_for, marks = [], []
+
+    class Noting(type(gpu.copies())):
+        def mark(self):
+            marks.append(super().mark())
+            return marks[-1]
+
+        def start(self, source, target, after):
+            waited_for.append(after)
+            return super().start(source, target, after)
+
+    monkeypatch.setattr(type(gpu), "copies", lambda self: Noting())
+    made_before_step = []
+    for _ in data.sent(((np.full((2, 2), i),) for i in range(4)), gpu):
+        made_before_step.append(marks[-1])
+    for n in range(1, 4):
+        assert waited_for[n] == made_before_step[n - 1]  # made before step n - 1 was queued
+
+
+@pytest.mark.gpu
+def test_copies_do_not_overtake_steps_that_take_long():
+    """Each step computes far longer than a copy takes; memory that a copy wrote to too early would show."""
+    place, count = mg.device("cuda"), 100
+    w = mg.zeros((784, 784), device=place)
+    seen = []
+    for (x,) in data.sent(((np.full((4096, 784), float(i), "float32"),) for i in range(count)), place):
+        y = x
+        for _ in range(30):
+            y = (y @ w) + x
+        seen += [mg.min(y), mg.max(y)]
+    np.testing.assert_array_equal(mg.stack(seen).numpy(), np.repeat(np.arange(count), 2))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("place", ["cpu", "gpu"])
+def test_parts_of_a_tensor_are_what_indexing_gives(gpu, place, shuffle):
+    x = mg.tensor(np.arange(14.0).reshape(7, 2), device=gpu if place == "gpu" else "cpu")
+    plain = list(data.batches(x, batch_size=3, shuffle=shuffle, generator=mg.random.Generator(1)))
+    w = mg.Parameter(x.numpy(), device=x.device)
+    differentiable = list(data.batches(w, batch_size=3, shuffle=shuffle, generator=mg.random.Generator(1)))
+    for (part,), (other,) in zip(plain, differentiable, strict=True):
+        assert part.device is x.device and not part.requires_grad and other.requires_grad
+        np.testing.assert_array_equal(part.numpy(), other.detach().numpy())
+    if not shuffle:
+        assert plain[0][0]._version is x._version  # a view knows when x changes

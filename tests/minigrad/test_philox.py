@@ -159,7 +159,7 @@ def test_the_counter_may_be_an_array_that_is_never_read_nor_changed(name):
 
 NAMES = (
     "empty empty_like full arange right_shift bitwise_and add multiply floor log sqrt cos sin argsort "
-    "uint32 uint64 int32 int64 float16"
+    "copyto uint32 uint64 int32 int64 float16"
 ).split()
 
 

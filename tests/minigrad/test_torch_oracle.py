@@ -298,8 +298,8 @@ def test_every_public_function_of_tensors_is_compared():
     others = {
         "Compiled", "Device", "Parameter", "Program", "Tensor", "arange", "checkpoint", "compile", "cuda_is_available", "deterministic",
         "detect_anomaly", "device", "draw", "enable_grad", "from_dlpack", "full", "grad", "hessian", "hvp", "jacobian", "jvp",
-        "load", "no_grad", "one_hot", "ones", "primitive", "record", "save", "tensor", "use_device", "value_and_grad",
-        "vjp", "zeros",
+        "load", "matmul_precision", "no_grad", "one_hot", "ones", "primitive", "record", "save", "set_matmul_precision", "tensor",
+        "use_device", "value_and_grad", "vjp", "zeros",
     }  # fmt: skip
     public = {n for n in dir(mg) if callable(getattr(mg, n)) and not n.startswith("_")}
     assert public - covered - others == set()

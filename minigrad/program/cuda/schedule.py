@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from math import prod
 
 from ..groups import Group, dependencies, schedule, storage_roots
 from ..memory import is_view
@@ -13,6 +14,7 @@ from .random import RANDOM
 
 REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "sum_to")
 ROWS = ("softmax", "log_softmax", "logsumexp")
+LARGE = 2**16  # elements: fewer than all multiprocessors of a large GPU handle at a time
 MOST_ARRAYS = 500  # in one launch: parameters of a kernel may take 4096 bytes, and each is a pointer of 8
 
 
@@ -55,11 +57,11 @@ def launches(program: Program) -> list[Launch]:
     ready = [i for i, needed in enumerate(before) if not needed]
     result = []
     while ready:
-        # first what others may wait for, and last the elementwise groups: by then many are ready
-        first = min(ready, key=lambda i: (_kind(groups[i]) == "elementwise", not is_view(groups[i]), i))
+        # first what others may wait for, and last the small elementwise groups: by then many are ready
+        first = min(ready, key=lambda i: (_is_small(groups[i]), not is_view(groups[i]), i))
         kind = _kind(groups[first])
         chosen = [first]
-        if kind == "elementwise":
+        if _is_small(groups[first]):
             chosen = _together(sorted(ready), arrays, [_has_kernel(groups[i], roots) for i in sorted(ready)])
         result.append(Launch([groups[i] for i in chosen], kind))
         for i in chosen:
@@ -69,6 +71,14 @@ def launches(program: Program) -> list[Launch]:
                 if not before[j]:
                     ready.append(j)
     return result
+
+
+def _is_small(group: Group) -> bool:
+    """Return whether a group is elementwise and too small for a launch of its own, if others are ready with it.
+
+    A large one, such as the update of a matrix, does better early, beside the products of other layers.
+    """
+    return _kind(group) == "elementwise" and prod(group.shape or ()) < LARGE
 
 
 def _together(ready: list[int], arrays: list[int], supported: list[bool]) -> list[int]:

@@ -1,0 +1,211 @@
+"""Driver: what a replay asks of a GPU by CuPy: memory that nothing else gets, kernels, products, streams, graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...devices import Device
+from ..program import Variable
+from .kernel import Kernel
+from .products import Product, ProductsUnavailable
+
+LANES = 8  # how many launches may run side by side
+OPTIONS = ("--std=c++17",)
+_functions: dict[tuple[int, str], Any] = {}  # compiled kernels, by device and name: equal sources have equal names
+
+
+def driver_of(place: Device) -> Driver | None:
+    """Return a driver of a device, or None where there is no CuPy to drive it."""
+    return Driver(place.xp, LANES) if place.xp.__name__ == "cupy" else None
+
+
+class Driver:
+    """The current CUDA device, for one replay.
+
+    A graph holds bare addresses, so everything it uses comes from a pool of its own, which lives as long as this.
+    """
+
+    def __init__(self, xp: Any, lanes: int) -> None:
+        self.xp = xp
+        self._cuda = xp.cuda
+        self._pool = xp.cuda.MemoryPool()
+        self._lanes = [xp.cuda.Stream(non_blocking=True) for _ in range(lanes)]
+        self._kept: list[Any] | None = None  # what captured calls made on the way
+
+    # Memory
+
+    def memory(self, size: int) -> Any:
+        """Return `size` bytes."""
+        with self._cuda.using_allocator(self._pool.malloc):
+            return self._cuda.alloc(size)
+
+    def array(self, block: Any, v: Variable) -> Any:
+        """Return an array of a variable's type and layout that begins where a block begins."""
+        return self.xp.ndarray(v.shape, v.dtype, memptr=block, strides=v.strides)
+
+    def bytes(self, block: Any, size: int) -> Any:
+        """Return a block as an array of bytes."""
+        return self.xp.ndarray((size,), self.xp.uint8, memptr=block)
+
+    def copy(self, source: Any, target: Any) -> None:
+        """Queue a copy between arrays of one shape and dtype."""
+        if source.strides == target.strides and source.nbytes == target.nbytes and _whole(source):
+            target.data.copy_from_device_async(source.data, source.nbytes)
+        else:
+            target[...] = source
+
+    # Calls
+
+    def kernels(self, kernels: Sequence[Kernel]) -> None:
+        """Compile all of these at once."""
+        device = self._cuda.runtime.getDevice()
+        new = {k.name: k.source for k in kernels if (device, k.name) not in _functions}
+        if new:
+            module = self.xp.RawModule(code=module_text(new), options=OPTIONS)
+            for name in new:
+                _functions[device, name] = module.get_function(name)
+
+    def launch(self, kernel: Kernel, arrays: tuple[Any, ...]) -> Callable[[], None]:
+        """Return the call that queues a kernel on the current stream."""
+        function = _functions[self._cuda.runtime.getDevice(), kernel.name]
+
+        def call() -> None:
+            function(kernel.grid, kernel.block, arrays, shared_mem=kernel.shared)
+
+        return call
+
+    def product(self, a: Any, b: Any, out: Any, tf32: bool, tuned: bool) -> Callable[[], None]:
+        """Return the call that queues `out = a @ b` on the current stream."""
+        with self._cuda.using_allocator(self._pool.malloc):
+            product = Product(self.xp, a, b, out, tf32, tuned)
+
+        def call() -> None:
+            product.launch(self._cuda.get_current_stream().ptr)
+
+        return call
+
+    def namespace(self, tf32: bool) -> Any:
+        """Return the array module with products that may be captured."""
+        return _Namespace(self, tf32)
+
+    @property
+    def capturing(self) -> bool:
+        """Whether calls are captured now, or were."""
+        return self._kept is not None
+
+    def keep(self, thing: Any) -> None:
+        """Let something that is captured live as long as this; what only runs is done with, in the stream's order."""
+        if self._kept is not None:
+            self._kept.append(thing)
+
+    # Runs
+
+    def run(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Make the calls, one after the other, behind what the caller's stream has to do and before what follows."""
+        caller, own = self._cuda.get_current_stream(), self._lanes[0]
+        own.wait_event(caller.record())
+        with own, self._cuda.using_allocator(self._pool.malloc):
+            for call in calls:
+                call()
+        caller.wait_event(own.record())
+
+    def capture(self, calls: Sequence[Callable[[], None]], places: Sequence[Any]) -> Callable[[], None]:
+        """Return the call that does all calls as one graph; `places` says for each its lane, and what it waits for."""
+        first, *others = self._lanes
+        done: dict[int, Any] = {}
+        waited = {j for place in places for j in place.waits}
+        joined = {0}
+        self._kept = []
+        with first, self._cuda.using_allocator(self._pool.malloc):
+            first.begin_capture()
+            try:
+                start = first.record()
+                for i, (call, place) in enumerate(zip(calls, places, strict=True)):
+                    lane = self._lanes[place.lane]
+                    if place.lane not in joined:
+                        lane.wait_event(start)
+                        joined.add(place.lane)
+                    for j in place.waits:
+                        lane.wait_event(done[j])
+                    with lane:
+                        call()
+                    if i in waited:
+                        done[i] = lane.record()
+                for n, lane in enumerate(others, 1):
+                    if n in joined:
+                        first.wait_event(lane.record())
+            finally:
+                graph = first.end_capture()  # also after an error: the stream would stay unusable
+        graph.upload()
+        return graph.launch
+
+
+def module_text(sources: Mapping[str, str]) -> str:
+    """Return the text of several kernels as one: helper functions that they share stay apart in namespaces."""
+    return "\n".join(f"namespace of_{name} {{\n{source}}}" for name, source in sources.items())
+
+
+def _whole(a: Any) -> bool:
+    """Return whether an array fills the memory from its first to its last element."""
+    return bool(a.flags.c_contiguous or a.flags.f_contiguous)
+
+
+class _Namespace:
+    """CuPy, but for what may not be captured: products go by cuBLASLt, and nothing is copied from the host.
+
+    A copy from the host would be repeated by the graph, from memory that holds something else by then.
+    """
+
+    def __init__(self, driver: Driver, tf32: bool) -> None:
+        self._driver = driver
+        self._tf32 = tf32
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver.xp, name)
+
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        """Return the product of stacks of matrices."""
+        xp = self._driver.xp
+        shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        result = xp.empty(shape, a.dtype) if out is None else out
+        try:
+            call = self._driver.product(a, b, result, self._tf32, tuned=False)
+        except ProductsUnavailable:  # neither by rows nor by columns
+            a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
+            call = self._driver.product(a, b, result, self._tf32, tuned=False)
+        self._driver.keep(call)
+        call()
+        return result
+
+    def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
+        """Return arrays along a new axis: CuPy uploads the addresses of more than eight."""
+        return self.concatenate([self._driver.xp.expand_dims(a, axis) for a in arrays], axis)
+
+    def concatenate(self, arrays: Sequence[Any], axis: int = 0) -> Any:
+        """Return arrays one behind the other along an axis."""
+        xp = self._driver.xp
+        first = arrays[0]
+        axis %= first.ndim
+        length = sum(a.shape[axis] for a in arrays)
+        result = xp.empty((*first.shape[:axis], length, *first.shape[axis + 1 :]), xp.result_type(*arrays))
+        start = 0
+        for a in arrays:
+            stop = start + a.shape[axis]
+            result[(slice(None),) * axis + (slice(start, stop),)] = a
+            start = stop
+        return result
+
+    def array(self, data: Any, *arguments: Any, **options: Any) -> Any:
+        """Return a copy of an array of the device."""
+        self._refuse_upload(data)
+        return self._driver.xp.array(data, *arguments, **options)
+
+    def asarray(self, data: Any, *arguments: Any, **options: Any) -> Any:
+        """Return an array of the device."""
+        self._refuse_upload(data)
+        return self._driver.xp.asarray(data, *arguments, **options)
+
+    def _refuse_upload(self, data: Any) -> None:
+        if self._driver.capturing and not isinstance(data, self._driver.xp.ndarray):
+            raise RuntimeError("values are copied from the host in the step")

@@ -1,0 +1,150 @@
+"""Replay on a GPU, with kernels that run on the host: the numbers of a step as it is, whatever order lanes allow."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import autoencoders as ae
+import minigrad as mg
+from minigrad.program.cuda.driver import module_text
+from tests import standin
+from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
+from tests.host_driver import HostDriver
+from tests.host_kernels import GXX, compile_text_for_gpu, nvrtc
+
+pytestmark = pytest.mark.skipif(GXX is None, reason="needs g++ to run kernels on the host")
+
+
+@pytest.fixture
+def drivers(monkeypatch):
+    """The drivers that programs on the stand-in get."""
+    made = []
+
+    def driver_of(place):
+        made.append(HostDriver(place))
+        return made[-1]
+
+    # by its module, whose name in the package is that of the function
+    monkeypatch.setattr(sys.modules["minigrad.program.compile"], "driver_of", driver_of)
+    with standin.machine(), mg.use_device("cpu"):
+        yield made
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_trains_as_on_the_cpu(drivers, name):
+    def trained(device):
+        make, objective = VARIANTS[name]
+        model = make()
+        samples = X.reshape(-1, *model.input_shape) if getattr(model, "input_shape", None) else X
+        history = ae.fit(model, samples, objective, epochs=2, batch_size=8, seed=1, device=device)
+        return history, model.state_dict()
+
+    expected, on_cpu = trained("cpu")
+    got, there = trained("cuda")
+    assert drivers and all(driver.captured for driver in drivers)
+    for term, values in expected.terms.items():
+        np.testing.assert_allclose(got.terms[term], values, rtol=1e-4)
+    for key, array in on_cpu.items():
+        np.testing.assert_allclose(there[key], array, rtol=1e-4, atol=1e-4 * np.max(np.abs(array), initial=0.0))
+
+
+def regression(device, optimizer):
+    mg.random.seed(0)
+    with mg.use_device(device):
+        model = mg.nn.Sequential(mg.nn.Linear(6, 5), mg.nn.Tanh(), mg.nn.Linear(5, 2))
+        x = mg.tensor(np.random.default_rng(0).normal(size=(7, 6)).astype("f4"))
+    made = optimizer(model.parameters())
+
+    def step(x):
+        loss = mg.mean(mg.square(model(x) - x[:, :2]))
+        made.zero_grad()
+        loss.backward()
+        mg.optim.clip_grad_norm(model.parameters(), 1.0)
+        made.step()
+        return loss
+
+    return model, made, step, x
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_updates_of_every_optimizer_are_those_of_the_cpu_also_with_another_learning_rate(drivers, optimizer):
+    def trained(device, compiled):
+        model, made, step, x = regression(device, OPTIMIZERS[optimizer])
+        run = mg.compile(step) if compiled else step
+        losses = []
+        for number in range(8):
+            if number == 5:
+                made.lr = 0.002
+            losses.append(run(x))
+        return [loss.item() for loss in losses], model.state_dict()
+
+    expected, on_cpu = trained("cpu", compiled=False)
+    got, there = trained("cuda", compiled=True)
+    assert [driver.captured for driver in drivers] == [1]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    for name, array in on_cpu.items():
+        np.testing.assert_allclose(there[name], array, rtol=1e-4, atol=1e-6)
+
+
+def test_results_belong_to_the_caller_and_arguments_may_be_arrays_of_numpy(drivers):
+    f = mg.compile(lambda x: (mg.exp(x), {"sum": mg.sum(x, axis=0), "same": x}))
+    with mg.use_device("cuda"):
+        given = [mg.tensor(np.full((3, 4), float(i))) for i in range(5)]
+    results = [f(x) for x in given]
+    for i, (x, (y, others)) in enumerate(zip(given, results, strict=True)):
+        np.testing.assert_allclose(y.numpy(), np.exp(np.full((3, 4), float(i))))
+        np.testing.assert_array_equal(others["same"].numpy(), x.numpy())
+        assert others["sum"].numpy().tolist() == [3.0 * i] * 4
+    assert f(mg.tensor(np.full((3, 4), 9.0), device="cuda"))[1]["sum"].numpy().tolist() == [27.0] * 4
+
+
+def test_products_of_vectors_and_of_stacks_and_what_has_no_kernel(drivers):
+    rng = np.random.default_rng(0)
+    a, b, v = rng.normal(size=(2, 3, 4)), rng.normal(size=(4, 3)), rng.normal(size=4)
+
+    def f(a, b, v):
+        return (
+            a @ b,
+            a @ v,
+            v @ b,
+            v @ v,
+            mg.cumsum(a.mT, axis=-1),
+            mg.concat([v, b[:, 0]]),
+            mg.einsum("ijk,kl->l", a, b),
+        )
+
+    expected = [t.numpy() for t in f(*map(mg.tensor, (a, b, v)))]
+    there = [mg.tensor(x, device="cuda") for x in (a, b, v)]
+    compiled = mg.compile(f)
+    for _ in range(4):
+        for got, wanted in zip(compiled(*there), expected, strict=True):
+            np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-12)
+
+
+def test_a_step_that_cannot_be_captured_goes_on_call_by_call_and_says_why(drivers, monkeypatch):
+    def refuse(self, calls, places):
+        raise NotImplementedError("calling cuSOLVER API during stream capture is currently unsupported")
+
+    monkeypatch.setattr(HostDriver, "capture", refuse)
+    model, _, step, x = regression("cuda", OPTIMIZERS["SGD"])
+    expected, _, eager, _ = regression("cuda", OPTIMIZERS["SGD"])
+    run = mg.compile(step)
+    run(x), run(x)
+    with pytest.warns(RuntimeWarning, match="not run as a CUDA graph.*cuSOLVER"):
+        run(x)
+    for _ in range(2):
+        run(x)
+    for _ in range(5):
+        eager(x)
+    for p, q in zip(model.parameters(), expected.parameters(), strict=True):
+        np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")
+def test_the_kernels_of_a_step_are_one_cuda_module(drivers):
+    _, _, step, x = regression("cuda", OPTIMIZERS["Adam"])
+    run = mg.compile(step)
+    run(x)
+    (driver,) = drivers
+    assert len(driver.made) > 5 and compile_text_for_gpu(module_text({k.name: k.source for k in driver.made}))
