@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tests.workers  # noqa: F401 (first: it has to come before NumPy)
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 import minigrad as mg
 from minigrad import devices
-from tests import standin
+from tests import host_kernels, standin
 
 # A loaded machine is no reason to fail: no deadlines. "ci" draws the same examples in every run, "random" new ones.
 settings.register_profile(
@@ -47,6 +47,18 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[devices.Device]:
             stack.enter_context(standin.machine())
         stack.enter_context(mg.use_device("cpu"))
         yield mg.device("cuda")
+
+
+@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
+def machine(request: pytest.FixtureRequest) -> Callable:
+    """What compiles generated kernels and returns a function that launches them: on the host, or on a GPU."""
+    if request.param == "host":
+        if host_kernels.GXX is None:
+            pytest.skip("needs g++ to run kernels on the host")
+        return host_kernels.compiled
+    if host_kernels.nvrtc() is None:
+        pytest.skip("needs NVRTC: pip install nvidia-cuda-nvrtc")
+    return host_kernels.compiled_on_gpu
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Generated CUDA kernels without a GPU: NVRTC compiles them, to see that they are CUDA, and g++, to see what they do.
 
+Where there is a GPU the same cases run on it.
+
 g++ gets the text that a GPU would get, behind a few definitions: a block's threads are coroutines that take turns at
 each barrier, so trees in shared memory and exchanges within a warp happen as on a GPU, in two of the orders possible.
 """
@@ -23,7 +25,7 @@ from minigrad.program.program import Variable
 GXX = shutil.which("g++")
 ORDERS = ("forwards", "backwards", "alone")
 
-# an index beyond an array in shared memory stops the process, rather than reading what lies behind
+# an index beyond an array of a thread stops the process, rather than reading what lies behind
 BOUNDS = ("-fsanitize=bounds", "-fsanitize-undefined-trap-on-error")
 
 HOST = r"""
@@ -169,13 +171,45 @@ def compiled(found):
             raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
         loaded = ctypes.CDLL(str(library))
 
-    def launch(kernel, pointers, order):
+    def launch(kernel, arrays, order):
         """Launch on threads in a given order: "forwards", "backwards", or with one thread per block, "alone"."""
+        pointers = [a.ctypes.data for a in arrays]
         block = (1, 1) if order == "alone" else kernel.block[:2]
         shape = (ctypes.c_int * 5)(*kernel.grid[:2], *block, order == "backwards")
         run = getattr(loaded, f"run_{kernel.name}")
         run.restype = ctypes.c_bool
         assert not run((ctypes.c_void_p * len(pointers))(*pointers), shape), "an access that is not aligned, or outside"
+
+    return launch
+
+
+def compiled_on_gpu(found):
+    """Compile kernels by one call of NVRTC; return a function that launches one on a GPU, on copies of arrays."""
+    import cupy
+
+    module = cupy.cuda.function.Module()
+    # without contracted multiplications and additions, so that bits can be compared
+    module.load(compile_for_gpu(found, f"sm_{cupy.cuda.Device().compute_capability}", "--fmad=false"))
+
+    def launch(kernel, arrays, order):
+        block = (1, 1, 1) if order == "alone" else kernel.block
+        copies, arguments = [], []
+        for a in arrays:
+            low, high = np.lib.array_utils.byte_bounds(a) if a.size else (a.ctypes.data, a.ctypes.data)
+            memory = np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
+            block_on_gpu = cupy.full(high - low + 3 * GUARD, 0xAB, cupy.uint8)
+            start = GUARD + low % GUARD  # as aligned, or not, as the array
+            place = block_on_gpu[start : start + high - low]
+            place.set(memory)
+            copies.append((a, memory, block_on_gpu, start))
+            arguments.append(np.uint64(place.data.ptr + a.ctypes.data - low))
+        module.get_function(kernel.name)(kernel.grid, block, tuple(arguments))
+        for a, memory, block_on_gpu, start in copies:
+            back = block_on_gpu.get()
+            inside = slice(start, start + memory.size)
+            assert (np.delete(back, inside) == 0xAB).all(), "written outside of an array"
+            if a.flags.writeable:
+                memory[...] = back[inside]
 
     return launch
 
@@ -219,14 +253,10 @@ class HostReplay:
                     arrays[e.output] = placed(None, e.output)
             scratch = {}
             for kernel in made:
-                pointers = []
                 for p in kernel.parameters:
                     if isinstance(p, Scratch):
-                        scratch.setdefault(id(p), np.full(max(1, p.nbytes), 0xCD, np.uint8))
-                        pointers.append(scratch[id(p)].ctypes.data)
-                    else:
-                        pointers.append(arrays[p].ctypes.data)
-                launch(kernel, pointers, order)
+                        scratch.setdefault(p, np.full(p.nbytes, 0xCD, np.uint8))
+                launch(kernel, [scratch[p] if isinstance(p, Scratch) else arrays[p] for p in kernel.parameters], order)
         for v, a in arrays.items():
             if v in self.stored and not v.view:
                 assert_nothing_outside(a, v)
@@ -273,17 +303,17 @@ def nvrtc():
     return None
 
 
-def compile_for_gpu(found, architecture="sm_90"):
+def compile_for_gpu(found, architecture="sm_90", *more):
     """Compile kernels by NVRTC; return the machine code (sm_90) or the assembler text (compute_90)."""
-    return compile_text_for_gpu(module_text({kernel.name: kernel.source for kernel in found}), architecture)
+    return compile_text_for_gpu(module_text({kernel.name: kernel.source for kernel in found}), architecture, *more)
 
 
-def compile_text_for_gpu(text, architecture="sm_90"):
+def compile_text_for_gpu(text, architecture="sm_90", *more):
     """Compile CUDA C++ by NVRTC."""
     library = nvrtc()
     program = ctypes.c_void_p()
     check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None))
-    options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17"]
+    options = [option.encode() for option in (f"--gpu-architecture={architecture}", "--std=c++17", *more)]
     status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     size = ctypes.c_size_t()
     if status:

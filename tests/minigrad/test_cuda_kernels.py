@@ -18,7 +18,6 @@ from tests.cuda_cases import (
     Case,
     drawn,
     groups,
-    needs_compiler,
     needs_nvrtc,
     reductions,
     run,
@@ -26,7 +25,7 @@ from tests.cuda_cases import (
     tensors,
     within,
 )
-from tests.host_kernels import compile_for_gpu, compiled, doubles
+from tests.host_kernels import compile_for_gpu, doubles
 
 ROWS = [p for p in primitives.values() if p.elementwise or p.name == "astype"]
 INTEGERS = ("bool", "uint8", "int32", "int64")
@@ -34,7 +33,7 @@ INTEGERS = ("bool", "uint8", "int32", "int64")
 SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-42, 0.5, 1.5, 2.5, -0.5, -1.5, 1.0, -1.0, 2.0, 88.0, -104.0]
 # in units in the last place: how far libraries may differ in functions whose last bits nothing defines. Functions of
 # float16 are those of float32, rounded
-ULPS = {"float16": 1, "float32": 5, "float64": 5}
+ULPS = {"float16": 1, "float32": 8, "float64": 8}
 DEFINED = {
     "add", "subtract", "multiply", "divide", "negative", "square", "sqrt", "relu", "abs", "sign", "maximum", "minimum",
     "where", "clip", "floor", "ceil", "round", "astype",
@@ -79,17 +78,16 @@ def row_cases(dtypes):
             yield row, Case(f, *arrays, name=row.name)
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
-def test_every_elementwise_row_gives_what_numpy_gives(dtype):
+def test_every_elementwise_row_gives_what_numpy_gives(dtype, machine):
     cases = list(row_cases([dtype]))
     assert {row for row, _ in cases} >= (set(ROWS) if dtype in FLOATS else {primitives["astype"], primitives["add"]})
-    launch = compiled([kernel for _, case in cases for kernel in case.replay.kernels])
+    launch = machine([kernel for _, case in cases for kernel in case.replay.kernels])
     for row, case in cases:
         if row.name in ("arctanh", "softplus") and dtype == "float16":
             units = 2
         else:
-            units = 0 if row.name in DEFINED else ULPS.get(dtype, 5)
+            units = 0 if row.name in DEFINED else ULPS.get(dtype, 8)
         case.check(launch, within(units))
 
 
@@ -112,9 +110,8 @@ def to_double(kernel):
 # Groups of many operations
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_random_programs_give_what_operations_give(dtype):
+def test_random_programs_give_what_operations_give(dtype, machine):
     """Values and gradients; matrix products, concatenations and the like are left to NumPy, in every layout."""
     cases = []
     for expression in drawn(strategies.expressions(), 15):
@@ -125,12 +122,11 @@ def test_random_programs_give_what_operations_give(dtype):
             return y, mg.grad(lambda *xs: expression(*xs).sum(), argnums=tuple(range(len(xs))))(*xs)
 
         cases.append(Case(f, *arrays))
-    run(cases, sums(30.0))
+    run(cases, sums(30.0), machine)
 
 
-@needs_compiler
-def test_a_group_gives_the_bits_of_its_operations():
-    run([Case(f, *arrays) for f, arrays in drawn(groups(), 120)], within(0))
+def test_a_group_gives_the_bits_of_its_operations(machine):
+    run([Case(f, *arrays) for f, arrays in drawn(groups(), 120)], within(0), machine)
 
 
 # What there is no kernel for, and the order of launches
@@ -146,6 +142,11 @@ def test_complex_numbers_have_no_kernels():
     plan, made = groups_of(lambda x: mg.exp(x) * x, np.ones(3, "c8"))
     with pytest.raises(Unsupported, match="complex64"):
         kernels(made[0], set(plan.buffers), plan.roots)
+
+
+def test_what_has_no_kernel_is_launched_alone():
+    _, made = groups_of(lambda x, y, z: [mg.exp(x), mg.exp(y), mg.exp(z)], *(np.ones(3, d) for d in ("f4", "c8", "f8")))
+    assert [len(launch.parts) for launch in made] == [2, 1]
 
 
 def test_a_tensor_that_is_assigned_a_view_of_itself_has_no_kernel():

@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.primitives import primitives
 from minigrad.testing import strategies
-from tests.cuda_cases import FLOATS, Case, Training, drawn, needs_compiler, reductions, run, sums, within
-from tests.host_kernels import compiled
+from tests.cuda_cases import FLOATS, Case, Training, drawn, reductions, run, sums, within
 
 
-@needs_compiler
-def test_reductions_of_groups_give_what_numpy_gives():
-    run([Case(f, *arrays) for f, arrays in drawn(reductions(), 120)], sums(10.0))
+def test_reductions_of_groups_give_what_numpy_gives(machine):
+    run([Case(f, *arrays) for f, arrays in drawn(reductions(), 120)], sums(10.0), machine)
 
 
 LARGE = [
@@ -26,9 +24,8 @@ LARGE = [
 ]  # fmt: skip
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_large_reductions_are_cut_and_nothing_is_lost(dtype):
+def test_large_reductions_are_cut_and_nothing_is_lost(dtype, machine):
     rng = np.random.default_rng(0)
     cases = []
     for shape, axis in LARGE:
@@ -45,21 +42,19 @@ def test_large_reductions_are_cut_and_nothing_is_lost(dtype):
         mean.wanted[0] = a.mean(axis=axis, dtype="f8").astype(dtype)
         cases += [case, mean]
     assert sum(len(made) > 1 for case in cases for _, made in case.replay.steps if made) > 5  # in two kernels
-    run(cases, sums(4.0))
+    run(cases, sums(4.0), machine)
 
 
-@needs_compiler
-def test_a_sum_of_many_numbers_is_more_accurate_than_one_after_the_other():
+def test_a_sum_of_many_numbers_is_more_accurate_than_one_after_the_other(machine):
     x = np.full((1, 200_000), 0.1, "f4")
     case = Case(lambda x: x.sum(axis=1), x)
     exact = float(np.float32(0.1)) * x.size
-    [found] = case.replay.run(compiled(case.replay.kernels), [x])
+    [found] = case.replay.run(machine(case.replay.kernels), [x])
     assert abs(found[0] - exact) < 1e-6 * exact
     assert abs(np.cumsum(x)[-1] - exact) > 1e-5 * exact  # which is how far naive summation is off
 
 
-@needs_compiler
-def test_nan_stays_in_extrema():
+def test_nan_stays_in_extrema(machine):
     x = np.arange(300, dtype="f4").reshape(3, 100)
     cases = []
     for position in (0, 50, 99):
@@ -72,16 +67,15 @@ def test_nan_stays_in_extrema():
         ]
         cases.append(Case(lambda x: mg.maximum(mg.minimum(x, 0.0), x), y))
     assert all(np.isnan(case.wanted[0]).any() for case in cases)
-    run(cases, within(0))
+    run(cases, within(0), machine)
 
 
 ROWS_OF = [((7, 10), -1), ((300, 3), 1), ((5, 100), 1), ((5, 100), 0), ((2, 3, 40), 1), ((1, 1), 0), ((9,), 0)]
 NORMALIZING = [("softmax", {}), ("log_softmax", {}), ("logsumexp", {}), ("logsumexp", {"keepdims": True})]
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_softmax_and_its_logarithms_give_what_numpy_gives(dtype):
+def test_softmax_and_its_logarithms_give_what_numpy_gives(dtype, machine):
     rng = np.random.default_rng(0)
     cases = []
     for (shape, axis), (row, metadata) in itertools.product(ROWS_OF, NORMALIZING):
@@ -98,7 +92,7 @@ def test_softmax_and_its_logarithms_give_what_numpy_gives(dtype):
 
             cases.append(Case(f, x.astype(dtype), name=row))
             assert [launch.kernels for launch, _ in cases[-1].replay.steps] == ["rows"]
-    run(cases, sums(3.0 if dtype == "float16" else 1.0))
+    run(cases, sums(3.0 if dtype == "float16" else 1.0), machine)
 
 
 # Random draws
@@ -119,8 +113,7 @@ DRAWS = st.fixed_dictionaries(
 )
 
 
-@needs_compiler
-def test_draws_are_those_of_philox():
+def test_draws_are_those_of_philox(machine):
     exact, near = [], []
     for d in drawn(DRAWS, 100):
         metadata = {name: d[name] for name in ("seed", "stream", "shape")}
@@ -132,12 +125,11 @@ def test_draws_are_those_of_philox():
         case = Case(lambda counter, row=row, metadata=metadata: row(counter, **metadata), np.uint64(d["counter"])[...])
         (near if d["kind"] == "normal" else exact).append(case)
     assert exact and near
-    run(exact, within(0))
-    run(near, within(4))
+    run(exact, within(0), machine)
+    run(near, within(4), machine)
 
 
-@needs_compiler
-def test_large_draws_are_those_of_philox():
+def test_large_draws_are_those_of_philox(machine):
     """More blocks than threads; the counter passes 2**64."""
     g = mg.random.Generator(5, stream=2**40)
     g.set_state({"seed": 5, "stream": 2**40, "counter": 2**64 - 100})
@@ -145,12 +137,11 @@ def test_large_draws_are_those_of_philox():
     def f(counter):
         return mg.primitives["random_uniform"](counter, seed=5, stream=2**40, shape=(1100, 1003), dtype=np.dtype("f4"))
 
-    run([Case(f, np.asarray(2**64 - 100, np.uint64))], within(0))
+    run([Case(f, np.asarray(2**64 - 100, np.uint64))], within(0), machine)
 
 
-@needs_compiler
 @pytest.mark.parametrize("row", ["random_uniform", "random_normal", "random_integers"])
-def test_draws_join_the_group_that_reads_them(row):
+def test_draws_join_the_group_that_reads_them(row, machine):
     """At every place the number of that place, however the arrays beside it lie."""
     rng = np.random.default_rng(0)
     cases = []
@@ -171,11 +162,10 @@ def test_draws_join_the_group_that_reads_them(row):
             cases[-1].wanted[1:] = [
                 cases[-1].wanted[0].sum(axis=axis, dtype="f8").astype(dtype) for axis in (0, None)[: 2 * reduced]
             ]
-    run(cases, sums(5.0))
+    run(cases, sums(5.0), machine)
 
 
-@needs_compiler
-def test_draws_one_after_the_other_wait_for_their_counter():
+def test_draws_one_after_the_other_wait_for_their_counter(machine):
     counter = mg.tensor(np.uint64(0))
 
     def step(x):
@@ -187,4 +177,4 @@ def test_draws_one_after_the_other_wait_for_their_counter():
         return results[0] * x + results[1] - results[2]
 
     training = Training(step, [np.ones((4, 6), "f4")])
-    training.compare(compiled(training.replay.kernels), within(0))
+    training.compare(machine(training.replay.kernels), within(0))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from tests.cuda_cases import Training, needs_compiler, needs_nvrtc, sums, within
-from tests.host_kernels import compile_for_gpu, compiled, doubles
+from tests.cuda_cases import Training, needs_nvrtc, sums, within
+from tests.host_kernels import compile_for_gpu, doubles
 
 SHAPES = [(30, 20), (20,), (20, 30), (30,), (), (1, 1), (0, 3), (5,)]
 OPTIMIZERS = {
@@ -33,11 +33,10 @@ def update(make, dtype="float32"):
     return Training(step, [rng.normal(size=shape).astype(dtype) for shape in SHAPES])
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_updates_of_every_optimizer_give_what_their_operations_give(dtype):
+def test_updates_of_every_optimizer_give_what_their_operations_give(dtype, machine):
     trainings = [update(make, dtype) for make in OPTIMIZERS.values()]
-    launch = compiled([kernel for training in trainings for kernel in training.replay.kernels])
+    launch = machine([kernel for training in trainings for kernel in training.replay.kernels])
     for training in trainings:
         training.compare(launch, within(4))  # Adam's powers of its rates
 
@@ -86,10 +85,9 @@ PENALTIES = {
 }
 
 
-@needs_compiler
-def test_training_steps_give_what_operations_give():
+def test_training_steps_give_what_operations_give(machine):
     trainings = {name: autoencoder(OPTIMIZERS["momentum"], penalty) for name, penalty in PENALTIES.items()}
-    launch = compiled([kernel for training in trainings.values() for kernel in training.replay.kernels])
+    launch = machine([kernel for training in trainings.values() for kernel in training.replay.kernels])
     for training in trainings.values():
         training.compare(launch, sums(5.0))
 

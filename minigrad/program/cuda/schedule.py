@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ..groups import Group, dependencies, schedule
+from ..groups import Group, dependencies, schedule, storage_roots
 from ..memory import is_view
 from ..program import Equation, Program, Variable
+from .body import Body
+from .kernel import Unsupported
 from .random import RANDOM
 
 REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "sum_to")
@@ -45,7 +47,7 @@ def launches(program: Program) -> list[Launch]:
     [<group exp multiply sum>]
     """
     groups = _with_draws(program, _with_reductions(schedule(program)))
-    before, arrays = _dependencies(program, groups), _arrays(program, groups)
+    before, arrays, roots = _dependencies(program, groups), _arrays(program, groups), storage_roots(program)
     followers = defaultdict(list)
     for i, needed in enumerate(before):
         for j in needed:
@@ -58,7 +60,7 @@ def launches(program: Program) -> list[Launch]:
         kind = _kind(groups[first])
         chosen = [first]
         if kind == "elementwise":
-            chosen = _together(sorted(ready), arrays)
+            chosen = _together(sorted(ready), arrays, [_has_kernel(groups[i], roots) for i in sorted(ready)])
         result.append(Launch([groups[i] for i in chosen], kind))
         for i in chosen:
             ready.remove(i)
@@ -69,13 +71,23 @@ def launches(program: Program) -> list[Launch]:
     return result
 
 
-def _together(ready: list[int], arrays: list[int]) -> list[int]:
-    """Return those of the groups that are ready that fit into one launch."""
+def _together(ready: list[int], arrays: list[int], supported: list[bool]) -> list[int]:
+    """Return those of the groups that are ready that fit into one launch; what has no kernel stays alone."""
+    if not supported[0]:
+        return ready[:1]
     chosen: list[int] = []
-    for i in ready:
-        if not chosen or sum(arrays[j] for j in chosen) + arrays[i] <= MOST_ARRAYS:
+    for i, has_kernel in zip(ready, supported, strict=True):
+        if has_kernel and (not chosen or sum(arrays[j] for j in chosen) + arrays[i] <= MOST_ARRAYS):
             chosen.append(i)
     return chosen
+
+
+def _has_kernel(group: Group, roots: dict[Variable, Variable]) -> bool:
+    try:
+        Body(group.equations, set(), roots)
+    except Unsupported:
+        return False
+    return True
 
 
 def _arrays(program: Program, groups: list[Group]) -> list[int]:
