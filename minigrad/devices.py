@@ -285,6 +285,11 @@ def transfer_guard() -> Iterator[None]:
         _state.guarded = before
 
 
+def guarded() -> bool:
+    """Return whether this thread is inside of `transfer_guard`."""
+    return _state.guarded
+
+
 def refuse_guarded(what: str) -> None:
     """Raise inside of `transfer_guard`."""
     if _state.guarded:
@@ -313,9 +318,20 @@ def checked_linalg(xp: Any) -> contextlib.AbstractContextManager[Any]:
     if xp.__name__ != "cupy":
         return _nothing
     refuse_guarded("whether a matrix is singular is asked for")
+    return _checked_by_cupy()
+
+
+@contextlib.contextmanager
+def _checked_by_cupy() -> Iterator[None]:
     import cupyx  # here, because CuPy by itself returns NaN and does not wait for the verdict
 
-    return cupyx.errstate(linalg="raise")
+    try:
+        with cupyx.errstate(linalg="raise"):
+            yield
+    except np.linalg.LinAlgError as error:
+        if "getrf" in str(error):  # the routine of cuSOLVER that found a pivot of 0
+            raise np.linalg.LinAlgError("Singular matrix") from error
+        raise
 
 
 _nothing = contextlib.nullcontext()

@@ -9,7 +9,7 @@ import numpy as np
 from . import primitives as P
 from . import tape
 from . import tensor as tensors
-from .devices import refuse_guarded
+from .devices import guarded, refuse_guarded
 from .primitives.indexing import ARRAY
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
     parts = index if isinstance(index, tuple) else (index,)
     static: list[Any] = []
     arrays: list[Tensor] = []
+    given: list[Any] = []  # the same arrays as they came: those of the host can be looked at without waiting
     for part in parts:
         if isinstance(part, int | np.integer | slice) or part is None or part is Ellipsis:
             static.append(int(part) if isinstance(part, np.integer) else part)
@@ -74,6 +75,7 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
             for positions in array._array.nonzero():
                 static.append(ARRAY)
                 arrays.append(tensors.Tensor._wrap(positions, x.device, None))
+                given.append(None)
             continue
         if array.dtype.kind not in "iu":
             raise IndexError(
@@ -81,4 +83,34 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
             )
         static.append(ARRAY)
         arrays.append(array)
+        given.append(array if array is part else np.asarray(part))
+    if x.device.type != "cpu" and arrays:
+        _check_bounds(x, static, given)
     return tuple(static), arrays
+
+
+def _check_bounds(x: Tensor, static: list[Any], given: list[Any]) -> None:
+    """Raise for positions that x does not have: CuPy would wrap them around.
+
+    The host waits for positions that are on the device, so they are looked at only where values are.
+    """
+    taken = [part for part in static if part is not None and part is not Ellipsis and not isinstance(part, bool)]
+    axis, remaining = 0, iter(given)
+    for part in static:
+        if part is Ellipsis:
+            axis += x.ndim - len(taken)
+        if not any(part is one for one in taken):
+            continue
+        positions = next(remaining) if part is ARRAY else None
+        on_device = isinstance(positions, tensors.Tensor) and positions.device.type != "cpu"
+        if positions is not None and positions.size and not (on_device and not reads_allowed()):
+            low, high = (int(bound.item()) for bound in (positions.min(), positions.max()))
+            if axis < x.ndim and not -x.shape[axis] <= low <= high < x.shape[axis]:
+                wrong = low if low < -x.shape[axis] else high
+                raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {x.shape[axis]}")
+        axis += 1
+
+
+def reads_allowed() -> bool:
+    """Return whether the host may wait for values of a device, only to check them."""
+    return tape.checks_values() and not guarded()

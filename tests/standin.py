@@ -189,7 +189,18 @@ class Array:
         return parts if isinstance(index, tuple) else parts[0]
 
     def __getitem__(self, index: Any) -> Array:
-        return _wrap(self._a[self._position(index)], self._index)
+        return _wrap(self._a[self._wrapped(self._position(index))], self._index)
+
+    def _wrapped(self, position: Any) -> Any:
+        """Return an index whose arrays are wrapped around, where each stands for an axis: CuPy does so, silently."""
+        parts = position if isinstance(position, tuple) else (position,)
+        if any(part is None or part is Ellipsis or np.asarray(part).dtype.kind == "b" for part in parts):
+            return position
+        parts = tuple(
+            part % self._a.shape[axis] if isinstance(part, np.ndarray) and self._a.shape[axis] else part
+            for axis, part in enumerate(parts)
+        )
+        return parts if isinstance(position, tuple) else parts[0]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         position = self._position(index)
@@ -339,6 +350,8 @@ def _argsort(index: int, a: Array, axis: int = -1, kind: str | None = None) -> A
 def _solve(index: int, a: Array, b: Array) -> Array:
     if b.ndim > 1 and a.shape[:-1] != b.shape[:-1]:
         raise Refused(f"CuPy's solve does not broadcast {a.shape} and {b.shape}")
+    if 0 in b.shape:
+        raise Refused("CuPy's solve divides by 0 where there is nothing to solve")
     return _wrap(np.linalg.solve(_host(a, index), _host(b, index)), index)
 
 

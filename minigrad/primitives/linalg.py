@@ -152,6 +152,8 @@ def _solve(xp: Any, a: Any, b: Any, /) -> Any:
         stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         a = xp.broadcast_to(a, stack + a.shape[-2:])
         b = xp.broadcast_to(b, stack + b.shape[-2:])
+    if b.size == 0:  # CuPy divides by 0
+        return xp.empty(b.shape, xp.result_type(a, b))
     with checked_linalg(xp):
         return xp.linalg.solve(a, b)
 

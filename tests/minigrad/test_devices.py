@@ -381,3 +381,28 @@ def test_stacks_of_equations_stretch_and_leading_axes_of_values_may_be_there(gpu
     np.testing.assert_array_equal(x.at[1].set(mg.ones((1, 2), device=gpu)).numpy(), [[0, 0], [1, 1], [0, 0]])
     with pytest.raises(mg.errors.LinAlgError):
         mg.inv(mg.zeros((2, 2), device=gpu))
+
+
+# Positions that are not there
+
+
+def test_an_index_out_of_range_is_an_error_unless_the_host_may_not_wait(gpu):
+    x = on(gpu, np.arange(6.0).reshape(2, 3))
+    for wrong in ([2], [-3]):
+        with pytest.raises(IndexError, match=r"index -?\d is out of bounds for axis 0 with size 2"):
+            mg.take(x, wrong, axis=0)
+        with pytest.raises(IndexError, match="axis 0"):
+            x[on(gpu, np.array(wrong))]
+        with pytest.raises(IndexError, match="axis 0"):
+            x.at[np.array(wrong), 0].set(1.0)
+    with pytest.raises(IndexError, match="axis 1 with size 3"):
+        x[..., np.array([3])]
+    with pytest.raises(IndexError, match="axis 1 with size 3"):
+        x[None, :, np.array([3])]
+    there = on(gpu, np.array([1, 0]))
+    with mg.devices.transfer_guard():  # not looked at
+        rows = x[there]
+        with pytest.raises(IndexError):
+            x[np.array([7])]  # of the host
+    np.testing.assert_array_equal(rows.numpy(), [[3.0, 4.0, 5.0], [0.0, 1.0, 2.0]])
+    np.testing.assert_array_equal(x[np.array([-1, -2])].numpy(), rows.numpy())
