@@ -60,7 +60,7 @@ class Driver:
 
     # Calls
 
-    def kernels(self, kernels: Sequence[Kernel]) -> None:
+    def compile(self, kernels: Sequence[Kernel]) -> None:
         """Compile kernels, some at a time in as many threads as there are processors."""
         device = self._cuda.runtime.getDevice()
         new = {k.name: k.source for k in kernels if (device, k.name) not in _functions}
@@ -82,7 +82,7 @@ class Driver:
         function = _functions[self._cuda.runtime.getDevice(), kernel.name]
 
         def call() -> None:
-            function(kernel.grid, kernel.block, arrays, shared_mem=kernel.shared)
+            function(kernel.grid, kernel.block, arrays)
 
         return call
 

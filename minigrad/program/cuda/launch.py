@@ -21,7 +21,7 @@ def kernels(
     Parameters
     ----------
     launch : Launch
-        With `launch.kernels` other than "".
+        With `launch.kind` other than "".
     stored : set of Variable
         The results that need memory: `set(plan.buffers)`.
     roots : dict from Variable to Variable
@@ -45,10 +45,10 @@ def kernels(
     >>> kernel.parameters, kernel.grid
     ((x:f32[2], c:f32[]), (1, 1, 1))
     """
-    if launch.kernels == "elementwise":
+    if launch.kind == "elementwise":
         return elementwise.kernels(launch.parts, stored, roots, strides)
-    if launch.kernels == "reduction":
+    if launch.kind == "reduction":
         return reductions.kernels(launch.parts[0], stored, roots, strides)
-    if launch.kernels == "rows":
+    if launch.kind == "rows":
         return rows.kernels(launch.equations[0], stored, strides)
     raise Unsupported(f"{launch!r} is left to a library")

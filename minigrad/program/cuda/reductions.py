@@ -246,7 +246,7 @@ def _kernel(
     text = f'extern "C" __global__ void __launch_bounds__({threads}) KERNEL(\n    {", ".join(declared)}) {{\n'
     text += "".join(f"    {line}\n" for line in lines) + "}\n"
     text = helpers(text) + "".join(COMBINE[c] for c in dict.fromkeys(t.combine for t in totals)) + text
-    draws = "".join([PHILOX, *dict.fromkeys(arrays.texts)]) if arrays.texts else ""
+    draws = "".join([PHILOX, *dict.fromkeys(arrays.draws)]) if arrays.draws else ""
     name, text = named((VECTOR_TYPE if width > 1 else "") + draws + text, "reduction")
     targets = [scratch.get(total, total.output) for total in totals]
     return Kernel(name, text, layout.grid, layout.block, (*arrays.variables, *targets))
