@@ -8,6 +8,7 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
+from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.cuda.driver import module_text
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
@@ -150,3 +151,28 @@ def test_the_kernels_of_a_step_are_one_cuda_module(drivers):
     run(x)
     (driver,) = drivers
     assert len(driver.made) > 5 and compile_text_for_gpu(module_text({k.name: k.source for k in driver.made}))
+
+
+def test_a_program_shows_the_kernels_and_the_plan_that_its_replay_has(drivers):
+    _, _, step, x = regression("cuda", OPTIMIZERS["Adam"])
+    run = mg.compile(step)
+    run(x)
+    (driver,), (program,) = drivers, run.programs
+    ((entry,),) = run._entries.values()
+    text = program.kernels()
+    assert driver.made and all(kernel.source in text for kernel in driver.made)
+    assert text.count("<<<") == len(driver.made)
+    assert repr(program.plan()) == repr(entry.replay.plan)
+
+
+def test_a_program_says_why_equations_have_no_kernel():
+    samples = Samples("any", (Domain(-3.0, 3.0),), analytic=False)
+    root = Primitive("cube_root", lambda xp, x, /: xp.cbrt(x), [None], samples, elementwise=True)
+    text = mg.record(lambda x, w: mg.exp(root(x @ w)))(mg.ones((2, 3)), mg.ones((3, 4))).kernels()
+    assert text.splitlines() == [
+        "// launch 1, left to a library",
+        "//   a:f32[2,4] = matmul x w",
+        "// launch 2, one by one by CuPy, because there is no kernel for cbrt of float32",
+        "//   b:f32[2,4] = cube_root a",
+        "//   c:f32[2,4] = exp b",
+    ]
