@@ -231,6 +231,17 @@ def test_learning_rate_step_count_and_noise_stay_alive(name, kernels):
         np.testing.assert_array_equal(value, copies[0].state_dict()[key])
 
 
+def test_another_order_of_sums_is_another_program():
+    f = mg.compile(lambda x: mg.take(x, mg.tensor([0, 0]), axis=0))
+    try:
+        for on in (False, True, True, False):
+            mg.deterministic(on)
+            f(mg.tensor([1.0]))
+    finally:
+        mg.deterministic(False)
+    assert len(f.programs) == 2
+
+
 def test_another_seed_is_another_program():
     generator = mg.random.Generator(0)
     f = mg.compile(lambda x: x + generator.uniform(x.shape))

@@ -1,6 +1,8 @@
 """Replay on a GPU, with kernels that run on the host: the numbers of a step as it is, whatever order lanes allow."""
 
+import contextlib
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
 from minigrad.primitives.registry import Domain, Primitive, Samples
-from minigrad.program.cuda.driver import module_text
+from minigrad.program.cuda.driver import Driver, module_text
+from minigrad.program.cuda.lanes import Use, places
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
@@ -142,6 +145,26 @@ def test_a_step_that_cannot_be_captured_goes_on_call_by_call_and_says_why(driver
         eager(x)
     for p, q in zip(model.parameters(), expected.parameters(), strict=True):
         np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_after_a_capture_that_failed_a_driver_keeps_nothing_and_refuses_nothing():
+    class Stream(contextlib.nullcontext):
+        def begin_capture(self): ...
+        def end_capture(self): ...
+        def record(self): ...
+
+    class Cuda:
+        MemoryPool = type("MemoryPool", (), {"malloc": None})
+        Stream = staticmethod(lambda non_blocking: Stream())
+        using_allocator = staticmethod(contextlib.nullcontext)
+
+    xp = type("xp", (), {"cuda": Cuda, "ndarray": np.ndarray, "asarray": staticmethod(np.asarray)})
+    driver = Driver(xp, lanes=1)
+    upload = partial(driver.namespace(False).asarray, [1.0])
+    upload()
+    with pytest.raises(RuntimeError, match="copied from the host"):
+        driver.capture([upload], places([Use(frozenset(), frozenset())], 1))
+    assert upload().tolist() == [1.0] and not driver.capturing
 
 
 @pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")

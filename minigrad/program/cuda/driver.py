@@ -39,7 +39,7 @@ class Driver:
     # Memory
 
     def memory(self, size: int) -> Any:
-        """Return `size` bytes."""
+        """Return `size` bytes, as a pointer for `array` and `bytes`."""
         with self._cuda.using_allocator(self._pool.malloc):
             return self._cuda.alloc(size)
 
@@ -102,7 +102,7 @@ class Driver:
 
     @property
     def capturing(self) -> bool:
-        """Whether calls are captured now, or were."""
+        """Whether calls are captured now, or were: after a capture that failed they only run."""
         return self._kept is not None
 
     def keep(self, thing: Any) -> None:
@@ -146,6 +146,9 @@ class Driver:
                 for n, lane in enumerate(others, 1):
                     if n in joined:
                         first.wait_event(lane.record())
+            except BaseException:
+                self._kept = None  # from now on calls only run
+                raise
             finally:
                 graph = first.end_capture()  # also after an error: the stream would stay unusable
         graph.upload()
