@@ -170,7 +170,7 @@ class _Part:
         declared = [arrays.declaration(i) for i in range(len(self.variables))]
         self.types = [text.rsplit(" ", 1)[0] for text in declared]
         parameters = [*declared, *(f"const {self.unsigned} {name}" for name in ("n", "start", "step"))]
-        self.text = f"({', '.join(parameters)}) {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
+        self.text = f"(\n    {', '.join(parameters)}) {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
 
     def _loop(self, arrays: Arrays, space: Space, width: int, start: str, end: str) -> list[str]:
         """Return the loop over accesses of `width` neighbours each."""
