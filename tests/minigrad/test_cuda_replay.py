@@ -13,6 +13,7 @@ from autoencoders import steps
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.cuda.driver import Driver, module_text
 from minigrad.program.cuda.lanes import Use, places
+from minigrad.program.cuda.products import Product
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
@@ -165,6 +166,22 @@ def test_after_a_capture_that_failed_a_driver_keeps_nothing_and_refuses_nothing(
     with pytest.raises(RuntimeError, match="copied from the host"):
         driver.capture([upload], places([Use(frozenset(), frozenset())], 1))
     assert upload().tolist() == [1.0] and not driver.capturing
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 3), (3, 4)), ((0, 3), (3, 4)), ((3,), (3, 4)), ((3,), (3,)), ((5, 1, 2, 3), (1, 6, 3, 4))]
+)
+@pytest.mark.parametrize("dtype", ["int64", "complex64"])
+def test_products_that_cublaslt_does_not_take_are_left_to_cupy(shapes, dtype):
+    class Refusing(Driver):
+        def __init__(self):
+            self.xp = np  # for CuPy, whose matmul is the same
+
+        def product(self, a, b, out, tf32, tuned):
+            return Product(self.xp, a, b, out, tf32, tuned).launch  # refuses before it needs a GPU
+
+    a, b = (np.arange(np.prod(shape)).reshape(shape).astype(dtype) for shape in shapes)
+    np.testing.assert_array_equal(Refusing().namespace(False).matmul(a, b), a @ b)
 
 
 @pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")

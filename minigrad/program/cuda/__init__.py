@@ -33,10 +33,11 @@ numbers of the program itself: learning rates and counters are 0-d arrays that a
 Launches of no elements have an empty list of kernels. `Unsupported` is raised, and says why, where there is no kernel
 (complex numbers, an array function that `source.py` lacks); each equation of the launch is then done by CuPy, in order.
 
-The names in a kernel: `p0`, `p1`, ... point to arrays (`q0`, ... in a kernel of several parts), `x` are the scalars that
-are read, `t` those that are computed, `u` those that are drawn, from a block `d`; `i` counts accesses, `c` are
-coordinates, `k` is a neighbour within an access, whose vectors are `a` (read) and `r` (results); `sum`, `shared` and
-`out` are the totals of a reduction in registers, in shared memory, and where they go.
+The names in a kernel: `p0`, `p1`, ... point to arrays, in elementwise kernels those of one part (`q0`, `q1`, ... are
+those of the kernel that calls the parts); `x` are the scalars that are read, `t` those that are computed, `u` those
+that are drawn, from a block `d`; `i` counts accesses, `c` are coordinates, `k` is a neighbour within an access, whose
+vectors are `a` (read) and `r` (results); `sum`, `shared` and `out` are the totals of a reduction in registers, in
+shared memory, and where they go.
 """
 
 from .kernel import Kernel, Scratch, Unsupported

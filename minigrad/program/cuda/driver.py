@@ -179,18 +179,22 @@ class _Namespace:
         return getattr(self._driver.xp, name)
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
-        """Return the product of stacks of matrices."""
+        """Return the product of stacks of matrices, or of vectors."""
         xp = self._driver.xp
-        shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        result = xp.empty(shape, a.dtype) if out is None else out
-        try:
-            call = self._driver.product(a, b, result, self._tf32, tuned=False)
-        except ProductsUnavailable:  # neither by rows nor by columns
-            a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
-            call = self._driver.product(a, b, result, self._tf32, tuned=False)
-        self._driver.keep(call)
-        call()
-        return result
+        if a.ndim > 1 and b.ndim > 1:
+            shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+            result = xp.empty(shape, xp.result_type(a, b)) if out is None else out
+            for copied in (False, True):  # cuBLASLt takes matrices by rows or by columns
+                if copied:
+                    a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
+                try:
+                    call = self._driver.product(a, b, result, self._tf32, tuned=False)
+                except ProductsUnavailable:
+                    continue
+                self._driver.keep(call)
+                call()
+                return result
+        return xp.matmul(a, b, out=out)  # integers, complex numbers, no elements: CuPy has a kernel, or is not captured
 
     def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
         """Return arrays along a new axis: CuPy uploads the addresses of more than eight."""
