@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-_on = False
+
+class _Switch:
+    on = False
+
+
+switch = _Switch()
 
 
 def deterministic(on: bool) -> None:
@@ -11,7 +16,7 @@ def deterministic(on: bool) -> None:
     On the CPU that is so in any case. On a GPU the threads that add to one place do so in any order, which changes the
     last bits: gradients of indexing (`take`, `Embedding`, `x.at[i].add`), and running sums. With this switch the terms
     are sorted and added in a fixed order. Writes to one place (`x.at[i].set` with an index that repeats) then leave
-    the last value, as on the CPU.
+    the last value, as on the CPU. Steps that were compiled before are recorded anew for it.
 
     Examples
     --------
@@ -19,10 +24,9 @@ def deterministic(on: bool) -> None:
     >>> mg.deterministic(True)
     >>> mg.deterministic(False)
     """
-    global _on
-    _on = bool(on)
+    switch.on = bool(on)
 
 
 def is_deterministic() -> bool:
     """Return what `deterministic` was last called with."""
-    return _on
+    return switch.on

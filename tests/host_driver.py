@@ -37,7 +37,7 @@ class HostDriver(Driver):
     def copy(self, source, target):
         target[...] = source
 
-    def kernels(self, kernels):
+    def compile(self, kernels):
         self.made = kernels
         self._launch = compiled(kernels) if kernels else None
 

@@ -225,7 +225,7 @@ class HostReplay:
         self.steps = []
         for group in self.plan.groups:
             made = None
-            if group.kernels:
+            if group.kind:
                 made = kernels(group, self.stored, self.plan.roots, self.strides)
             self.steps.append((group, made))
 

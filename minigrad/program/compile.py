@@ -38,7 +38,7 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
 
     The first call with arguments of a new kind runs `step` itself and records what it does. Further ones run the
     recorded operations, without Python and without new memory: forward, backward, `assign`, and the updates of an
-    optimizer. The results are those of `step`, to the last bit.
+    optimizer. The results are those of `step`, on the CPU to the last bit.
 
     Parameters
     ----------
@@ -48,10 +48,10 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
     threads : int, optional
         How many threads share large elementwise operations; by default the environment variable MINIGRAD_THREADS, or
         the number of processors, at most 4.
-
     kernels : bool, optional
         Whether to compile arithmetic with Numba, which must be installed. By default that is done for a step on which
-        more time was spent than compiling takes. The results are the same bits in any case.
+        more time was spent than compiling takes. The results are the same bits in any case. On a GPU it says nothing:
+        kernels are what runs there.
 
     Returns
     -------
@@ -69,8 +69,9 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
     Notes
     -----
     A call is of the same kind when its arguments have the same structure, shapes, dtypes, layouts and devices, equal
-    values where they are not tensors, and when gradients are enabled, and modules train, as they did. Another kind is
-    recorded as another program; a warning says when that goes on.
+    values where they are not tensors, and when gradients are enabled, and modules train, as they did, with the same
+    settings (`set_matmul_precision`, `deterministic`). Another kind is recorded as another program; a warning says when
+    that goes on.
 
     What is not an operation on tensors happens only while recording: printing, counting, appending to a list, and what
     `backward` leaves in `grad`, which a compiled call sets to None. Numbers that change must be tensors; those of the

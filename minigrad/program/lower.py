@@ -81,6 +81,14 @@ class Symbol:
     def __ge__(self, other: Any) -> Symbol:
         return _write(self._calls, "greater_equal", (self, other))
 
+    def __eq__(self, other: Any) -> Any:
+        return _write(self._calls, "equal", (self, other)) if _is_operand(other) else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return _write(self._calls, "not_equal", (self, other)) if _is_operand(other) else NotImplemented
+
+    __hash__ = object.__hash__  # a symbol is a key by its identity
+
     def __bool__(self) -> bool:
         raise NotLowered("a forward that looks at values")
 
@@ -110,8 +118,12 @@ class _Functions:
         return function
 
 
+def _is_operand(x: Any) -> bool:
+    return isinstance(x, Symbol | bool | int | float | complex | np.generic)
+
+
 def _write(calls: list[Call], name: str, inputs: tuple) -> Symbol:
-    if not all(x is None or isinstance(x, Symbol | bool | int | float | complex | np.generic) for x in inputs):
+    if not all(x is None or _is_operand(x) for x in inputs):
         raise NotLowered(f"{name} of {inputs}")
     blanks = [np.zeros(1, x.dtype) if isinstance(x, Symbol) else x for x in inputs]
     with np.errstate(all="ignore"):

@@ -266,10 +266,31 @@ class Program:
             yield v, x
 
     def plan(self) -> Plan:
-        """Return how a replay orders the equations, and the memory that it needs: print it."""
+        """Return how a replay on the program's device orders the equations, and the memory that it needs: print it."""
+        from .cuda import launches
         from .memory import Plan
 
-        return Plan(self)
+        values = (*self.arguments, *self.captured, *(e.output for e in self.equations))
+        on_gpu = any(v.device.type == "cuda" for v in values)
+        return Plan(self, launches(self) if on_gpu else None)
+
+    def kernels(self) -> str:
+        """Return the CUDA kernels that a GPU gets for the program, as text: print it. No GPU is needed for that.
+
+        Examples
+        --------
+        >>> import minigrad as mg
+        >>> program = mg.record(lambda x: mg.exp(x) * 2.0)(mg.ones((3,)))
+        >>> print(program.kernels())  # doctest: +ELLIPSIS
+        // launch 1
+        //   a:f32[3] = exp x
+        //   b:f32[3] = multiply a 2.0
+        // elementwise_...<<<(1, 1, 1), (256, 1, 1)>>>(x:f32[3], b:f32[3])
+        ...
+        """
+        from .cuda.launch import listing
+
+        return listing(self)
 
     def draw(self, path: str | None = None, fold_updates: bool = True) -> str:
         """Return the graph as SVG, and write it to `path` if given: see `mg.draw`."""

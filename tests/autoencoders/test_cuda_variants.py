@@ -41,6 +41,6 @@ def test_every_variant_gives_what_its_operations_give(machine):
     for name, t in trainings.items():
         t.compare(launch, sums(20.0))
         # what is left to a library are products, and what sorts or gathers
-        names = {e.primitive.name for group, _ in t.replay.steps if not group.kernels for e in group.equations}
+        names = {e.primitive.name for group, _ in t.replay.steps if not group.kind for e in group.equations}
         assert names.isdisjoint({"exp", "add", "sum", "mean", "random_uniform", "random_normal"}), (name, names)
-        assert {group.kernels for group, _ in t.replay.steps} <= {*LAUNCHED, ""}
+        assert {group.kind for group, _ in t.replay.steps} <= {*LAUNCHED, ""}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, ShapeError
+from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.kernels import available
 from minigrad.program.passes import simplify
 from minigrad.program.replay import Replay
@@ -230,6 +231,17 @@ def test_learning_rate_step_count_and_noise_stay_alive(name, kernels):
         np.testing.assert_array_equal(value, copies[0].state_dict()[key])
 
 
+def test_another_order_of_sums_is_another_program():
+    f = mg.compile(lambda x: mg.take(x, mg.tensor([0, 0]), axis=0))
+    try:
+        for on in (False, True, True, False):
+            mg.deterministic(on)
+            f(mg.tensor([1.0]))
+    finally:
+        mg.deterministic(False)
+    assert len(f.programs) == 2
+
+
 def test_another_seed_is_another_program():
     generator = mg.random.Generator(0)
     f = mg.compile(lambda x: x + generator.uniform(x.shape))
@@ -302,6 +314,21 @@ def test_a_condition_that_is_one_bool_is_replayed():
     f = mg.compile(lambda x: mg.where(np.bool_(True), x, x * 2.0) + 1.0)
     for _ in range(2):
         assert f(mg.tensor(3.0)).item() == 4.0
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_forward_may_compare_by_operators(kernels):
+    samples = Samples("any", (Domain(-3.0, 3.0),), analytic=False)
+    for forward in (
+        lambda xp, x, /: (x == 1.0) * x,
+        lambda xp, x, /: xp.where(x != 1.0, x, 5.0),
+        lambda xp, x, /: (x == xp.abs(x)) * 2.0,
+    ):
+        row = Primitive("comparing", forward, [None], samples, elementwise=True)
+        f = mg.compile(lambda x, row=row: mg.exp(row(x)) + 1.0, kernels=kernels)
+        x = mg.tensor([-1.0, 1.0, 2.0, 1.0])
+        eager = bits(f(x))
+        assert bits(f(x)) == eager
 
 
 def test_a_module_trains_as_without_compile_and_modes_have_their_own_programs():

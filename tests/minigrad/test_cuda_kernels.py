@@ -135,7 +135,7 @@ def test_a_group_gives_the_bits_of_its_operations(machine):
 def groups_of(f, *arrays):
     program = simplify(mg.record(f)(*tensors(arrays)))
     plan = Plan(program, launches(program))
-    return plan, [launch for launch in plan.groups if launch.kernels]
+    return plan, [launch for launch in plan.groups if launch.kind]
 
 
 def test_complex_numbers_have_no_kernels():

@@ -91,7 +91,7 @@ def test_softmax_and_its_logarithms_give_what_numpy_gives(dtype, machine):
                 return primitives[row](x, axis=axis, **metadata)
 
             cases.append(Case(f, x.astype(dtype), name=row))
-            assert [launch.kernels for launch, _ in cases[-1].replay.steps] == ["rows"]
+            assert [launch.kind for launch, _ in cases[-1].replay.steps] == ["rows"]
     run(cases, sums(3.0 if dtype == "float16" else 1.0), machine)
 
 

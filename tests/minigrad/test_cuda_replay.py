@@ -1,6 +1,8 @@
 """Replay on a GPU, with kernels that run on the host: the numbers of a step as it is, whatever order lanes allow."""
 
+import contextlib
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +10,10 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
-from minigrad.program.cuda.driver import module_text
+from minigrad.primitives.registry import Domain, Primitive, Samples
+from minigrad.program.cuda.driver import Driver, module_text
+from minigrad.program.cuda.lanes import Use, places
+from minigrad.program.cuda.products import Product
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
@@ -143,6 +148,42 @@ def test_a_step_that_cannot_be_captured_goes_on_call_by_call_and_says_why(driver
         np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-7)
 
 
+def test_after_a_capture_that_failed_a_driver_keeps_nothing_and_refuses_nothing():
+    class Stream(contextlib.nullcontext):
+        def begin_capture(self): ...
+        def end_capture(self): ...
+        def record(self): ...
+
+    class Cuda:
+        MemoryPool = type("MemoryPool", (), {"malloc": None})
+        Stream = staticmethod(lambda non_blocking: Stream())
+        using_allocator = staticmethod(contextlib.nullcontext)
+
+    xp = type("xp", (), {"cuda": Cuda, "ndarray": np.ndarray, "asarray": staticmethod(np.asarray)})
+    driver = Driver(xp, lanes=1)
+    upload = partial(driver.namespace(False).asarray, [1.0])
+    upload()
+    with pytest.raises(RuntimeError, match="copied from the host"):
+        driver.capture([upload], places([Use(frozenset(), frozenset())], 1))
+    assert upload().tolist() == [1.0] and not driver.capturing
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 3), (3, 4)), ((0, 3), (3, 4)), ((3,), (3, 4)), ((3,), (3,)), ((5, 1, 2, 3), (1, 6, 3, 4))]
+)
+@pytest.mark.parametrize("dtype", ["int64", "complex64"])
+def test_products_that_cublaslt_does_not_take_are_left_to_cupy(shapes, dtype):
+    class Refusing(Driver):
+        def __init__(self):
+            self.xp = np  # for CuPy, whose matmul is the same
+
+        def product(self, a, b, out, tf32, tuned):
+            return Product(self.xp, a, b, out, tf32, tuned).launch  # refuses before it needs a GPU
+
+    a, b = (np.arange(np.prod(shape)).reshape(shape).astype(dtype) for shape in shapes)
+    np.testing.assert_array_equal(Refusing().namespace(False).matmul(a, b), a @ b)
+
+
 @pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc")
 def test_the_kernels_of_a_step_are_one_cuda_module(drivers):
     _, _, step, x = regression("cuda", OPTIMIZERS["Adam"])
@@ -150,3 +191,28 @@ def test_the_kernels_of_a_step_are_one_cuda_module(drivers):
     run(x)
     (driver,) = drivers
     assert len(driver.made) > 5 and compile_text_for_gpu(module_text({k.name: k.source for k in driver.made}))
+
+
+def test_a_program_shows_the_kernels_and_the_plan_that_its_replay_has(drivers):
+    _, _, step, x = regression("cuda", OPTIMIZERS["Adam"])
+    run = mg.compile(step)
+    run(x)
+    (driver,), (program,) = drivers, run.programs
+    ((entry,),) = run._entries.values()
+    text = program.kernels()
+    assert driver.made and all(kernel.source in text for kernel in driver.made)
+    assert text.count("<<<") == len(driver.made)
+    assert repr(program.plan()) == repr(entry.replay.plan)
+
+
+def test_a_program_says_why_equations_have_no_kernel():
+    samples = Samples("any", (Domain(-3.0, 3.0),), analytic=False)
+    root = Primitive("cube_root", lambda xp, x, /: xp.cbrt(x), [None], samples, elementwise=True)
+    text = mg.record(lambda x, w: mg.exp(root(x @ w)))(mg.ones((2, 3)), mg.ones((3, 4))).kernels()
+    assert text.splitlines() == [
+        "// launch 1, left to a library",
+        "//   a:f32[2,4] = matmul x w",
+        "// launch 2, one by one by CuPy, because there is no kernel for cbrt of float32",
+        "//   b:f32[2,4] = cube_root a",
+        "//   c:f32[2,4] = exp b",
+    ]

@@ -39,7 +39,7 @@ class Driver:
     # Memory
 
     def memory(self, size: int) -> Any:
-        """Return `size` bytes."""
+        """Return `size` bytes, as a pointer for `array` and `bytes`."""
         with self._cuda.using_allocator(self._pool.malloc):
             return self._cuda.alloc(size)
 
@@ -60,7 +60,7 @@ class Driver:
 
     # Calls
 
-    def kernels(self, kernels: Sequence[Kernel]) -> None:
+    def compile(self, kernels: Sequence[Kernel]) -> None:
         """Compile kernels, some at a time in as many threads as there are processors."""
         device = self._cuda.runtime.getDevice()
         new = {k.name: k.source for k in kernels if (device, k.name) not in _functions}
@@ -82,7 +82,7 @@ class Driver:
         function = _functions[self._cuda.runtime.getDevice(), kernel.name]
 
         def call() -> None:
-            function(kernel.grid, kernel.block, arrays, shared_mem=kernel.shared)
+            function(kernel.grid, kernel.block, arrays)
 
         return call
 
@@ -102,7 +102,7 @@ class Driver:
 
     @property
     def capturing(self) -> bool:
-        """Whether calls are captured now, or were."""
+        """Whether calls are captured now, or were: after a capture that failed they only run."""
         return self._kept is not None
 
     def keep(self, thing: Any) -> None:
@@ -146,6 +146,9 @@ class Driver:
                 for n, lane in enumerate(others, 1):
                     if n in joined:
                         first.wait_event(lane.record())
+            except BaseException:
+                self._kept = None  # from now on calls only run
+                raise
             finally:
                 graph = first.end_capture()  # also after an error: the stream would stay unusable
         graph.upload()
@@ -176,18 +179,22 @@ class _Namespace:
         return getattr(self._driver.xp, name)
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
-        """Return the product of stacks of matrices."""
+        """Return the product of stacks of matrices, or of vectors."""
         xp = self._driver.xp
-        shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        result = xp.empty(shape, a.dtype) if out is None else out
-        try:
-            call = self._driver.product(a, b, result, self._tf32, tuned=False)
-        except ProductsUnavailable:  # neither by rows nor by columns
-            a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
-            call = self._driver.product(a, b, result, self._tf32, tuned=False)
-        self._driver.keep(call)
-        call()
-        return result
+        if a.ndim > 1 and b.ndim > 1:
+            shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+            result = xp.empty(shape, xp.result_type(a, b)) if out is None else out
+            for copied in (False, True):  # cuBLASLt takes matrices by rows or by columns
+                if copied:
+                    a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
+                try:
+                    call = self._driver.product(a, b, result, self._tf32, tuned=False)
+                except ProductsUnavailable:
+                    continue
+                self._driver.keep(call)
+                call()
+                return result
+        return xp.matmul(a, b, out=out)  # integers, complex numbers, no elements: CuPy has a kernel, or is not captured
 
     def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
         """Return arrays along a new axis: CuPy uploads the addresses of more than eight."""

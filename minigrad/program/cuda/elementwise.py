@@ -35,7 +35,7 @@ class Arrays:
         # random numbers are counted in the order of rows, as if they came from an array
         rows = tuple(0 if n == 1 else prod(shape[i + 1 :]) for i, n in enumerate(shape))
         self.strides += [rows] * len(body.draws)
-        self.texts = [draw.text for draw in body.draws]
+        self.draws = [draw.text for draw in body.draws]  # the functions that make them
 
     def declaration(self, position: int) -> str:
         """Return the parameter of an array, "const float* __restrict__ p0"."""
@@ -124,56 +124,67 @@ class Arrays:
 
 
 class _Part:
-    """One group as a device function of its arrays, of the number of its elements, and of a first index and a step."""
+    """One group as a device function of its arrays, of the number of its elements, and of a first index and a step.
+
+    Attributes
+    ----------
+    variables : list of Variable
+    types : list of str
+        Of the pointers to their arrays.
+    text : str
+        The function from its parameters on: groups with equal texts share one.
+    draws : list of str
+        The functions that it calls for random numbers.
+    size, work : int
+        The number of places, and that of accesses, of which a thread makes one at a time.
+    vectors : bool
+        Whether an access may take several neighbours.
+    unsigned : str
+        The type of indices.
+    """
 
     def __init__(self, group: Group, stored: set[Variable], roots: Mapping, strides: Mapping) -> None:
         assert group.shape is not None
         arrays = Arrays(Body(group.equations, stored, roots), strides, group.shape)
-        self.variables = arrays.variables
         space = Space(group.shape, arrays.strides)
-        self.size = prod(group.shape)
-        self.index = space.index_type()
         flat = len(space.lengths) <= 1 and all(s in ((), (0,), (1,)) for s in space.strides)
+        self.variables, self.draws = arrays.variables, arrays.draws
+        self.size = prod(group.shape)
+        self.unsigned = "unsigned int" if space.index_type() == "int" else "unsigned long long"
         width = arrays.width(space)
-        if flat:
+        if flat:  # what is left over at the end goes one by one
             width = min(width, 1 << max(0, self.size.bit_length() - 1))
         else:
             width = space.vector(width, len(space.strides))
-        self.preamble = arrays.texts
+        self.vectors = width > 1
         self.work = -(-self.size // width)
-        size = "n" if flat else str(self.size)
-        unsigned = "unsigned int" if self.index == "int" else "unsigned long long"
-
-        def loop(step: int, start: str, end: str) -> list[str]:
-            contiguous = _row_major(space.lengths)
-            needed = {j for each in space.strides if each != contiguous for j, s in enumerate(each) if s}
-            number = "i" if step == 1 else f"{step} * i"
-            places = [number if each == contiguous else offset(each) for each in space.strides]
-            body = coordinates("i", space.lengths, range(len(space.lengths)), needed, self.index, step)
-            body += arrays.step(places, space.strides, step)
-            return [
-                f"for ({unsigned} i = {start}; i < {end}; i += step) {{",
-                *(f"    {line}" for line in body),
-                "}",
-            ]
-
+        size = "n" if flat else str(self.size)  # a size that is no part of the text lets more groups share it
         lines = arrays.load_singles()
-        if width > 1:
+        if self.vectors:
             lines += [f"const bool wide = {arrays.aligned(space.strides, width)};", "if (wide) {"]
-            lines += [f"    {line}" for line in loop(width, "start", f"{size} / {width}")]
-            lines += ["}", f"const {unsigned} done = wide ? {size} / {width} * {width} : 0;"]
-            lines += loop(1, "done + start", size)
+            lines += [f"    {line}" for line in self._loop(arrays, space, width, "start", f"{size} / {width}")]
+            lines += ["}", f"const {self.unsigned} done = wide ? {size} / {width} * {width} : 0;"]
+            lines += self._loop(arrays, space, 1, "done + start", size)
         else:
-            lines += loop(1, "start", size)
+            lines += self._loop(arrays, space, 1, "start", size)
         declared = [arrays.declaration(i) for i in range(len(self.variables))]
         self.types = [text.rsplit(" ", 1)[0] for text in declared]
-        self.text = (
-            f"({', '.join([*declared, *(f'const {unsigned} {name}' for name in ('n', 'start', 'step'))])}) {{\n"
-            + "".join(f"    {line}\n" for line in lines)
-            + "}\n"
-        )
-        self.vectors = width > 1
-        self.unsigned = unsigned
+        parameters = [*declared, *(f"const {self.unsigned} {name}" for name in ("n", "start", "step"))]
+        self.text = f"(\n    {', '.join(parameters)}) {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n"
+
+    def _loop(self, arrays: Arrays, space: Space, width: int, start: str, end: str) -> list[str]:
+        """Return the loop over accesses of `width` neighbours each."""
+        contiguous = _row_major(space.lengths)
+        needed = {j for each in space.strides if each != contiguous for j, s in enumerate(each) if s}
+        number = "i" if width == 1 else f"{width} * i"
+        places = [number if each == contiguous else offset(each) for each in space.strides]
+        body = coordinates("i", space.lengths, range(len(space.lengths)), needed, space.index_type(), width)
+        body += arrays.step(places, space.strides, width)
+        return [
+            f"for ({self.unsigned} i = {start}; i < {end}; i += step) {{",
+            *(f"    {line}" for line in body),
+            "}",
+        ]
 
 
 def kernels(
@@ -194,52 +205,70 @@ def kernels(
     functions: dict[str, list[int]] = {}
     for i, part in enumerate(done):
         functions.setdefault(part.text, []).append(i)
+    names: list[list[str]] = []  # of the kernel's own pointers, for each part
+    declared: list[str] = []
+    for part in done:
+        names.append([f"q{len(declared) + i}" for i in range(len(part.variables))])
+        # two parts may read the same array
+        alone = len(done) == 1
+        declared += [f"{kind if alone else _shared(kind)} {q}" for kind, q in zip(part.types, names[-1], strict=True)]
+    calls, blocks = _calls(done, list(functions.values()), names)
+    draws = list(dict.fromkeys(draw for part in done for draw in part.draws))
     text = [VECTOR_TYPE] if any(part.vectors for part in done) else []
-    draws = list(dict.fromkeys(draw for part in done for draw in part.preamble))
     text.append(helpers("".join(functions)))
     text += [PHILOX, *draws] if draws else []
     text += [f"static __device__ void part{j}{function}\n" for j, function in enumerate(functions)]
-    variables: list[Variable] = []
-    declared: list[str] = []
-    names: list[list[str]] = []
-    for part in done:
-        names.append([f"q{len(variables) + i}" for i in range(len(part.variables))])
-        # two parts may read the same array
-        declared += [f"{kind.replace(' __restrict__', '')} {n}" for kind, n in zip(part.types, names[-1], strict=True)]
-        variables += part.variables
-    if len(done) == 1:
-        declared = [d.replace("* ", "* __restrict__ ") for d in declared]
     text.append(f'extern "C" __global__ void __launch_bounds__({BLOCK}) KERNEL(\n    {", ".join(declared)}) {{\n')
-    first = 0
-    for j, members in enumerate(functions.values()):
-        blocks = [min(-(-done[i].work // BLOCK), MOST_BLOCKS) for i in members]
-        kinds, unsigned = done[members[0]].types, done[members[0]].unsigned
-        text.append("    " if j == 0 else "    else ")
-        end = first + sum(blocks)
-        text.append(f"if (blockIdx.x < {end}) {{\n")
-        local = [f"a{k}" for k in range(len(kinds))]
-        if len(members) == 1:
-            text.append(
-                f"        const {unsigned} n = {done[members[0]].size}, first = {first}, blocks = {blocks[0]};\n"
-            )
-            local = names[members[0]]
-        else:
-            text.append(f"        {unsigned} n, first, blocks;\n")
-            text += [
-                f"        {kind.replace(' __restrict__', '')} {a};\n" for kind, a in zip(kinds, local, strict=True)
-            ]
-            for i, count in zip(members, blocks, strict=True):
-                chosen = "".join(f" {a} = {q};" for a, q in zip(local, names[i], strict=True))
-                test = "" if i == members[-1] else f"if (blockIdx.x < {first + count}) "
-                start = "        " if i == members[0] else "        else "
-                text.append(f"{start}{test}{{ n = {done[i].size}; first = {first}; blocks = {count};{chosen} }}\n")
-                first += count
-        call = ", ".join([*local, "n", "(blockIdx.x - first) * blockDim.x + threadIdx.x", "blocks * blockDim.x"])
-        text.append(f"        part{j}({call});\n    }}\n")
-        first = end
+    text += [f"    {line}\n" for line in calls]
     text.append("}\n")
     name, source = named("".join(text), "elementwise")
-    return [Kernel(name, source, (first, 1, 1), (BLOCK, 1, 1), tuple(variables))]
+    return [Kernel(name, source, (blocks, 1, 1), (BLOCK, 1, 1), tuple(v for part in done for v in part.variables))]
+
+
+def _calls(
+    done: Sequence[_Part], functions: Sequence[Sequence[int]], names: Sequence[Sequence[str]]
+) -> tuple[list[str], int]:
+    """Return the statements in which each block calls the function of its part, and the number of blocks.
+
+    Parameters
+    ----------
+    done : list of _Part
+    functions : list of list of int
+        For each function the parts that share it.
+    names : list of list of str
+        The pointers of each part.
+    """
+    lines = []
+    first = 0  # block of a part
+    for j, members in enumerate(functions):
+        blocks = [min(-(-done[i].work // BLOCK), MOST_BLOCKS) for i in members]
+        types, unsigned = done[members[0]].types, done[members[0]].unsigned
+        end = first + sum(blocks)
+        lines.append(f"{'else ' if j else ''}if (blockIdx.x < {end}) {{")
+        if len(members) == 1:
+            own = names[members[0]]
+            size = done[members[0]].size
+            lines.append(f"    const {unsigned} n = {size}, first = {first}, blocks = {blocks[0]};")
+        else:
+            own = [f"a{k}" for k in range(len(types))]
+            lines.append(f"    {unsigned} n, first, blocks;")
+            lines += [f"    {_shared(kind)} {a};" for kind, a in zip(types, own, strict=True)]
+            start = first
+            for i, count in zip(members, blocks, strict=True):
+                chosen = "".join(f" {a} = {q};" for a, q in zip(own, names[i], strict=True))
+                test = "" if i == members[-1] else f"if (blockIdx.x < {start + count}) "
+                values = f"n = {done[i].size}; first = {start}; blocks = {count};{chosen}"
+                lines.append(f"    {'' if i == members[0] else 'else '}{test}{{ {values} }}")
+                start += count
+        thread = "(blockIdx.x - first) * blockDim.x + threadIdx.x"
+        lines += [f"    part{j}({', '.join([*own, 'n', thread, 'blocks * blockDim.x'])});", "}"]
+        first = end
+    return lines, first
+
+
+def _shared(kind: str) -> str:
+    """Return the type of a pointer to what another pointer may point to as well."""
+    return kind.replace(" __restrict__", "")
 
 
 def _row_major(lengths: Sequence[int]) -> tuple[int, ...]:

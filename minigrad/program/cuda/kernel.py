@@ -21,18 +21,16 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch.
+    """One kernel and how it is launched.
 
     Attributes
     ----------
     name : str
         Of the `extern "C"` function in `source`; it ends in a hash of the source. Equal sources have equal names.
     source : str
-        Complete CUDA C++17 without includes, for `cupy.RawKernel(source, name, options=("--std=c++17",))`.
+        Complete CUDA C++17 without includes, also for `cupy.RawKernel(source, name, options=("--std=c++17",))`.
     grid, block : tuple of int
         Of the launch. The results are right for smaller blocks too, whose sides are powers of two, down to one thread.
-    shared : int
-        Bytes of dynamic shared memory: 0, all of it is static.
     parameters : tuple of Variable or Scratch
         One pointer each, in order: to the first element (index 0 on every axis) of the variable's array.
     """
@@ -42,12 +40,6 @@ class Kernel:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     parameters: tuple[Variable | Scratch, ...]
-    shared: int = 0
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of the temporaries among the parameters."""
-        return sum(p.nbytes for p in self.parameters if isinstance(p, Scratch))
 
 
 def named(source: str, what: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ each is cut into chunks: a first kernel writes the chunks' results to scratch me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -21,7 +22,20 @@ from .kernel import Kernel, Scratch, Unsupported, named
 from .layout import Layout
 from .random import PHILOX
 from .schedule import REDUCTIONS, reduced_axes
-from .source import BOOL, DOUBLE, HALF, INT64, SINGLE, UINT64, c_type, converted, helpers, infinity, to_store
+from .source import (
+    BOOL,
+    DOUBLE,
+    HALF,
+    INT64,
+    SINGLE,
+    UINT64,
+    c_type,
+    converted,
+    helpers,
+    infinity,
+    stored_type,
+    to_store,
+)
 from .space import Space, coordinates, kept_strides, offset
 
 COMBINE = {
@@ -106,7 +120,7 @@ def kernels(
     layout = Layout(results, size // results, along, width, len(totals))
     cut = layout.chunks > 1
     scratch = {t: Scratch(layout.chunks * results * t.dtype.itemsize) for t in (totals if cut else complete)}
-    made = [_kernel(layout, space, arrays, totals, summands, scratch)]
+    made = [_Pass(layout, space, arrays, totals, summands, scratch).kernel()]
     if cut and own:
         # parts of one result stand as far apart as there are results, or side by side
         lengths, position = [space.lengths[i] for i in kept], 0 if along else len(kept)
@@ -141,118 +155,158 @@ def _combine(
     along = len(space.lengths) > 1 and not space.reduced[-1]
     width = space.vector(arrays.width(space), len(parts))
     layout = Layout(results, lengths[axis], along, width, len(totals), whole=True)
-    last = _kernel(layout, space, arrays, totals, texts, {})
+    last = _Pass(layout, space, arrays, totals, texts, {}).kernel()
     parameters = tuple(parts.get(p, p) if isinstance(p, Variable) else p for p in last.parameters)
-    return Kernel(last.name, last.source, last.grid, last.block, parameters)
+    return replace(last, parameters=parameters)
 
 
-def _kernel(
-    layout: Layout,
-    space: Space,
-    arrays: Arrays,
-    totals: Sequence[_Total],
-    summands: Sequence[str],
-    scratch: Mapping[_Total, Scratch],
-) -> Kernel:
-    """Return one kernel: its results go to scratch memory, where a total has some, or to where they belong."""
-    kind = space.index_type()
-    unsigned = "unsigned int" if kind == "int" else "unsigned long long"
-    along, width = layout.along, layout.width
-    axes = range(len(space.lengths))
-    kept, added = ([i for i in axes if space.reduced[i] is r] for r in (False, True))
-    inputs = space.strides[: len(arrays.strides)]
-    outputs: list[tuple[int, ...]] = space.strides[len(arrays.strides) :]
-    outputs += [()] * (len(totals) - len(outputs))  # what is complete in scratch memory only
-    needed = {j for each in inputs for j, s in enumerate(each) if s}
-    result, piece = ("x", "y") if along else ("y", "x")
-    k = "k" if width > 1 else "0"
-    many = width if along else 1  # totals of one thread, in the end
-    each_k = f"for (int k = 0; k < {many}; ++k) "
+class _Pass:
+    """The text of one kernel: each thread adds up its piece, threads combine theirs, and one of them writes.
 
-    adding = [
-        f"sum{j}[{k}] = combine_{total.combine}(sum{j}[{k}], {text});"
-        for j, (total, text) in enumerate(zip(totals, summands, strict=True))
-    ]
-    places = [offset(each) for each in inputs]
+    Parameters
+    ----------
+    layout : Layout
+    space : Space
+        With the strides of the arrays, and after them those of the results.
+    arrays : Arrays
+    totals : list of _Total
+    summands : list of str
+        What each total adds up at a place.
+    scratch : dict from _Total to Scratch
+        Where a total goes that is not complete; the others go to where they belong.
+    """
 
-    def loop(wide: bool) -> list[str]:
-        inner = coordinates("i", space.lengths, added, needed, kind, 1 if along else width)
-        inner += arrays.step(places, inputs, width, adding, wide)
+    def __init__(
+        self,
+        layout: Layout,
+        space: Space,
+        arrays: Arrays,
+        totals: Sequence[_Total],
+        summands: Sequence[str],
+        scratch: Mapping[_Total, Scratch],
+    ) -> None:
+        self.layout, self.space, self.arrays = layout, space, arrays
+        self.totals, self.summands, self.scratch = totals, summands, scratch
+        self.kind = space.index_type()
+        self.unsigned = "unsigned int" if self.kind == "int" else "unsigned long long"
+        axes = range(len(space.lengths))
+        self.kept, self.added = ([i for i in axes if space.reduced[i] is r] for r in (False, True))
+        self.inputs = space.strides[: len(arrays.strides)]
+        self.outputs: list[tuple[int, ...]] = space.strides[len(arrays.strides) :]
+        self.outputs += [()] * (len(totals) - len(self.outputs))  # what is complete in scratch memory only
+        # the directions of a block in which threads differ in their results, and in their pieces of one
+        self.result, self.piece = ("x", "y") if layout.along else ("y", "x")
+        self.many = layout.width if layout.along else 1  # results of one thread
+
+    def kernel(self) -> Kernel:
+        """Return the kernel."""
+        layout, totals, unsigned = self.layout, self.totals, self.unsigned
+        lines = [
+            f"const {unsigned} begin = blockIdx.y * {layout.chunk}, after = begin + {layout.chunk};",
+            f"const {unsigned} end = after < {layout.steps} ? after : {layout.steps};",
+            f"const {unsigned} stride = gridDim.x * blockDim.{self.result};",
+            *self.arrays.load_singles(),
+        ]
+        if layout.width > 1:
+            lines.append(f"const bool wide = {self.arrays.aligned(self.inputs, layout.width)};")
+        if layout.shared:
+            lines += [f"__shared__ {total.type} shared{j}[{layout.shared}];" for j, total in enumerate(totals)]
+        body = [
+            f"const {unsigned} unit = first + threadIdx.{self.result};",
+            *self._add_up(),
+            *self._combine(),
+            *self._write(),
+        ]
+        lines += [
+            f"for ({unsigned} first = blockIdx.x * blockDim.{self.result}; first < {layout.units}; first += stride) {{",
+            *_indented(body),
+            "}",
+        ]
+        declared = [self.arrays.declaration(i) for i in range(len(self.arrays.variables))]
+        for j, total in enumerate(totals):
+            element = total.type if total in self.scratch else stored_type(total.output.dtype)
+            declared.append(f"{element}* __restrict__ out{j}")
+        threads = layout.block[0] * layout.block[1]
+        text = f'extern "C" __global__ void __launch_bounds__({threads}) KERNEL(\n    {", ".join(declared)}) {{\n'
+        text += "".join(f"    {line}\n" for line in lines) + "}\n"
+        text = helpers(text) + "".join(COMBINE[c] for c in dict.fromkeys(t.combine for t in totals)) + text
+        draws = "".join([PHILOX, *dict.fromkeys(self.arrays.draws)]) if self.arrays.draws else ""
+        name, text = named((VECTOR_TYPE if layout.width > 1 else "") + draws + text, "reduction")
+        targets = [self.scratch.get(total, total.output) for total in totals]
+        return Kernel(name, text, layout.grid, layout.block, (*self.arrays.variables, *targets))
+
+    def _add_up(self) -> list[str]:
+        """Return the statements in which each thread adds up its piece, neighbours apart."""
+        width, lines = self.layout.width, []
+        for j, total in enumerate(self.totals):
+            lines.append(f"{total.type} sum{j}[{width}] = {{{', '.join([total.start()] * width)}}};")
+        needed = {j for each in self.inputs for j, s in enumerate(each) if s}
+        own = coordinates("unit", self.space.lengths, self.kept, needed, self.kind, self.many)
+        if width > 1:
+            own += ["if (wide) {", *_indented(self._loop(needed, True))]
+            own += ["} else {", *_indented(self._loop(needed, False)), "}"]
+        else:
+            own += self._loop(needed, True)
+        return [*lines, f"if (unit < {self.layout.units}) {{", *_indented(own), "}"]
+
+    def _loop(self, needed: set[int], wide: bool) -> list[str]:
+        """Return the loop of a thread over its piece."""
+        width = self.layout.width
+        k = "k" if width > 1 else "0"
+        adding = [
+            f"sum{j}[{k}] = combine_{total.combine}(sum{j}[{k}], {text});"
+            for j, (total, text) in enumerate(zip(self.totals, self.summands, strict=True))
+        ]
+        steps = 1 if self.layout.along else width
+        body = coordinates("i", self.space.lengths, self.added, needed, self.kind, steps)
+        body += self.arrays.step([offset(each) for each in self.inputs], self.inputs, width, adding, wide)
         return [
             "#pragma unroll 4",
-            f"for ({unsigned} i = begin + threadIdx.{piece}; i < end; i += blockDim.{piece}) {{",
-            *_indented(inner),
+            f"for ({self.unsigned} i = begin + threadIdx.{self.piece}; i < end; i += blockDim.{self.piece}) {{",
+            *_indented(body),
             "}",
         ]
 
-    own = coordinates("unit", space.lengths, kept, needed, kind, width if along else 1)
-    if width > 1:
-        own += ["if (wide) {", *_indented(loop(True)), "} else {", *_indented(loop(False)), "}"]
-    else:
-        own += loop(True)
-    lines = [
-        f"const {unsigned} begin = blockIdx.y * {layout.chunk}, after = begin + {layout.chunk};",
-        f"const {unsigned} end = after < {layout.steps} ? after : {layout.steps};",
-        f"const {unsigned} stride = gridDim.x * blockDim.{result};",
-        *arrays.load_singles(),
-    ]
-    if width > 1:
-        lines.append(f"const bool wide = {arrays.aligned(inputs, width)};")
-    if layout.shared:
-        lines += [f"__shared__ {total.type} shared{j}[{layout.shared}];" for j, total in enumerate(totals)]
-    body = [f"const {unsigned} unit = first + threadIdx.{result};"]
-    for j, total in enumerate(totals):
-        body.append(f"{total.type} sum{j}[{width}] = {{{', '.join([total.start()] * width)}}};")
-    body += [f"if (unit < {layout.units}) {{", *_indented(own), "}"]
-    for j, total in enumerate(totals):
-        if not along and width > 1:
-            neighbours = f"sum{j}[0] = combine_{total.combine}(sum{j}[0], sum{j}[k]);"
-            body += ["#pragma unroll", f"for (int k = 1; k < {width}; ++k) {neighbours}"]
-    if totals and along:
-        body += _tree(totals, many, each_k) if layout.shared else []
-    elif totals:
-        body += _lanes(totals, bool(layout.shared))
-    writing = coordinates("unit", space.lengths, kept, {j for o in outputs for j, s in enumerate(o) if s}, kind, many)
-    for j, (total, strides) in enumerate(zip(totals, outputs, strict=True)):
-        value = f"sum{j}[{'k' if along else '0'}]"
-        if total in scratch:
-            place = (
-                f"blockIdx.y * {layout.results}ll + unit * {many} + k"
-                if along
-                else f"unit * {layout.chunks}ll + blockIdx.y"
-            )
-        else:
-            last = strides[kept[-1]] if kept else 0
-            place = offset(strides) + (f" + k * {last}" if many > 1 and last else "")
-            value = total.result(value)
-        writing.append(f"{each_k if along else ''}out{j}[{place}] = {value};")
-    body += [f"if (threadIdx.{piece} == 0 && unit < {layout.units}) {{", *_indented(writing), "}"]
-    if len(totals) and layout.shared:
-        body.append("__syncthreads();  // before the next results use the shared memory")
-    lines += [
-        f"for ({unsigned} first = blockIdx.x * blockDim.{result}; first < {layout.units}; first += stride) {{",
-        *_indented(body),
-        "}",
-    ]
-    declared = [arrays.declaration(i) for i in range(len(arrays.variables))]
-    for j, total in enumerate(totals):
-        element = (
-            total.type
-            if total in scratch
-            else ("unsigned short" if total.output.dtype == HALF else c_type(total.output.dtype))
-        )
-        declared.append(f"{element}* __restrict__ out{j}")
-    threads = layout.block[0] * layout.block[1]
-    text = f'extern "C" __global__ void __launch_bounds__({threads}) KERNEL(\n    {", ".join(declared)}) {{\n'
-    text += "".join(f"    {line}\n" for line in lines) + "}\n"
-    text = helpers(text) + "".join(COMBINE[c] for c in dict.fromkeys(t.combine for t in totals)) + text
-    draws = "".join([PHILOX, *dict.fromkeys(arrays.texts)]) if arrays.texts else ""
-    name, text = named((VECTOR_TYPE if width > 1 else "") + draws + text, "reduction")
-    targets = [scratch.get(total, total.output) for total in totals]
-    return Kernel(name, text, layout.grid, layout.block, (*arrays.variables, *targets))
+    def _combine(self) -> list[str]:
+        """Return the statements that combine what threads have of one result."""
+        layout, totals, lines = self.layout, self.totals, []
+        if not layout.along and layout.width > 1:
+            for j, total in enumerate(totals):
+                neighbours = f"sum{j}[0] = combine_{total.combine}(sum{j}[0], sum{j}[k]);"
+                lines += ["#pragma unroll", f"for (int k = 1; k < {layout.width}; ++k) {neighbours}"]
+        if totals and not layout.along:
+            lines += _lanes(totals, bool(layout.shared))
+        elif totals and layout.shared:
+            lines += _tree(totals, self._each_k)
+        return lines
+
+    def _write(self) -> list[str]:
+        """Return the statements that write results, or parts of results to scratch memory."""
+        layout, along, many = self.layout, self.layout.along, self.many
+        needed = {j for each in self.outputs for j, s in enumerate(each) if s}
+        lines = coordinates("unit", self.space.lengths, self.kept, needed, self.kind, many)
+        for j, (total, strides) in enumerate(zip(self.totals, self.outputs, strict=True)):
+            value = f"sum{j}[{'k' if along else '0'}]"
+            if total not in self.scratch:
+                last = strides[self.kept[-1]] if self.kept else 0
+                place = offset(strides) + (f" + k * {last}" if many > 1 and last else "")
+                value = total.result(value)
+            elif along:  # parts of a result as far apart as there are results
+                place = f"blockIdx.y * {layout.results}ll + unit * {many} + k"
+            else:  # side by side
+                place = f"unit * {layout.chunks}ll + blockIdx.y"
+            lines.append(f"{self._each_k if along else ''}out{j}[{place}] = {value};")
+        lines = [f"if (threadIdx.{self.piece} == 0 && unit < {layout.units}) {{", *_indented(lines), "}"]
+        if self.totals and layout.shared:
+            lines.append("__syncthreads();  // before the next results use the shared memory")
+        return lines
+
+    @property
+    def _each_k(self) -> str:
+        return f"for (int k = 0; k < {self.many}; ++k) "
 
 
-def _tree(totals: Sequence[_Total], many: int, each_k: str) -> list[str]:
+def _tree(totals: Sequence[_Total], each_k: str) -> list[str]:
     """Return the statements that combine the totals of threads that differ in y, through shared memory."""
     own = "(k * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x"
     lines = [f"{each_k}shared{j}[{own}] = sum{j}[k];" for j in range(len(totals))]

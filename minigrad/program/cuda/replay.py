@@ -61,7 +61,7 @@ class CudaReplay:
             found = self._kernels(launch)
             if found is not None:
                 made[i] = found
-        driver.kernels([kernel for found in made.values() for kernel in found])
+        driver.compile([kernel for found in made.values() for kernel in found])
         for i, launch in enumerate(order):
             if i in made:
                 for kernel in made[i]:
@@ -125,7 +125,7 @@ class CudaReplay:
 
     def _kernels(self, launch: Launch) -> list[Kernel] | None:
         """Return the kernels of a launch, or None where the array module has to do it."""
-        if not launch.kernels:
+        if not launch.kind:
             return None
         strides = {v: a.strides for v, a in self._arrays.items()}
         try:

@@ -47,41 +47,11 @@ def kernels(
     whole = e.primitive.name != "logsumexp"
     target = in_elements(y, strides, x.shape) if whole else kept_strides(y, strides, x.shape, axes)
     space = Space(x.shape, [in_elements(x, strides, x.shape), target], axes)
-    kept = [i for i, reduced in enumerate(space.reduced) if not reduced]
-    [*added] = [i for i, reduced in enumerate(space.reduced) if reduced]
-    if len(added) > 1:
-        raise Unsupported(f"there is no kernel for {e.primitive.name} over axes that do not lie side by side")
-    rows, length = prod(space.lengths[i] for i in kept), prod(space.lengths[i] for i in added)
+    length = prod(x.shape[axis] for axis in axes)
+    rows = prod(x.shape) // length if length else prod(y.shape)
     if y not in stored or not rows or (whole and not length):
         return []
-    kind, wide = space.index_type(), c_type(DOUBLE if x.dtype == DOUBLE else SINGLE)
-    f, inf = ("", infinity(DOUBLE)) if x.dtype == DOUBLE else ("f", infinity(SINGLE))
-    unsigned = "unsigned int" if kind == "int" else "unsigned long long"
-    needed = {j for each in space.strides for j, s in enumerate(each) if s}
-    own = coordinates("row", space.lengths, kept, needed, kind)
-    along = coordinates("i", space.lengths, added, needed, kind)
-    element = f"const {wide} x = {loaded(f'p0[{offset(space.strides[0])}]', x.dtype)};"
-    result = RESULTS[e.primitive.name].format(f=f, inf=inf, T=wide)
-    store = f"p1[{offset(space.strides[1])}] = {to_store(f'({result})', y.dtype)};"
-
-    def over_row(*statements: str) -> list[str]:
-        return [
-            f"if (row < {rows}) for ({unsigned} i = threadIdx.x; i < {length}; i += blockDim.x) {{",
-            *(f"    {line}" for line in (*along, element, *statements)),
-            "}",
-        ]
-
-    body = [
-        f"const {unsigned} row = first + threadIdx.y;",
-        *own,
-        f"{wide} most = -{inf}, total = 0;",
-        *over_row("most = largest(most, x);"),
-        "most = row_max(most, blockDim.x);",
-        f"const {wide} shift = fabs{f}(most) < {inf} ? most : 0;  // -inf - -inf would be NaN",
-        *over_row(f"total = total + exp{f}(x - shift);"),
-        "total = row_sum(total, blockDim.x);",
-        *(over_row(store) if whole else [f"if (row < {rows} && threadIdx.x == 0) {store}"]),
-    ]
+    unsigned = "unsigned int" if space.index_type() == "int" else "unsigned long long"
     x_threads = min(32, 1 << max(0, length.bit_length() - 1))
     y_threads = BLOCK // x_threads
     text = [
@@ -89,7 +59,7 @@ def kernels(
         f"    const {stored_type(x.dtype)}* __restrict__ p0, {stored_type(y.dtype)}* __restrict__ p1) {{",
         f"    const {unsigned} step = gridDim.x * blockDim.y;",
         f"    for ({unsigned} first = blockIdx.x * blockDim.y; first < {rows}; first += step) {{",
-        *(f"        {line}" for line in body),
+        *(f"        {line}" for line in _row(e, space, unsigned, rows, length)),
         "    }",
         "}",
     ]
@@ -97,3 +67,38 @@ def kernels(
     name, source = named(helpers(source) + ROW + source, e.primitive.name)
     grid = (min(-(-rows // y_threads), MOST_BLOCKS), 1, 1)
     return [Kernel(name, source, grid, (x_threads, y_threads, 1), (x, y))]
+
+
+def _row(e: Equation, space: Space, unsigned: str, rows: int, length: int) -> list[str]:
+    """Return the statements of the threads of one row: its maximum, the sum of the exponentials, the results."""
+    x, y = e.variables[0], e.output
+    wide = c_type(DOUBLE if x.dtype == DOUBLE else SINGLE)
+    f, inf = ("", infinity(DOUBLE)) if x.dtype == DOUBLE else ("f", infinity(SINGLE))
+    axes = range(len(space.lengths))
+    kept, added = ([i for i in axes if space.reduced[i] is r] for r in (False, True))
+    needed = {j for each in space.strides for j, s in enumerate(each) if s}
+    kind = space.index_type()
+    along = coordinates("i", space.lengths, added, needed, kind)
+    element = f"const {wide} x = {loaded(f'p0[{offset(space.strides[0])}]', x.dtype)};"
+    result = RESULTS[e.primitive.name].format(f=f, inf=inf, T=wide)
+    store = f"p1[{offset(space.strides[1])}] = {to_store(f'({result})', y.dtype)};"
+
+    def over_row(statement: str) -> list[str]:
+        return [
+            f"if (row < {rows}) for ({unsigned} i = threadIdx.x; i < {length}; i += blockDim.x) {{",
+            *(f"    {line}" for line in (*along, element, statement)),
+            "}",
+        ]
+
+    one = e.primitive.name == "logsumexp"  # result for the row
+    return [
+        f"const {unsigned} row = first + threadIdx.y;",
+        *coordinates("row", space.lengths, kept, needed, kind),
+        f"{wide} most = -{inf}, total = 0;",
+        *over_row("most = largest(most, x);"),
+        "most = row_max(most, blockDim.x);",
+        f"const {wide} shift = fabs{f}(most) < {inf} ? most : 0;  // -inf - -inf would be NaN",
+        *over_row(f"total = total + exp{f}(x - shift);"),
+        "total = row_sum(total, blockDim.x);",
+        *([f"if (row < {rows} && threadIdx.x == 0) {store}"] if one else over_row(store)),
+    ]

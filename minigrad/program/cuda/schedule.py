@@ -17,23 +17,24 @@ MOST_ARRAYS = 500  # in one launch: parameters of a kernel may take 4096 bytes, 
 
 
 class Launch(Group):
-    """A group that runs in one launch (two where a reduction needs it), or one equation that is left to a library.
+    """A group that runs as one kernel (up to three where it ends in reductions), or one equation that has none.
 
     Attributes
     ----------
-    kernels : str
-        Which file makes its kernels: "elementwise", "reduction", "rows", or "" for none.
+    kind : str
+        Which file makes its kernels: "elementwise", "reduction", "rows", or "" for none: a product, a view, anything
+        else that is left to libraries.
     parts : list of Group
         Groups that do not depend on each other. Random draws are at their beginnings; reductions are at the end of the
         only part.
     """
 
-    __slots__ = ("kernels", "parts")
+    __slots__ = ("kind", "parts")
 
-    def __init__(self, parts: list[Group], kernels: str) -> None:
+    def __init__(self, parts: list[Group], kind: str) -> None:
         super().__init__([e for part in parts for e in part.equations], parts[0].shape)
         self.parts = parts
-        self.kernels = kernels
+        self.kind = kind
 
 
 def launches(program: Program) -> list[Launch]:
