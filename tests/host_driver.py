@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 
+from minigrad.program.blocks import first
 from minigrad.program.cuda.driver import Driver
 from tests import standin
 from tests.host_kernels import ORDERS, compiled
@@ -28,7 +29,7 @@ class HostDriver(Driver):
         return np.full(size + 64, 0xAB, np.uint8)
 
     def array(self, block, v):
-        start = -block.ctypes.data % 64
+        start = -block.ctypes.data % 64 + first(v)
         return standin.Array(np.ndarray(v.shape, v.dtype, block, start, v.strides), self.place.index)
 
     def bytes(self, block, size):

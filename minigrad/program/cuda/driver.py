@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...devices import Device
+from ..blocks import first
 from ..program import Variable
 from .kernel import Kernel
 from .products import Product, ProductsUnavailable
@@ -44,8 +45,8 @@ class Driver:
             return self._cuda.alloc(size)
 
     def array(self, block: Any, v: Variable) -> Any:
-        """Return an array of a variable's type and layout that begins where a block begins."""
-        return self.xp.ndarray(v.shape, v.dtype, memptr=block, strides=v.strides)
+        """Return an array of a variable's type and layout in a block."""
+        return self.xp.ndarray(v.shape, v.dtype, memptr=block + first(v), strides=v.strides)
 
     def bytes(self, block: Any, size: int) -> Any:
         """Return a block as an array of bytes."""

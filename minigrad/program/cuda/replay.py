@@ -70,15 +70,14 @@ class CudaReplay:
                 for e in launch.equations:
                     self._bind_one(e)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
-        self.updated = {e.output for e in program.equations if e.primitive.effect}
-        self.assigned = {self.plan.roots[v] for v in self.updated}
+        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         self._runs = 0
         self._graph: Callable[[], None] | None = None
 
     def put(self, place: Any, array: Any) -> None:
         """Copy an argument in."""
         if isinstance(array, np.ndarray):
-            place.set(array)
+            place.set(array.astype(place.dtype, copy=False))  # bytes may be in another order
         else:
             self._driver.copy(array, place)
 
