@@ -1,6 +1,8 @@
 """Replay on a GPU, with kernels that run on the host: the numbers of a step as it is, whatever order lanes allow."""
 
+import contextlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
-from minigrad.program.cuda.driver import module_text
+from minigrad.program.cuda.driver import Driver, module_text
+from minigrad.program.cuda.lanes import Place
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
@@ -150,3 +153,124 @@ def test_the_kernels_of_a_step_are_one_cuda_module(drivers):
     run(x)
     (driver,) = drivers
     assert len(driver.made) > 5 and compile_text_for_gpu(module_text({k.name: k.source for k in driver.made}))
+
+
+FACTORS = {
+    "integers": lambda rng: (rng.integers(0, 9, (3, 4)), rng.integers(0, 9, (4, 2))),
+    "integers and floats": lambda rng: (rng.integers(0, 9, (3, 4)), rng.normal(size=(4, 2))),
+    "a vector of integers": lambda rng: (rng.integers(0, 9, 4), rng.integers(0, 9, (4, 2))),
+    "complex numbers": lambda rng: (rng.normal(size=(3, 4)) * 1j, rng.normal(size=(4, 2)) + 1j),
+    "no rows": lambda rng: (np.ones((0, 4)), rng.normal(size=(4, 2))),
+    "no summands": lambda rng: (np.ones((3, 0)), np.ones((0, 2))),
+    "vectors of nothing": lambda rng: (np.ones(0), np.ones(0)),
+    "stacks that broadcast": lambda rng: (rng.normal(size=(2, 1, 3, 4)), rng.normal(size=(5, 4, 2))),
+    "a stack and a vector": lambda rng: (rng.normal(size=(5, 3, 4)), rng.normal(size=4)),
+}
+
+
+@pytest.mark.parametrize("factors", FACTORS)
+def test_products_that_cublaslt_does_not_take(drivers, factors):
+    a, b = FACTORS[factors](np.random.default_rng(0))
+    f = mg.compile(lambda a, b: a @ b)
+    expected = (mg.tensor(a) @ mg.tensor(b)).numpy()
+    for _ in range(3):
+        got = f(mg.tensor(a, device="cuda"), mg.tensor(b, device="cuda")).numpy()
+        assert got.dtype == expected.dtype and got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_a_product_with_every_second_element_of_a_vector(drivers):
+    f = mg.compile(lambda m, v: (m @ v[::2], v[::2] @ m, v[::2] @ v[1::2]))
+    m, v = np.arange(16.0).reshape(4, 4), np.arange(8.0)
+    for _ in range(3):
+        got = f(mg.tensor(m, device="cuda"), mg.tensor(v, device="cuda"))
+        for x, y in zip(got, (m @ v[::2], v[::2] @ m, v[::2] @ v[1::2]), strict=True):
+            np.testing.assert_allclose(x.numpy(), y)
+
+
+def test_more_arrays_than_a_kernel_takes(drivers):
+    numbers = [mg.tensor(float(i), device="cuda") for i in range(700)]
+
+    def total(x):
+        for number in numbers:
+            x = x + number
+        return x
+
+    f = mg.compile(total)
+    for i in range(3):
+        assert f(mg.tensor(float(i), device="cuda")).item() == sum(range(700)) + i
+    assert all(len(kernel.parameters) <= 500 for driver in drivers for kernel in driver.made)
+
+
+def test_a_step_without_operations_returns_what_it_knows(drivers):
+    with mg.use_device("cuda"):
+        w = mg.tensor([1.0])
+        f = mg.compile(lambda: w)
+        assert f() is w and f() is w
+
+
+class _Current(standin.Gpu):
+    """A device that notes when it becomes the current one."""
+
+    __slots__ = ("chosen", "module")
+
+    @property
+    def xp(self):
+        self.chosen = True
+        return self.module
+
+    @xp.setter
+    def xp(self, module):
+        self.module = module
+
+
+def test_a_replay_makes_its_device_the_current_one(monkeypatch):
+    monkeypatch.setattr(sys.modules["minigrad.program.compile"], "driver_of", HostDriver)
+    place = _Current("cuda", 1, standin.Module(np, 1), standin.Array)
+    with mg.devices.substituted(place):
+        w, x = mg.tensor([1.0], device="cuda:1"), mg.tensor([2.0], device="cuda:1")
+        with_argument, without = mg.compile(lambda x: x * 2.0), mg.compile(lambda: w.assign(w * 2.0))
+        with_argument(x), without()
+        for call in (lambda: with_argument(x), without):
+            place.chosen = False
+            call()
+            assert place.chosen
+
+
+class _Stream:
+    def __init__(self, non_blocking):
+        self.capturing = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def begin_capture(self):
+        self.capturing = True
+
+    def end_capture(self):
+        assert self.capturing
+        self.capturing = False
+        raise RuntimeError("the capture was invalidated")
+
+    def record(self):
+        return object()
+
+    def wait_event(self, event):
+        pass
+
+
+def test_after_a_failed_capture_nothing_is_refused_any_more_and_the_first_error_is_told():
+    pool = SimpleNamespace(malloc=None)
+    cuda = SimpleNamespace(MemoryPool=lambda: pool, Stream=_Stream, using_allocator=lambda f: contextlib.nullcontext())
+    driver = Driver(SimpleNamespace(cuda=cuda, ndarray=np.ndarray, asarray=np.asarray), 2)
+
+    def call():
+        driver.namespace(False).asarray(3.0)
+
+    with pytest.raises(RuntimeError, match="copied from the host"):
+        driver.capture([call], [Place(0, ())])
+    call()
+    assert not driver._lanes[0].capturing

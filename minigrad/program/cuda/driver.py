@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +104,7 @@ class Driver:
 
     @property
     def capturing(self) -> bool:
-        """Whether calls are captured now, or were."""
+        """Whether calls are captured now, or were, into a graph."""
         return self._kept is not None
 
     def keep(self, thing: Any) -> None:
@@ -147,9 +148,13 @@ class Driver:
                 for n, lane in enumerate(others, 1):
                     if n in joined:
                         first.wait_event(lane.record())
-            finally:
-                graph = first.end_capture()  # also after an error: the stream would stay unusable
-        graph.upload()
+                graph = first.end_capture()
+                graph.upload()
+            except BaseException:
+                self._kept = None
+                with contextlib.suppress(Exception):  # the stream would stay unusable; the first error says more
+                    first.end_capture()
+                raise
         return graph.launch
 
 
@@ -176,16 +181,27 @@ class _Namespace:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver.xp, name)
 
-    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
-        """Return the product of stacks of matrices."""
+    def matmul(self, a: Any, b: Any, out: None = None) -> Any:
+        """Return the product of vectors, matrices, or stacks of matrices.
+
+        What cuBLASLt does not take in any form (integers, complex numbers, nothing) is left to CuPy.
+        """
         xp = self._driver.xp
-        shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        result = xp.empty(shape, a.dtype) if out is None else out
+        if a.ndim == 1:
+            product = self.matmul(a[None, :], b)
+            return product[..., 0, :] if b.ndim > 1 else product[0]
+        if b.ndim == 1:
+            return self.matmul(a, b[:, None])[..., 0]
+        stack = xp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        result = xp.empty((*stack, a.shape[-2], b.shape[-1]), xp.result_type(a, b))
         try:
             call = self._driver.product(a, b, result, self._tf32, tuned=False)
-        except ProductsUnavailable:  # neither by rows nor by columns
-            a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
-            call = self._driver.product(a, b, result, self._tf32, tuned=False)
+        except ProductsUnavailable:  # neither by rows nor by columns, or a stack of another size
+            whole = [xp.ascontiguousarray(xp.broadcast_to(x, (*stack, *x.shape[-2:]))) for x in (a, b)]
+            try:
+                call = self._driver.product(*whole, result, self._tf32, tuned=False)
+            except ProductsUnavailable:
+                return xp.matmul(a, b)
         self._driver.keep(call)
         call()
         return result

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ..program import Variable
 
+MOST_ARRAYS = 500  # of one kernel: its parameters may take 4096 bytes, and each is a pointer of 8
+
 
 class Unsupported(Exception):
     """There is no kernel for this; the message says why. The launcher then calls the array module instead."""
@@ -43,6 +45,10 @@ class Kernel:
     block: tuple[int, int, int]
     parameters: tuple[Variable | Scratch, ...]
     shared: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.parameters) > MOST_ARRAYS:
+            raise Unsupported(f"a kernel takes {MOST_ARRAYS} arrays at most, not {len(self.parameters)}")
 
     @property
     def scratch(self) -> int:

@@ -84,14 +84,8 @@ class Product:
     """
 
     def __init__(self, xp: Any, a: Any, b: Any, out: Any, tf32: bool = False, tuned: bool = True) -> None:
-        if len({a.dtype, b.dtype, out.dtype}) != 1 or out.dtype.name not in TYPES:
-            raise ProductsUnavailable(f"dtypes {a.dtype}, {b.dtype} and {out.dtype}")
+        views = operands(a, b, out)
         name = out.dtype.name
-        count = int(np.prod(out.shape[:-2], dtype=int))
-        # by columns, an array by rows is its transpose: out.T = b.T @ a.T
-        views = [operand(x.shape, x.strides, x.itemsize, count) for x in (b, a, out)]
-        if views[2].transposed:
-            raise ProductsUnavailable("a result by columns")
         self._arrays = a, b, out  # what the pointers below point to lives as long as they do
         self._pointers = [c_void_p(x.data.ptr) for x in (b, a, out)]
         self._library = library()
@@ -231,6 +225,17 @@ class Product:
                 found.cublasLtMatrixLayoutDestroy(layout)
             if getattr(self, "_description", None):
                 found.cublasLtMatmulDescDestroy(self._description)
+
+
+def operands(a: Any, b: Any, out: Any) -> list[Operand]:
+    """Return how cuBLASLt sees `out = a @ b`: by columns an array by rows is its transpose, so out.T = b.T @ a.T."""
+    if len({a.dtype, b.dtype, out.dtype}) != 1 or out.dtype.name not in TYPES:
+        raise ProductsUnavailable(f"dtypes {a.dtype}, {b.dtype} and {out.dtype}")
+    count = int(np.prod(out.shape[:-2], dtype=int))
+    views = [operand(x.shape, x.strides, x.itemsize, count) for x in (b, a, out)]
+    if views[2].transposed:
+        raise ProductsUnavailable("a result by columns")
+    return views
 
 
 def operand(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, count: int) -> Operand:

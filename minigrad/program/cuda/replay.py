@@ -44,6 +44,8 @@ class CudaReplay:
         self.program = program
         order = launches(program)
         self.plan = Plan(program, order)
+        equations = (e.output for e in program.equations)
+        [self._device] = {v.device for v in (*program.arguments, *program.captured, *equations)}
         self._driver = driver
         self._tf32 = tf32
         self._tuned = tuned
@@ -76,6 +78,7 @@ class CudaReplay:
 
     def put(self, place: Any, array: Any) -> None:
         """Copy an argument in."""
+        _ = self._device.xp  # the current device of this thread from now on, as in every operation
         if isinstance(array, np.ndarray):
             place.set(array.astype(place.dtype, copy=False))  # bytes may be in another order
         else:
@@ -83,6 +86,7 @@ class CudaReplay:
 
     def run(self) -> None:
         """Queue the step on the current stream."""
+        _ = self._device.xp
         self._runs += 1
         if self._runs == 2:
             self._capture()
