@@ -199,7 +199,7 @@ class _Namespace:
         except ProductsUnavailable:  # neither by rows nor by columns, or a stack of another size
             whole = [xp.ascontiguousarray(xp.broadcast_to(x, (*stack, *x.shape[-2:]))) for x in (a, b)]
             try:
-                call = self._driver.product(*whole, result, self._tf32, tuned=False)
+                call = self._driver.product(whole[0], whole[1], result, self._tf32, tuned=False)
             except ProductsUnavailable:
                 return xp.matmul(a, b)
         self._driver.keep(call)
