@@ -10,6 +10,7 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
+from minigrad.errors import DataError
 from minigrad.program.cuda.driver import Driver, module_text
 from minigrad.program.cuda.lanes import Place
 from tests import standin
@@ -274,3 +275,33 @@ def test_after_a_failed_capture_nothing_is_refused_any_more_and_the_first_error_
         driver.capture([call], [Place(0, ())])
     call()
     assert not driver._lanes[0].capturing
+
+
+def test_another_gradient_than_that_of_the_recording_is_noticed_beside_the_counts_of_adam(drivers):
+    calls = []
+
+    def objective(model, x):
+        calls.append(None)
+        loss = 1e-4 * mg.mean(mg.square(model(x) - x))
+        size = sum(mg.sum(p) for p in model.parameters()) * (-0.01 if len(calls) > 6 else 0.01)
+        return loss + size - mg.stop_gradient(size)  # the same value
+
+    model = mg.nn.Sequential(mg.nn.Linear(6, 5), mg.nn.Tanh(), mg.nn.Linear(5, 6))
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype("f4")
+    with pytest.warns(RuntimeWarning, match="other values than its recording"):
+        ae.fit(model, x, objective, epochs=2, batch_size=8, device="cuda")
+
+
+def test_another_number_of_terms_than_that_of_the_recording_is_noticed(drivers):
+    calls = []
+
+    def objective(model, x):
+        calls.append(None)
+        loss = mg.mean(mg.square(model(x) - x))
+        terms = {"a": loss, "b": loss * 2.0}
+        return {**terms, "c": loss * 3.0} if len(calls) > 6 else terms
+
+    model = mg.nn.Sequential(mg.nn.Linear(6, 5), mg.nn.Tanh(), mg.nn.Linear(5, 6))
+    x = np.random.default_rng(0).normal(size=(200, 6)).astype("f4")
+    with pytest.warns(RuntimeWarning, match="other values"), pytest.raises(DataError, match="the same names"):
+        ae.fit(model, x, objective, epochs=1, batch_size=8, device="cuda")
