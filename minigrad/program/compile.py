@@ -196,7 +196,17 @@ class Compiled:
         driver = driver_of(devices.pop())
         if driver is None:
             return None
-        return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
+        try:
+            return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
+        except Exception as error:  # the step has been done: its changes would be done twice if it were tried again
+            error.__traceback__ = None  # it would keep memory of the GPU
+            warnings.warn(
+                f"the step {program.name} is not compiled, but runs as it is, because of: {type(error).__name__}: "
+                f"{error}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return None
 
 
 class _Entry:

@@ -10,7 +10,7 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
-from minigrad.errors import DataError
+from minigrad.errors import DataError, GraphError
 from minigrad.program.cuda.driver import Driver, module_text
 from minigrad.program.cuda.lanes import Place
 from tests import standin
@@ -305,3 +305,46 @@ def test_another_number_of_terms_than_that_of_the_recording_is_noticed(drivers):
     x = np.random.default_rng(0).normal(size=(200, 6)).astype("f4")
     with pytest.warns(RuntimeWarning, match="other values"), pytest.raises(DataError, match="the same names"):
         ae.fit(model, x, objective, epochs=1, batch_size=8, device="cuda")
+
+
+def test_a_step_for_whose_replay_there_is_no_memory_is_done_once_and_then_runs_as_it_is(drivers, monkeypatch):
+    def refuse(self, size):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(HostDriver, "memory", refuse)
+    with mg.use_device("cuda"):
+        w = mg.Parameter([1.0])
+
+    @mg.compile
+    def step():
+        loss = mg.sum(w * 2.0)
+        loss.backward()
+        w.assign(w.detach() + w.grad)
+        return loss
+
+    with pytest.warns(RuntimeWarning, match="runs as it is, because of: MemoryError: out of memory"):
+        results = [step()]
+    assert w.detach().item() == 3.0
+    results += [step(), step()]
+    assert w.detach().item() == 7.0 and w.grad is None
+    assert [loss.item() for loss in results] == [2.0, 6.0, 10.0] and not any(loss.requires_grad for loss in results)
+
+
+def test_what_a_replay_assigned_before_an_error_invalidates_older_graphs(drivers, monkeypatch):
+    with mg.use_device("cuda"):
+        w = mg.Parameter([1.0, 2.0])
+    step = mg.compile(lambda: w.assign(w.detach() * 2.0))
+    step()
+    loss = mg.sum(mg.square(w))
+    run = HostDriver.run
+
+    def failing(self, calls):
+        run(self, calls)
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(HostDriver, "run", failing)
+    with pytest.raises(RuntimeError, match="lost"):
+        step()
+    assert w.detach().numpy().tolist() == [4.0, 8.0]
+    with pytest.raises(GraphError, match="assign"):
+        loss.backward()
