@@ -11,7 +11,7 @@ def deterministic(on: bool) -> None:
     On the CPU that is so in any case. On a GPU the threads that add to one place do so in any order, which changes the
     last bits: gradients of indexing (`take`, `Embedding`, `x.at[i].add`), and running sums. With this switch the terms
     are sorted and added in a fixed order. Writes to one place (`x.at[i].set` with an index that repeats) then leave
-    the last value, as on the CPU.
+    the last value, as on the CPU. Steps that were compiled before are recorded anew for it.
 
     Examples
     --------

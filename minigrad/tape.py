@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from . import determinism
 from .devices import Device, out_of_memory, products
 from .errors import DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
 from .primitives.registry import Primitive
@@ -136,6 +137,7 @@ def observing(callback: Callable[..., None] | None, recording: bool = False) -> 
     before = state.observer, state.recording
     state.observer, state.recording = callback, recording
     note(products, "precision")
+    note(determinism, "_on")
     try:
         yield
     finally:

@@ -348,3 +348,17 @@ def test_what_a_replay_assigned_before_an_error_invalidates_older_graphs(drivers
     assert w.detach().numpy().tolist() == [4.0, 8.0]
     with pytest.raises(GraphError, match="assign"):
         loss.backward()
+
+
+def test_a_step_is_recorded_anew_where_the_same_bits_are_wanted_in_every_run(drivers):
+    step = mg.compile(lambda x, i: mg.grad(lambda x: mg.sum(mg.square(x[i])))(x))
+    x, i = mg.tensor([1.0, 2.0], device="cuda"), mg.tensor([0, 0, 1], device="cuda")
+    step(x, i)
+    try:
+        mg.deterministic(True)
+        step(x, i)
+        assert len(drivers) == 2
+    finally:
+        mg.deterministic(False)
+    step(x, i)
+    assert len(drivers) == 2
