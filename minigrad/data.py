@@ -82,7 +82,8 @@ def _parts(arrays: tuple[Any, ...], order: np.ndarray | None, size: int, end: in
 def _part(a: Any, index: Any) -> Any:
     """Return a[index]; of a tensor to which no gradient flows without the cost of an operation, which batches feel."""
     if not isinstance(a, Tensor) or a._node is not None or isinstance(index, Tensor) or tape.observed():
-        return a[index]
+        with tape.unchecked():  # parts of a permutation are within bounds, which the host would wait to see
+            return a[index]
     return Tensor._wrap(a._array[index], a.device, None, a._version if isinstance(index, slice) else Version())
 
 

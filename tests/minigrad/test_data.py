@@ -181,6 +181,14 @@ def test_parts_of_a_tensor_are_what_indexing_gives(gpu, place, shuffle):
         assert plain[0][0]._version is x._version  # a view knows when x changes
 
 
+def test_batches_of_a_tensor_on_a_gpu_do_not_wait_for_it():
+    with standin.machine() as (place, _):
+        x = mg.tensor(np.arange(10.0), device=place)
+        parts = list(data.batches(x, batch_size=3, generator=mg.random.Generator(0)))
+        assert standin.counts.reads == 0
+        assert sorted(np.concatenate([part.numpy() for (part,) in parts])) == list(range(10))
+
+
 BATCHES = {
     "the second array grows": [
         (np.ones((4, 2)), np.arange(3.0)),

@@ -84,7 +84,7 @@ class Driver:
         function = _functions[self._cuda.runtime.getDevice(), kernel.name]
 
         def call() -> None:
-            function(kernel.grid, kernel.block, arrays, shared_mem=kernel.shared)
+            function(kernel.grid, kernel.block, arrays)
 
         return call
 

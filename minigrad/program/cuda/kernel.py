@@ -33,8 +33,6 @@ class Kernel:
         Complete CUDA C++17 without includes, for `cupy.RawKernel(source, name, options=("--std=c++17",))`.
     grid, block : tuple of int
         Of the launch. The results are right for smaller blocks too, whose sides are powers of two, down to one thread.
-    shared : int
-        Bytes of dynamic shared memory: 0, all of it is static.
     parameters : tuple of Variable or Scratch
         One pointer each, in order: to the first element (index 0 on every axis) of the variable's array.
     """
@@ -44,16 +42,10 @@ class Kernel:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     parameters: tuple[Variable | Scratch, ...]
-    shared: int = 0
 
     def __post_init__(self) -> None:
         if len(self.parameters) > MOST_ARRAYS:
             raise Unsupported(f"a kernel takes {MOST_ARRAYS} arrays at most, not {len(self.parameters)}")
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of the temporaries among the parameters."""
-        return sum(p.nbytes for p in self.parameters if isinstance(p, Scratch))
 
 
 def named(source: str, what: str) -> tuple[str, str]:
