@@ -13,6 +13,7 @@ from autoencoders import steps
 from minigrad.errors import DataError, GraphError
 from minigrad.program.cuda.driver import Driver, module_text
 from minigrad.program.cuda.lanes import Place
+from minigrad.program.cuda.products import ProductsUnavailable, operand
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
@@ -137,8 +138,9 @@ def test_a_step_that_cannot_be_captured_goes_on_call_by_call_and_says_why(driver
     expected, _, eager, _ = regression("cuda", OPTIMIZERS["SGD"])
     run = mg.compile(step)
     run(x), run(x)
-    with pytest.warns(RuntimeWarning, match="not run as a CUDA graph.*cuSOLVER"):
+    with pytest.warns(RuntimeWarning, match="not run as a CUDA graph.*cuSOLVER") as told:
         run(x)
+    assert told[0].filename == __file__
     for _ in range(2):
         run(x)
     for _ in range(5):
@@ -178,6 +180,16 @@ def test_products_that_cublaslt_does_not_take(drivers, factors):
         got = f(mg.tensor(a, device="cuda"), mg.tensor(b, device="cuda")).numpy()
         assert got.dtype == expected.dtype and got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_a_stack_that_lies_backwards_is_copied_for_cublaslt(drivers):
+    with pytest.raises(ProductsUnavailable, match="backwards"):
+        operand((2, 3, 4), (-48, 16, 4), 4, 2)
+    f = mg.compile(lambda a, b: a[::-1] @ b)
+    a, b = np.arange(24.0).reshape(2, 3, 4), np.arange(8.0).reshape(4, 2)
+    for _ in range(3):
+        got = f(mg.tensor(a, device="cuda"), mg.tensor(b, device="cuda")).numpy()
+        np.testing.assert_array_equal(got, a[::-1] @ b)
 
 
 def test_a_product_with_every_second_element_of_a_vector(drivers):

@@ -257,6 +257,8 @@ def operand(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, cou
         if int(np.prod(shape[:-2])) != count or not _in_steps(shape[:-2], outer):
             raise ProductsUnavailable(f"matrices of shape {shape} and strides {strides}")
         offset = min((s for length, s in zip(shape[:-2], outer, strict=True) if length > 1), default=0)
+        if offset < 0:
+            raise ProductsUnavailable("matrices that lie backwards")
     if (right == 1 or n == 1) and (down >= n or m == 1):
         return Operand(n, m, max(down, n) if m > 1 else n, False, count, offset)
     if (down == 1 or m == 1) and (right >= m or n == 1):

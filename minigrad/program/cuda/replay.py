@@ -103,7 +103,7 @@ class CudaReplay:
                 f"the step {self.program.name} is not run as a CUDA graph, but operation by operation, because of: "
                 f"{error}",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # Memory
