@@ -172,7 +172,9 @@ class Compiled:
         recorded = sum(map(len, self._entries.values()))
         if recorded > MOST_PROGRAMS:
             oldest = next(iter(self._entries))
-            self._entries.pop(oldest)
+            self._entries[oldest].pop(0)
+            if not self._entries[oldest]:
+                del self._entries[oldest]
             warnings.warn(
                 f"{getattr(self._step, '__name__', 'step')} was recorded {recorded} times, for as many kinds of "
                 "arguments; each recording costs far more than a call. Make numbers that change tensors, and keep "
