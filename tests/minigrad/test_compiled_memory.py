@@ -137,6 +137,18 @@ def gets_an_array_backwards():
     return (lambda x: (x + 1.0, mg.sum(x, axis=0), x @ x.T)), (lambda i: [x[::-1, ::-1]]), []
 
 
+def shifts_a_tensor_by_views_that_overlap():
+    w, square = ramp(6), mg.tensor(np.arange(9.0, dtype="f4").reshape(3, 3))
+
+    def f(x):
+        w[1:].assign(w[:-1])
+        w[:3].assign(x)
+        square.assign(square.T)
+        return w * 1.0, square + 1.0
+
+    return f, (lambda i: [mg.full((3,), float(i))]), [w, square]
+
+
 STEPS = [
     returns_a_view_that_it_assigns_to,
     assigns_to_a_view_between_two_equal_expressions,
@@ -149,6 +161,7 @@ STEPS = [
     assigns_an_assigned_value_to_another_tensor,
     exchanges_two_tensors,
     gets_an_array_backwards,
+    shifts_a_tensor_by_views_that_overlap,
 ]
 
 

@@ -169,7 +169,7 @@ class CudaReplay:
                 self._uses.append(Use(read, written))
                 return
         if e.primitive.effect:
-            self._calls.append(partial(_assign, out, inputs[1]))
+            self._calls.append(partial(e.primitive.forward, self._driver.xp, out, inputs[1]))
         else:
             self._calls.append(partial(self._forward, e, inputs, out))
         # its temporaries are given back to be used again, which is safe in the order of one lane
@@ -193,7 +193,3 @@ class CudaReplay:
     def _forward(self, e: Equation, inputs: list[Any], out: Any) -> None:
         result = e.primitive.forward(self._namespace, *inputs, **e.metadata)
         self._driver.xp.copyto(out, result, casting="unsafe")
-
-
-def _assign(out: Any, value: Any) -> None:
-    out[...] = value
