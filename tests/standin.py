@@ -229,7 +229,7 @@ class Array:
         target = self._a[position]
         if isinstance(host, np.ndarray) and host.dtype != target.dtype and _same_place(host, target):
             raise Refused("CuPy takes an assignment to the same address for one of an array to itself, and skips it")
-        if isinstance(host, np.ndarray) and not _same_place(host, target) and np.may_share_memory(host, target):
+        if np.may_share_memory(host, target) and not _same_place(host, target):
             raise Refused("CuPy copies between arrays that overlap in any order")
         self._a[position] = host
 
