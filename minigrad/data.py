@@ -82,7 +82,8 @@ def _parts(arrays: tuple[Any, ...], order: np.ndarray | None, size: int, end: in
 def _part(a: Any, index: Any) -> Any:
     """Return a[index]; of a tensor to which no gradient flows without the cost of an operation, which batches feel."""
     if not isinstance(a, Tensor) or a._node is not None or isinstance(index, Tensor) or tape.observed():
-        return a[index]
+        with tape.unchecked():  # parts of a permutation are within bounds, which the host would wait to see
+            return a[index]
     return Tensor._wrap(a._array[index], a.device, None, a._version if isinstance(index, slice) else Version())
 
 
@@ -138,11 +139,13 @@ def sent(batches: Iterable[tuple[np.ndarray, ...]], place: str | Device) -> Iter
     room = _Room(place, copies, ())
     try:
         for number, arrays in enumerate(batches):
+            arrays = tuple(map(_native, arrays))
             held = pinned[number % 2].filled(arrays)
             if not room.fits(arrays):
                 room = _Room(place, copies, arrays)
-            ends = [copies.start(a, target, room.free) for a, target in zip(held, room.arrays, strict=True)]
-            pinned[number % 2].ends = ends
+            ends = pinned[number % 2].ends  # each is known as soon as there is something to wait for
+            for a, target in zip(held, room.arrays, strict=True):
+                ends.append(copies.start(a, target, room.free))
             found = tuple(Tensor._wrap(target, place, None, Version()) for target in room.arrays)
             room = _Room(place, copies, arrays)  # before the step with this batch: the next copy need not await it
             for end in ends:
@@ -165,10 +168,10 @@ class _Pinned:
     def filled(self, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """Return them with these values, once nothing is copied from them any more."""
         self.finish()
-        known = [(own.shape[1:], own.dtype) for own in self._arrays]
-        if known != [(a.shape[1:], a.dtype) for a in arrays] or len(self._arrays[0]) < len(arrays[0]):
+        if len(self._arrays) != len(arrays) or not all(map(_holds, self._arrays, arrays)):
             self._arrays = [self._copies.host_array(a.shape, a.dtype) for a in arrays]
-        result = [own[: len(a)] for own, a in zip(self._arrays, arrays, strict=True)]  # the last batch may be smaller
+        # the last batch may be smaller
+        result = [own[: len(a)] if a.ndim else own for own, a in zip(self._arrays, arrays, strict=True)]
         for own, a in zip(result, arrays, strict=True):
             np.copyto(own, a)
         return result
@@ -178,6 +181,20 @@ class _Pinned:
         for end in self.ends:
             self._copies.finish(end)
         self.ends = []
+
+
+def _native(a: Any) -> np.ndarray:
+    """Return an array as tensors hold it: numbers, their bytes in the order of this machine."""
+    a = np.asarray(a)
+    if a.dtype.kind not in "biufc":
+        raise DTypeError(f"sent: tensors hold numbers and bools, got data of dtype {a.dtype}")
+    return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def _holds(own: np.ndarray, a: np.ndarray) -> bool:
+    """Return whether there is room in an array for another one."""
+    same = own.ndim == a.ndim and own.shape[1:] == a.shape[1:] and own.dtype == a.dtype
+    return same and (a.ndim == 0 or len(own) >= len(a))
 
 
 class _Room:

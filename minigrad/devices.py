@@ -249,6 +249,12 @@ def use_device(name: str | Device) -> Iterator[Device]:
         _state.device = before
 
 
+def memory(array: Any) -> Any:
+    """Return the array in whose memory this one lives: itself, unless it is a view."""
+    base = getattr(array, "base", None)
+    return array if base is None else memory(base)
+
+
 def to_numpy(array: Any) -> Any:
     """Return `array` in host memory. The one place where the host waits for a device."""
     if isinstance(array, np.ndarray) or not (hasattr(array, "get") and hasattr(array, "device")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class AtIndex:
 def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
     """Split an index into its static part and its index arrays, as the indexing primitives take them."""
     parts = index if isinstance(index, tuple) else (index,)
+    masks: list[tuple[int, tuple[int, ...]]] = []  # where they stand in the static part, and their shapes
     static: list[Any] = []
     arrays: list[Tensor] = []
     given: list[Any] = []  # the same arrays as they came: those of the host can be looked at without waiting
@@ -72,6 +74,7 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
             tape.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
             if array.device.type != "cpu":  # how many there are decides the shape
                 refuse_guarded("a mask is read for indexing")
+            masks.append((len(static), array.shape))
             for positions in array._array.nonzero():
                 static.append(ARRAY)
                 arrays.append(tensors.Tensor._wrap(positions, x.device, None))
@@ -84,9 +87,28 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
         static.append(ARRAY)
         arrays.append(array)
         given.append(array if array is part else np.asarray(part))
+    if masks:
+        _check_masks(x, static, masks)
     if x.device.type != "cpu" and arrays:
         _check_bounds(x, static, given)
     return tuple(static), arrays
+
+
+def _axes(x: Tensor, static: list[Any]) -> list[int]:
+    """Return the axis of x at which each part of an index stands."""
+    lengths = [0 if part is None or part is Ellipsis or isinstance(part, bool) else 1 for part in static]
+    lengths = [x.ndim - sum(lengths) if part is Ellipsis else n for part, n in zip(static, lengths, strict=True)]
+    return list(itertools.accumulate(lengths[:-1], initial=0))
+
+
+def _check_masks(x: Tensor, static: list[Any], masks: list[tuple[int, tuple[int, ...]]]) -> None:
+    """Raise for masks of another shape than what they choose from, whose positions may fit by accident."""
+    axes = _axes(x, static)
+    for place, shape in masks:
+        axis = axes[place]
+        chosen = x.shape[axis : axis + len(shape)]
+        if chosen != shape:
+            raise IndexError(f"a mask of shape {shape} does not fit axis {axis} of shape {x.shape}: expected {chosen}")
 
 
 def _check_bounds(x: Tensor, static: list[Any], given: list[Any]) -> None:
@@ -94,13 +116,8 @@ def _check_bounds(x: Tensor, static: list[Any], given: list[Any]) -> None:
 
     The host waits for positions that are on the device, so they are looked at only where values are.
     """
-    taken = [part for part in static if part is not None and part is not Ellipsis and not isinstance(part, bool)]
-    axis, remaining = 0, iter(given)
-    for part in static:
-        if part is Ellipsis:
-            axis += x.ndim - len(taken)
-        if not any(part is one for one in taken):
-            continue
+    remaining = iter(given)
+    for axis, part in zip(_axes(x, static), static, strict=True):
         positions = next(remaining) if part is ARRAY else None
         on_device = isinstance(positions, tensors.Tensor) and positions.device.type != "cpu"
         if positions is not None and positions.size and not (on_device and not reads_allowed()):
@@ -108,7 +125,6 @@ def _check_bounds(x: Tensor, static: list[Any], given: list[Any]) -> None:
             if axis < x.ndim and not -x.shape[axis] <= low <= high < x.shape[axis]:
                 wrong = low if low < -x.shape[axis] else high
                 raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {x.shape[axis]}")
-        axis += 1
 
 
 def reads_allowed() -> bool:

@@ -4,7 +4,9 @@ import random
 
 import numpy as np
 
-from minigrad.program.cuda.driver import Driver
+from minigrad.program.blocks import first
+from minigrad.program.cuda.driver import Driver, _Namespace
+from minigrad.program.cuda.products import operands
 from tests import standin
 from tests.host_kernels import ORDERS, compiled
 
@@ -28,7 +30,7 @@ class HostDriver(Driver):
         return np.full(size + 64, 0xAB, np.uint8)
 
     def array(self, block, v):
-        start = -block.ctypes.data % 64
+        start = -block.ctypes.data % 64 + first(v)
         return standin.Array(np.ndarray(v.shape, v.dtype, block, start, v.strides), self.place.index)
 
     def bytes(self, block, size):
@@ -45,13 +47,15 @@ class HostDriver(Driver):
         return lambda: self._launch(kernel, [a._a for a in arrays], self._random.choice(ORDERS))
 
     def product(self, a, b, out, tf32, tuned):
+        operands(a, b, out)
+
         def call():
             np.matmul(a._a, b._a, out=out._a)
 
         return call
 
     def namespace(self, tf32):
-        return self.xp
+        return _Namespace(self, tf32)
 
     def run(self, calls):
         for call in calls:

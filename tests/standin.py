@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ TABLE = json.loads(Path(__file__).with_name("cupy_names.json").read_text())
 ATOMIC = ("float16", "float32", "float64", "int32", "uint32", "uint64")
 counts = SimpleNamespace(reads=0, bytes_read=0, uploads=0)
 copies_made: list[Copies] = []
+owners: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()  # by the identity of NumPy's arrays
 memory = SimpleNamespace(limit=None, freed=0)  # bytes that one array may have
 
 
@@ -116,7 +118,7 @@ def _read(what: str) -> None:
 class Array:
     """An array of a device that is not there. `_a` holds the values, in the memory of the host."""
 
-    __slots__ = ("__weakref__", "_a", "_index")
+    __slots__ = ("__weakref__", "_a", "_base", "_index")
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
@@ -124,7 +126,10 @@ class Array:
         if memory.limit is not None and a.nbytes > memory.limit:
             raise MemoryError(f"Out of memory allocating {a.nbytes:,} bytes")
         self._a = a
+        self._base: Array | None = None
         self._index = index
+        if a.base is None:
+            owners[id(a)] = self
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise Refused("an array of a GPU was implicitly converted to NumPy")
@@ -135,7 +140,21 @@ class Array:
 
     @property
     def base(self) -> Any:
-        return None if self._a.base is None else _wrap(self._a.base, self._index)
+        """The array whose memory this is: one object for all views, as long as one of them knows it."""
+        if self._base is None and isinstance(self._a.base, np.ndarray):
+            known = owners.get(id(self._a.base))
+            self._base = known if known is not None and known._a is self._a.base else Array(self._a.base, self._index)
+        return self._base
+
+    def set(self, values: np.ndarray) -> None:
+        if values.dtype != self._a.dtype or not values.dtype.isnative:
+            raise TypeError(f"{values.dtype} array cannot be set to {self._a.dtype} array")
+        if values.shape != self._a.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self._a.shape}, new shape: {values.shape}")
+        if not (self._a.flags.c_contiguous or self._a.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
+        counts.uploads += 1
+        self._a[...] = values
 
     # Reads: the host waits
 
@@ -210,6 +229,8 @@ class Array:
         target = self._a[position]
         if isinstance(host, np.ndarray) and host.dtype != target.dtype and _same_place(host, target):
             raise Refused("CuPy takes an assignment to the same address for one of an array to itself, and skips it")
+        if np.may_share_memory(host, target) and not _same_place(host, target):
+            raise Refused("CuPy copies between arrays that overlap in any order")
         self._a[position] = host
 
     def __getattr__(self, name: str) -> Any:

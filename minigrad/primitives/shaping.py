@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..devices import memory
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
@@ -107,6 +108,8 @@ stop_gradient = primitive(
 
 
 def _assign(xp: Any, x: Any, v: Any, /) -> Any:
+    if v is not x and v.__class__ is x.__class__ and memory(v) is memory(x):
+        v = v.copy()  # NumPy sees to it by itself; CuPy would overwrite elements before it has read them
     x[...] = v
     return x
 

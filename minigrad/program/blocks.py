@@ -18,6 +18,11 @@ def extent(v: Variable) -> int:
     return v.dtype.itemsize + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides, strict=True))
 
 
+def first(v: Variable) -> int:
+    """Return the bytes from the beginning of a variable's memory to its first element: more than 0 if it runs back."""
+    return sum((n - 1) * -s for n, s in zip(v.shape, v.strides, strict=True) if s < 0 and n > 0)
+
+
 def aligned(size: int) -> Any:
     """Return `size` bytes that begin at a cache line."""
     block = np.empty(size + ALIGNMENT, np.uint8)
@@ -27,5 +32,4 @@ def aligned(size: int) -> Any:
 
 def array_in(block: Any, v: Variable) -> Any:
     """Return an array of a variable's type and layout in a block."""
-    start = sum((n - 1) * -s for n, s in zip(v.shape, v.strides, strict=True) if s < 0 and n > 0)
-    return np.ndarray(v.shape, v.dtype, block, start, v.strides)
+    return np.ndarray(v.shape, v.dtype, block, first(v), v.strides)

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import update_wrapper
 from time import perf_counter
 from typing import Any
@@ -109,7 +109,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
         self._kernels = kernels
-        self._elsewhere: set[tuple] = set()  # kinds of calls that cannot be replayed
+        self._elsewhere: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be replayed, and what they capture
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
         update_wrapper(self, step)
@@ -137,19 +137,26 @@ class Compiled:
         key = _kind(args)
         if key in self._elsewhere:  # a program would not look at values either
             with tape.unchecked():
-                return self._step(*args)
+                return self._as_it_is(args, self._elsewhere[key])
         with self._lock:
             for entry in self._entries.get(key, ()):
                 if entry.is_valid():
-                    return self._step(*args) if entry.overlaps(args) else entry.run(args)
+                    return self._as_it_is(args, entry.captured) if entry.overlaps(args) else entry.run(args)
             return self._record(key, args)
 
+    def _as_it_is(self, args: tuple, captured: list[Tensor]) -> Any:
+        """Return what the step returns, and leave behind what a replay would."""
+        _forget_gradients(captured)
+        try:
+            return _without_graph(self._step(*_tensors(args)))
+        finally:
+            _forget_gradients(captured)
+
     def _record(self, key: tuple, args: tuple) -> Any:
-        args = trees.transform(lambda x: tensor(x) if isinstance(x, np.ndarray) else x, args)
+        args = _tensors(args)
         program, result = run_and_record(self._step, args)
-        for t in program.captured.values():
-            if t._node is not None and t._node.primitive is None:
-                t._node.grad = None
+        captured = list(program.captured.values())
+        _forget_gradients(captured)
         if not program.has_effects and _leads_outside(program, args, result):
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
@@ -157,8 +164,8 @@ class Compiled:
             )
         replay = self._replay(simplify(program))
         if replay is None:
-            self._elsewhere.add(key)
-            return result
+            self._elsewhere[key] = captured
+            return _without_graph(result)
         entry = _Entry(replay, program, args, self._threads, self._seconds)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
@@ -166,7 +173,9 @@ class Compiled:
         recorded = sum(map(len, self._entries.values()))
         if recorded > MOST_PROGRAMS:
             oldest = next(iter(self._entries))
-            self._entries.pop(oldest)
+            self._entries[oldest].pop(0)
+            if not self._entries[oldest]:
+                del self._entries[oldest]
             warnings.warn(
                 f"{getattr(self._step, '__name__', 'step')} was recorded {recorded} times, for as many kinds of "
                 "arguments; each recording costs far more than a call. Make numbers that change tensors, and keep "
@@ -174,7 +183,7 @@ class Compiled:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        return trees.transform(lambda t: t.detach() if isinstance(t, Tensor) and not t.is_leaf else t, result)
+        return _without_graph(result)
 
     @property
     def _seconds(self) -> float:
@@ -190,7 +199,17 @@ class Compiled:
         driver = driver_of(devices.pop())
         if driver is None:
             return None
-        return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
+        try:
+            return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
+        except Exception as error:  # the step has been done: its changes would be done twice if it were tried again
+            error.__traceback__ = None  # it would keep memory of the GPU
+            warnings.warn(
+                f"the step {program.name} is not compiled, but runs as it is, because of: {type(error).__name__}: "
+                f"{error}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return None
 
 
 class _Entry:
@@ -203,11 +222,19 @@ class _Entry:
         self._threads = threads
         self._seconds_left = seconds if isinstance(replay, Replay) else math.inf
         self.replay = replay
+        self.captured = list(program.captured.values())
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
-        self.assigned = [self.replay.program.captured[v] for v in self.replay.assigned if v in program.captured]
+        # several of one memory where a tensor and views of it are captured
+        held = [t for v, t in self.replay.program.captured.items() if replay.plan.roots[v] in self.replay.assigned]
+        self.assigned = [t for t in held if t.is_leaf and t._version is not None]
         self._versions = {id(t._version) for t in self.assigned}  # a view has the version of what it is a view of
         self._argument = {v: i for i, v in enumerate(program.arguments)}
         self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
+        self._read = {id(t._version) for t in self.captured}
+        self._tensor_of: dict[Variable, Variable] = {}  # for what an assign returns: the variable that it assigns to
+        for e in program.equations:
+            if e.primitive.effect:
+                self._tensor_of[e.output] = self._tensor_of.get(e.variables[0], e.variables[0])
         self._nested = any(isinstance(x, list | tuple | dict) for x in args)
 
     def is_valid(self) -> bool:
@@ -219,17 +246,31 @@ class _Entry:
         return all(t._array is array for t, array in self._captured)
 
     def overlaps(self, args: tuple) -> bool:
-        """Return whether an argument is a view of a tensor that the step assigns to, and so would change on the way."""
-        if not self._versions:
+        """Return whether an argument shares memory that the step assigns to, and so would change on the way.
+
+        It may be a view of a captured tensor, or an argument that is assigned to may be captured or another argument.
+        """
+        if not self._versions and not self._written_arguments:
             return False
-        given = [x for _, x in trees.leaves(args)] if self._nested else args
-        return any(isinstance(x, Tensor) and id(x._version) in self._versions for x in given)
+        given = self._given(args)
+        versions = [id(x._version) if isinstance(x, Tensor) and x._version is not None else None for x in given]
+        if any(version in self._versions for version in versions):
+            return True
+        for i in self._written_arguments:
+            if isinstance(given[i], np.ndarray):  # what is assigned to is made of it
+                continue
+            # without a version it cannot be assigned to, as the step itself will say
+            if versions[i] is None or versions[i] in self._read or versions.count(versions[i]) > 1:
+                return True
+        return False
+
+    def _given(self, args: tuple) -> list[Any]:
+        found = (x for _, x in trees.leaves(args)) if self._nested else args
+        return [x for x in found if isinstance(x, Tensor | np.ndarray)]
 
     def run(self, args: tuple) -> Any:
         """Copy the arguments in, replay, and copy the results out."""
-        given: list[Any] = [x for x in args if isinstance(x, Tensor | np.ndarray)]
-        if self._nested:
-            given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor | np.ndarray)]
+        given = self._given(args)
         if self._seconds_left < 0:
             self._seconds_left = math.inf
             self.replay = Replay(self.replay.program, self._threads, fuse=True)
@@ -237,11 +278,12 @@ class _Entry:
         start = perf_counter()
         for (_, place), x in zip(replay.inputs, given, strict=True):
             replay.put(place, x._array if isinstance(x, Tensor) else x)
-        replay.run()
+        try:
+            replay.run()
+        finally:  # also of what was assigned before an error
+            for t in self.assigned:
+                t._version.count += 1  # type: ignore[union-attr]
         self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
-        for t in self.assigned:
-            if t._version is not None:
-                t._version.count += 1
         for i in self._written_arguments:
             if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
                 continue
@@ -253,11 +295,25 @@ class _Entry:
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
         replay = self.replay
-        whole = replay.plan.roots[v] if v in replay.updated else v
-        if whole in self._argument:
+        whole = self._tensor_of.get(v, v)
+        if whole in self._argument and isinstance(given[self._argument[whole]], Tensor):
             return given[self._argument[whole]]
         known = replay.program.captured.get(whole)
         return known if known is not None else Tensor._wrap(replay.outputs[v].copy(), v.device, None, Version())
+
+
+def _tensors(args: tuple) -> tuple:
+    return trees.transform(lambda x: tensor(x) if isinstance(x, np.ndarray) else x, args)
+
+
+def _without_graph(result: Any) -> Any:
+    return trees.transform(lambda t: t.detach() if isinstance(t, Tensor) and not t.is_leaf else t, result)
+
+
+def _forget_gradients(tensors: Iterable[Tensor]) -> None:
+    for t in tensors:
+        if t._node is not None and t.is_leaf:
+            t._node.grad = None
 
 
 def _leads_outside(program: Program, args: tuple, result: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from heapq import heapify, heappop, heappush
 
+from ..devices import memory
 from .program import Equation, Program, Variable
 
 
@@ -28,19 +29,14 @@ class Group:
 def storage_roots(program: Program) -> dict[Variable, Variable]:
     """Return for every variable the one whose memory it lives in: itself, unless it is a view or an assigned tensor."""
     roots: dict[Variable, Variable] = {}
-    memory: dict[int, Variable] = {}  # captured tensors may be views of one memory
+    held: dict[int, Variable] = {}  # captured tensors may be views of one memory
     for v, t in program.captured.items():
-        roots[v] = memory.setdefault(id(_base(t._array)), v)
+        roots[v] = held.setdefault(id(memory(t._array)), v)
     for v in program.arguments:
         roots[v] = v
     for e in program.equations:
         roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
     return roots
-
-
-def _base(array: object) -> object:
-    base = getattr(array, "base", None)
-    return array if base is None else _base(base)
 
 
 def schedule(program: Program) -> list[Group]:

@@ -6,6 +6,7 @@ replaces an operation by another one, so a result is the same to the last bit.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from .. import tape
 from ..tensor import Tensor
 from . import trees
+from .groups import storage_roots
 from .program import Equation, Program, Variable
 
 
@@ -49,7 +51,8 @@ def dead_code(program: Program) -> Program:
 def common_subexpressions(program: Program) -> Program:
     """Return the program with each operation applied once to the same inputs.
 
-    A tensor that is assigned to is another variable afterwards, so what is read before and after stays apart.
+    What is read before and after an `assign` stays apart: a tensor that is assigned to is another variable afterwards,
+    and views of one memory, which keep theirs, count how often it was assigned to.
 
     Examples
     --------
@@ -61,10 +64,14 @@ def common_subexpressions(program: Program) -> Program:
     replaced: dict[Variable, Variable] = {}
     known: dict[tuple, Variable] = {}
     equations = []
+    roots = storage_roots(program)
+    changes: dict[Variable, int] = defaultdict(int)  # of each memory so far
     for e in program.equations:
         e = _with_inputs(e, replaced)
+        if e.primitive.effect:
+            changes[roots[e.output]] += 1
         # repr tells 1 from 1.0 and True, and 0.0 from -0.0
-        inputs = tuple(v if isinstance(v, Variable) else repr(v) for v in e.inputs)
+        inputs = tuple((v, changes[roots[v]]) if isinstance(v, Variable) else repr(v) for v in e.inputs)
         key = e.primitive.name, inputs, repr(sorted(e.metadata.items(), key=lambda item: item[0])), e.differentiable
         if not e.primitive.effect and key in known:
             replaced[e.output] = known[key]
@@ -113,10 +120,15 @@ def native_broadcasting(program: Program) -> Program:
     >>> [e.primitive.name for e in dead_code(native_broadcasting(program)).equations]
     ['multiply']
     """
-    stretched = {e.output: e.variables[0] for e in program.equations if e.primitive.name == "broadcast_to"}
+    stretched: dict[Variable, Variable] = {}
+    roots = storage_roots(program)
     equations = []
     for e in program.equations:
-        if e.primitive.elementwise:
+        if e.primitive.name == "broadcast_to":
+            stretched[e.output] = e.variables[0]
+        elif e.primitive.effect:  # by the name that it had before, the old value would be read
+            stretched = {v: source for v, source in stretched.items() if roots[source] is not roots[e.output]}
+        elif e.primitive.elementwise:
             for v in e.variables:
                 source = stretched.get(v)
                 if source is not None:

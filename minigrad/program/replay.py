@@ -53,8 +53,7 @@ class Replay:
                 shares = TiledGroup(group, self._arrays, self._buffer, stored, threads, fuse).shares
                 self.calls += shares[0] if len(shares) == 1 else [(_in_parallel, (shares,))]
         self.outputs = {v: self._arrays[v] for v in program.outputs}
-        self.updated = {e.output for e in program.equations if e.primitive.effect}
-        self.assigned = {self.plan.roots[v] for v in self.updated}
+        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
 
     def put(self, place: Any, array: Any) -> None:
         """Copy an argument in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
 from typing import Any
@@ -246,7 +246,7 @@ def _operations(group: Group, stored: set[Variable]) -> tuple[list[Operation], d
         if e.primitive.effect:
             target, value = e.variables[0], e_inputs[1]
             targets[e.output] = target
-            if not _write_through(operations, value, target, e.output, stored):
+            if not _write_through(operations, value, target, e.output, targets):
                 operations.append(Operation("astype", _convert, (value,), e.output, e.output.dtype))
             elif isinstance(value, Variable):
                 renamed[value] = e.output
@@ -258,10 +258,10 @@ def _operations(group: Group, stored: set[Variable]) -> tuple[list[Operation], d
 
 
 def _write_through(
-    operations: list[Operation], value: Any, target: Variable, name: Variable, stored: set[Variable]
+    operations: list[Operation], value: Any, target: Variable, name: Variable, targets: Mapping[Variable, Variable]
 ) -> bool:
     """Let the call that computes an assigned value write it straight into the tensor, where that changes nothing."""
-    if not isinstance(value, Variable) or value in stored or value.shape != name.shape or value.dtype != name.dtype:
+    if not isinstance(value, Variable) or value in targets or value.shape != name.shape or value.dtype != name.dtype:
         return False
     made = next((i for i, op in enumerate(operations) if op.result is value), None)
     if made is None or (not operations[made].in_place and target in operations[made].inputs):

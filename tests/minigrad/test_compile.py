@@ -492,6 +492,26 @@ def test_a_step_that_is_always_recorded_anew_warns():
     assert len(f.programs) <= 16
 
 
+def test_of_too_many_programs_for_one_kind_of_arguments_the_last_ones_stay():
+    modules = [nn.Dropout(0.5) for _ in range(5)]
+
+    @mg.compile
+    def f(x):
+        for module in modules:
+            x = module(x)
+        return x
+
+    x = mg.ones((3,))
+    with pytest.warns(RuntimeWarning, match="recorded 17 times"):
+        for number in range(17):
+            for i, module in enumerate(modules):
+                module.train(bool(number >> i & 1))
+            f(x)
+    before = f.programs
+    f(x)
+    assert len(before) == 16 and f.programs == before
+
+
 def test_a_compiled_function_inside_another_is_part_of_it():
     inner = mg.compile(lambda x: x * 2.0)
     outer = mg.compile(lambda x: inner(x) + inner(x))

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from autoencoders import steps
+from minigrad.errors import DataError, GraphError
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.cuda.driver import Driver, module_text
-from minigrad.program.cuda.lanes import Use, places
-from minigrad.program.cuda.products import Product
+from minigrad.program.cuda.lanes import Place, Use, places
+from minigrad.program.cuda.products import Product, ProductsUnavailable, operand
 from tests import standin
 from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
@@ -138,8 +140,9 @@ def test_a_step_that_cannot_be_captured_goes_on_call_by_call_and_says_why(driver
     expected, _, eager, _ = regression("cuda", OPTIMIZERS["SGD"])
     run = mg.compile(step)
     run(x), run(x)
-    with pytest.warns(RuntimeWarning, match="not run as a CUDA graph.*cuSOLVER"):
+    with pytest.warns(RuntimeWarning, match="not run as a CUDA graph.*cuSOLVER") as told:
         run(x)
+    assert told[0].filename == __file__
     for _ in range(2):
         run(x)
     for _ in range(5):
@@ -216,3 +219,221 @@ def test_a_program_says_why_equations_have_no_kernel():
         "//   b:f32[2,4] = cube_root a",
         "//   c:f32[2,4] = exp b",
     ]
+
+
+FACTORS = {
+    "integers": lambda rng: (rng.integers(0, 9, (3, 4)), rng.integers(0, 9, (4, 2))),
+    "integers and floats": lambda rng: (rng.integers(0, 9, (3, 4)), rng.normal(size=(4, 2))),
+    "a vector of integers": lambda rng: (rng.integers(0, 9, 4), rng.integers(0, 9, (4, 2))),
+    "complex numbers": lambda rng: (rng.normal(size=(3, 4)) * 1j, rng.normal(size=(4, 2)) + 1j),
+    "no rows": lambda rng: (np.ones((0, 4)), rng.normal(size=(4, 2))),
+    "no summands": lambda rng: (np.ones((3, 0)), np.ones((0, 2))),
+    "vectors of nothing": lambda rng: (np.ones(0), np.ones(0)),
+    "stacks that broadcast": lambda rng: (rng.normal(size=(2, 1, 3, 4)), rng.normal(size=(5, 4, 2))),
+    "a stack and a vector": lambda rng: (rng.normal(size=(5, 3, 4)), rng.normal(size=4)),
+}
+
+
+@pytest.mark.parametrize("factors", FACTORS)
+def test_products_that_cublaslt_does_not_take(drivers, factors):
+    a, b = FACTORS[factors](np.random.default_rng(0))
+    f = mg.compile(lambda a, b: a @ b)
+    expected = (mg.tensor(a) @ mg.tensor(b)).numpy()
+    for _ in range(3):
+        got = f(mg.tensor(a, device="cuda"), mg.tensor(b, device="cuda")).numpy()
+        assert got.dtype == expected.dtype and got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_a_stack_that_lies_backwards_is_copied_for_cublaslt(drivers):
+    with pytest.raises(ProductsUnavailable, match="backwards"):
+        operand((2, 3, 4), (-48, 16, 4), 4, 2)
+    f = mg.compile(lambda a, b: a[::-1] @ b)
+    a, b = np.arange(24.0).reshape(2, 3, 4), np.arange(8.0).reshape(4, 2)
+    for _ in range(3):
+        got = f(mg.tensor(a, device="cuda"), mg.tensor(b, device="cuda")).numpy()
+        np.testing.assert_array_equal(got, a[::-1] @ b)
+
+
+def test_a_product_with_every_second_element_of_a_vector(drivers):
+    f = mg.compile(lambda m, v: (m @ v[::2], v[::2] @ m, v[::2] @ v[1::2]))
+    m, v = np.arange(16.0).reshape(4, 4), np.arange(8.0)
+    for _ in range(3):
+        got = f(mg.tensor(m, device="cuda"), mg.tensor(v, device="cuda"))
+        for x, y in zip(got, (m @ v[::2], v[::2] @ m, v[::2] @ v[1::2]), strict=True):
+            np.testing.assert_allclose(x.numpy(), y)
+
+
+def test_more_arrays_than_a_kernel_takes(drivers):
+    numbers = [mg.tensor(float(i), device="cuda") for i in range(700)]
+
+    def total(x):
+        for number in numbers:
+            x = x + number
+        return x
+
+    f = mg.compile(total)
+    for i in range(3):
+        assert f(mg.tensor(float(i), device="cuda")).item() == sum(range(700)) + i
+    assert all(len(kernel.parameters) <= 500 for driver in drivers for kernel in driver.made)
+
+
+def test_a_step_without_operations_returns_what_it_knows(drivers):
+    with mg.use_device("cuda"):
+        w = mg.tensor([1.0])
+        f = mg.compile(lambda: w)
+        assert f() is w and f() is w
+
+
+class _Current(standin.Gpu):
+    """A device that notes when it becomes the current one."""
+
+    __slots__ = ("chosen", "module")
+
+    @property
+    def xp(self):
+        self.chosen = True
+        return self.module
+
+    @xp.setter
+    def xp(self, module):
+        self.module = module
+
+
+def test_a_replay_makes_its_device_the_current_one(monkeypatch):
+    monkeypatch.setattr(sys.modules["minigrad.program.compile"], "driver_of", HostDriver)
+    place = _Current("cuda", 1, standin.Module(np, 1), standin.Array)
+    with mg.devices.substituted(place):
+        w, x = mg.tensor([1.0], device="cuda:1"), mg.tensor([2.0], device="cuda:1")
+        with_argument, without = mg.compile(lambda x: x * 2.0), mg.compile(lambda: w.assign(w * 2.0))
+        with_argument(x), without()
+        for call in (lambda: with_argument(x), without):
+            place.chosen = False
+            call()
+            assert place.chosen
+
+
+class _Stream:
+    def __init__(self, non_blocking):
+        self.capturing = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def begin_capture(self):
+        self.capturing = True
+
+    def end_capture(self):
+        assert self.capturing
+        self.capturing = False
+        raise RuntimeError("the capture was invalidated")
+
+    def record(self):
+        return object()
+
+    def wait_event(self, event):
+        pass
+
+
+def test_after_a_failed_capture_nothing_is_refused_any_more_and_the_first_error_is_told():
+    pool = SimpleNamespace(malloc=None)
+    cuda = SimpleNamespace(MemoryPool=lambda: pool, Stream=_Stream, using_allocator=lambda f: contextlib.nullcontext())
+    driver = Driver(SimpleNamespace(cuda=cuda, ndarray=np.ndarray, asarray=np.asarray), 2)
+
+    def call():
+        driver.namespace(False).asarray(3.0)
+
+    with pytest.raises(RuntimeError, match="copied from the host"):
+        driver.capture([call], [Place(0, ())])
+    call()
+    assert not driver._lanes[0].capturing
+
+
+def test_another_gradient_than_that_of_the_recording_is_noticed_beside_the_counts_of_adam(drivers):
+    calls = []
+
+    def objective(model, x):
+        calls.append(None)
+        loss = 1e-4 * mg.mean(mg.square(model(x) - x))
+        size = sum(mg.sum(p) for p in model.parameters()) * (-0.01 if len(calls) > 6 else 0.01)
+        return loss + size - mg.stop_gradient(size)  # the same value
+
+    model = mg.nn.Sequential(mg.nn.Linear(6, 5), mg.nn.Tanh(), mg.nn.Linear(5, 6))
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype("f4")
+    with pytest.warns(RuntimeWarning, match="other values than its recording"):
+        ae.fit(model, x, objective, epochs=2, batch_size=8, device="cuda")
+
+
+def test_another_number_of_terms_than_that_of_the_recording_is_noticed(drivers):
+    calls = []
+
+    def objective(model, x):
+        calls.append(None)
+        loss = mg.mean(mg.square(model(x) - x))
+        terms = {"a": loss, "b": loss * 2.0}
+        return {**terms, "c": loss * 3.0} if len(calls) > 6 else terms
+
+    model = mg.nn.Sequential(mg.nn.Linear(6, 5), mg.nn.Tanh(), mg.nn.Linear(5, 6))
+    x = np.random.default_rng(0).normal(size=(200, 6)).astype("f4")
+    with pytest.warns(RuntimeWarning, match="other values"), pytest.raises(DataError, match="the same names"):
+        ae.fit(model, x, objective, epochs=1, batch_size=8, device="cuda")
+
+
+def test_a_step_for_whose_replay_there_is_no_memory_is_done_once_and_then_runs_as_it_is(drivers, monkeypatch):
+    def refuse(self, size):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(HostDriver, "memory", refuse)
+    with mg.use_device("cuda"):
+        w = mg.Parameter([1.0])
+
+    @mg.compile
+    def step():
+        loss = mg.sum(w * 2.0)
+        loss.backward()
+        w.assign(w.detach() + w.grad)
+        return loss
+
+    with pytest.warns(RuntimeWarning, match="runs as it is, because of: MemoryError: out of memory"):
+        results = [step()]
+    assert w.detach().item() == 3.0
+    results += [step(), step()]
+    assert w.detach().item() == 7.0 and w.grad is None
+    assert [loss.item() for loss in results] == [2.0, 6.0, 10.0] and not any(loss.requires_grad for loss in results)
+
+
+def test_what_a_replay_assigned_before_an_error_invalidates_older_graphs(drivers, monkeypatch):
+    with mg.use_device("cuda"):
+        w = mg.Parameter([1.0, 2.0])
+    step = mg.compile(lambda: w.assign(w.detach() * 2.0))
+    step()
+    loss = mg.sum(mg.square(w))
+    run = HostDriver.run
+
+    def failing(self, calls):
+        run(self, calls)
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(HostDriver, "run", failing)
+    with pytest.raises(RuntimeError, match="lost"):
+        step()
+    assert w.detach().numpy().tolist() == [4.0, 8.0]
+    with pytest.raises(GraphError, match="assign"):
+        loss.backward()
+
+
+def test_a_step_is_recorded_anew_where_the_same_bits_are_wanted_in_every_run(drivers):
+    step = mg.compile(lambda x, i: mg.grad(lambda x: mg.sum(mg.square(x[i])))(x))
+    x, i = mg.tensor([1.0, 2.0], device="cuda"), mg.tensor([0, 0, 1], device="cuda")
+    step(x, i)
+    try:
+        mg.deterministic(True)
+        step(x, i)
+        assert len(drivers) == 2
+    finally:
+        mg.deterministic(False)
+    step(x, i)
+    assert len(drivers) == 2

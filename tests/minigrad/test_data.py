@@ -179,3 +179,54 @@ def test_parts_of_a_tensor_are_what_indexing_gives(gpu, place, shuffle):
         np.testing.assert_array_equal(part.numpy(), other.detach().numpy())
     if not shuffle:
         assert plain[0][0]._version is x._version  # a view knows when x changes
+
+
+def test_batches_of_a_tensor_on_a_gpu_do_not_wait_for_it():
+    with standin.machine() as (place, _):
+        x = mg.tensor(np.arange(10.0), device=place)
+        parts = list(data.batches(x, batch_size=3, generator=mg.random.Generator(0)))
+        assert standin.counts.reads == 0
+        assert sorted(np.concatenate([part.numpy() for (part,) in parts])) == list(range(10))
+
+
+BATCHES = {
+    "the second array grows": [
+        (np.ones((4, 2)), np.arange(3.0)),
+        (np.ones((3, 2)), np.arange(7.0)),
+        (np.ones((1, 2)), np.arange(5.0)),
+    ],
+    "arrays without axes": [(np.ones((4, 2)), np.float64(i)) for i in range(4)],
+    "bytes in the other order": [(np.arange(3, dtype=">f4") + i, np.arange(3, dtype=">i8")) for i in range(4)],
+    "other types": [(np.arange(3).astype(kind),) for kind in ("f4", "i8", "?", "f2", "f4")],
+    "other numbers of arrays": [(np.ones(2),) * count for count in (1, 3, 2, 1)],
+    "nothing": [(np.ones((0, 2)),), (np.ones((2, 2)),), ()],
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_batches_of_any_arrays_are_sent_as_they_are_copied_on_the_cpu(gpu, name):
+    expected = list(data.sent(BATCHES[name], "cpu"))
+    for arrays, wanted in zip(data.sent(BATCHES[name], gpu), expected, strict=True):
+        assert [(a.dtype, a.numpy().tolist()) for a in arrays] == [(a.dtype, a.numpy().tolist()) for a in wanted]
+
+
+def test_what_is_no_number_is_refused_as_on_the_cpu(gpu):
+    for place in ("cpu", gpu):
+        with pytest.raises(DTypeError, match="numbers and bools"):
+            list(data.sent([(np.array(["a", "b"]),)], place))
+
+
+def test_the_host_waits_for_copies_that_had_begun_when_another_one_failed(monkeypatch):
+    start = standin.Copies.start
+
+    def failing(self, source, target, after):
+        if source.dtype == bool:
+            raise RuntimeError("no copy")
+        return start(self, source, target, after)
+
+    monkeypatch.setattr(standin.Copies, "start", failing)
+    with standin.machine() as (place, _):
+        standin.copies_made.clear()
+        with pytest.raises(RuntimeError, match="no copy"):
+            list(data.sent([(np.ones(2), np.ones(2, bool))], place))
+        assert [copies.running for copies in standin.copies_made] == [0]

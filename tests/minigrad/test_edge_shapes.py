@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.errors import ShapeError
 from minigrad.testing import check_grad
+from tests import standin
 
 RNG = np.random.default_rng(0)
 
@@ -86,3 +87,33 @@ def test_joining_nothing_is_refused():
     for join in (mg.concat, mg.stack):
         with pytest.raises(ShapeError, match="at least one array, got an empty sequence"):
             join([])
+
+
+@pytest.mark.parametrize("place", ["cpu", "stand-in"])
+@pytest.mark.parametrize("shape, index", [
+    ((5,), np.array([True, False])),
+    ((2,), np.array([True, True, True])),
+    ((2, 3), (slice(None), np.array([True, True, True, False]))),
+    ((2, 3), (Ellipsis, np.zeros(2, bool))),
+    ((2, 3), np.ones((3, 2), bool)),
+    ((2, 3), (0, np.ones((2, 3), bool))),
+])  # fmt: skip
+def test_masks_of_another_shape_are_refused(place, shape, index):
+    """NumPy refuses them too, whatever is True in them."""
+    with standin.machine() as (gpu, _):
+        x = mg.zeros(shape, device=gpu if place == "stand-in" else "cpu")
+        with pytest.raises(IndexError, match="mask of shape"):
+            x[index]
+        with pytest.raises(IndexError, match="mask of shape"):
+            x.at[index].add(1.0)
+
+
+@pytest.mark.parametrize("index", [
+    (Ellipsis, np.array([True, False, True])),
+    (None, np.array([True, False]), None, 0),
+    (np.array(True), np.ones((2, 3), bool)),
+    (slice(None), None, np.array([False, False, False])),
+])  # fmt: skip
+def test_masks_that_fit_choose_what_numpy_chooses(index):
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(mg.tensor(x)[index].numpy(), x[index])

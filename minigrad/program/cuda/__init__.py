@@ -23,7 +23,7 @@ order on one stream:
 - `roots`: `plan.roots`, by which it is seen that an `assign` would overwrite what the same kernel still reads.
 - `strides`: dict from Variable to the strides in bytes of its array, where they differ from `Variable.strides`.
 
-A `Kernel` has `name`, `source`, `grid`, `block`, `parameters`. `parameters` are pointers in order:
+A `Kernel` has `name`, `source`, `grid`, `block` and `parameters`. `parameters` are pointers in order:
 variables that are read, then those that are written (one that is read and written stands once, where it is read), then
 scratch. What an `assign` writes goes by the variable that it assigns to: the pointer is that of its array, and the
 `output` of the equation is the same array. A `Scratch` of `nbytes` that stands in two kernels is one piece of memory,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...devices import Device
+from ..blocks import first
 from ..program import Variable
 from .kernel import Kernel
 from .products import Product, ProductsUnavailable
@@ -44,8 +46,8 @@ class Driver:
             return self._cuda.alloc(size)
 
     def array(self, block: Any, v: Variable) -> Any:
-        """Return an array of a variable's type and layout that begins where a block begins."""
-        return self.xp.ndarray(v.shape, v.dtype, memptr=block, strides=v.strides)
+        """Return an array of a variable's type and layout in a block."""
+        return self.xp.ndarray(v.shape, v.dtype, memptr=block + first(v), strides=v.strides)
 
     def bytes(self, block: Any, size: int) -> Any:
         """Return a block as an array of bytes."""
@@ -102,7 +104,7 @@ class Driver:
 
     @property
     def capturing(self) -> bool:
-        """Whether calls are captured now, or were: after a capture that failed they only run."""
+        """Whether calls are captured now, or were, into a graph."""
         return self._kept is not None
 
     def keep(self, thing: Any) -> None:
@@ -146,12 +148,13 @@ class Driver:
                 for n, lane in enumerate(others, 1):
                     if n in joined:
                         first.wait_event(lane.record())
+                graph = first.end_capture()
+                graph.upload()
             except BaseException:
-                self._kept = None  # from now on calls only run
+                self._kept = None
+                with contextlib.suppress(Exception):  # the stream would stay unusable; the first error says more
+                    first.end_capture()
                 raise
-            finally:
-                graph = first.end_capture()  # also after an error: the stream would stay unusable
-        graph.upload()
         return graph.launch
 
 
@@ -178,23 +181,30 @@ class _Namespace:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver.xp, name)
 
-    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
-        """Return the product of stacks of matrices, or of vectors."""
+    def matmul(self, a: Any, b: Any, out: None = None) -> Any:
+        """Return the product of vectors, matrices, or stacks of matrices.
+
+        What cuBLASLt does not take in any form (integers, complex numbers, nothing) is left to CuPy.
+        """
         xp = self._driver.xp
-        if a.ndim > 1 and b.ndim > 1:
-            shape = (*xp.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-            result = xp.empty(shape, xp.result_type(a, b)) if out is None else out
-            for copied in (False, True):  # cuBLASLt takes matrices by rows or by columns
-                if copied:
-                    a, b = xp.ascontiguousarray(a), xp.ascontiguousarray(b)
-                try:
-                    call = self._driver.product(a, b, result, self._tf32, tuned=False)
-                except ProductsUnavailable:
-                    continue
-                self._driver.keep(call)
-                call()
-                return result
-        return xp.matmul(a, b, out=out)  # integers, complex numbers, no elements: CuPy has a kernel, or is not captured
+        if a.ndim == 1:
+            product = self.matmul(a[None, :], b)
+            return product[..., 0, :] if b.ndim > 1 else product[0]
+        if b.ndim == 1:
+            return self.matmul(a, b[:, None])[..., 0]
+        stack = xp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        result = xp.empty((*stack, a.shape[-2], b.shape[-1]), xp.result_type(a, b))
+        try:
+            call = self._driver.product(a, b, result, self._tf32, tuned=False)
+        except ProductsUnavailable:  # neither by rows nor by columns, or a stack of another size
+            whole = [xp.ascontiguousarray(xp.broadcast_to(x, (*stack, *x.shape[-2:]))) for x in (a, b)]
+            try:
+                call = self._driver.product(whole[0], whole[1], result, self._tf32, tuned=False)
+            except ProductsUnavailable:
+                return xp.matmul(a, b)
+        self._driver.keep(call)
+        call()
+        return result
 
     def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
         """Return arrays along a new axis: CuPy uploads the addresses of more than eight."""

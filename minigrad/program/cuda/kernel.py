@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ..program import Variable
 
+MOST_ARRAYS = 500  # of one kernel: its parameters may take 4096 bytes, and each is a pointer of 8
+
 
 class Unsupported(Exception):
     """There is no kernel for this; the message says why. The launcher then calls the array module instead."""
@@ -40,6 +42,10 @@ class Kernel:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     parameters: tuple[Variable | Scratch, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.parameters) > MOST_ARRAYS:
+            raise Unsupported(f"a kernel takes {MOST_ARRAYS} arrays at most, not {len(self.parameters)}")
 
 
 def named(source: str, what: str) -> tuple[str, str]:

@@ -84,14 +84,8 @@ class Product:
     """
 
     def __init__(self, xp: Any, a: Any, b: Any, out: Any, tf32: bool = False, tuned: bool = True) -> None:
-        if len({a.dtype, b.dtype, out.dtype}) != 1 or out.dtype.name not in TYPES:
-            raise ProductsUnavailable(f"dtypes {a.dtype}, {b.dtype} and {out.dtype}")
+        views = operands(a, b, out)
         name = out.dtype.name
-        count = int(np.prod(out.shape[:-2], dtype=int))
-        # by columns, an array by rows is its transpose: out.T = b.T @ a.T
-        views = [operand(x.shape, x.strides, x.itemsize, count) for x in (b, a, out)]
-        if views[2].transposed:
-            raise ProductsUnavailable("a result by columns")
         self._arrays = a, b, out  # what the pointers below point to lives as long as they do
         self._pointers = [c_void_p(x.data.ptr) for x in (b, a, out)]
         self._library = library()
@@ -233,6 +227,17 @@ class Product:
                 found.cublasLtMatmulDescDestroy(self._description)
 
 
+def operands(a: Any, b: Any, out: Any) -> list[Operand]:
+    """Return how cuBLASLt sees `out = a @ b`: by columns an array by rows is its transpose, so out.T = b.T @ a.T."""
+    if len({a.dtype, b.dtype, out.dtype}) != 1 or out.dtype.name not in TYPES:
+        raise ProductsUnavailable(f"dtypes {a.dtype}, {b.dtype} and {out.dtype}")
+    count = int(np.prod(out.shape[:-2], dtype=int))
+    views = [operand(x.shape, x.strides, x.itemsize, count) for x in (b, a, out)]
+    if views[2].transposed:
+        raise ProductsUnavailable("a result by columns")
+    return views
+
+
 def operand(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, count: int) -> Operand:
     """Return how cuBLASLt sees an array of that layout in a product of `count` matrices.
 
@@ -252,6 +257,8 @@ def operand(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, cou
         if int(np.prod(shape[:-2])) != count or not _in_steps(shape[:-2], outer):
             raise ProductsUnavailable(f"matrices of shape {shape} and strides {strides}")
         offset = min((s for length, s in zip(shape[:-2], outer, strict=True) if length > 1), default=0)
+        if offset < 0:
+            raise ProductsUnavailable("matrices that lie backwards")
     if (right == 1 or n == 1) and (down >= n or m == 1):
         return Operand(n, m, max(down, n) if m > 1 else n, False, count, offset)
     if (down == 1 or m == 1) and (right >= m or n == 1):

@@ -44,6 +44,8 @@ class CudaReplay:
         self.program = program
         order = launches(program)
         self.plan = Plan(program, order)
+        equations = (e.output for e in program.equations)
+        [self._device] = {v.device for v in (*program.arguments, *program.captured, *equations)}
         self._driver = driver
         self._tf32 = tf32
         self._tuned = tuned
@@ -70,20 +72,21 @@ class CudaReplay:
                 for e in launch.equations:
                     self._bind_one(e)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
-        self.updated = {e.output for e in program.equations if e.primitive.effect}
-        self.assigned = {self.plan.roots[v] for v in self.updated}
+        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         self._runs = 0
         self._graph: Callable[[], None] | None = None
 
     def put(self, place: Any, array: Any) -> None:
         """Copy an argument in."""
+        _ = self._device.xp  # the current device of this thread from now on, as in every operation
         if isinstance(array, np.ndarray):
-            place.set(array)
+            place.set(array.astype(place.dtype, copy=False))  # bytes may be in another order
         else:
             self._driver.copy(array, place)
 
     def run(self) -> None:
         """Queue the step on the current stream."""
+        _ = self._device.xp
         self._runs += 1
         if self._runs == 2:
             self._capture()
@@ -100,7 +103,7 @@ class CudaReplay:
                 f"the step {self.program.name} is not run as a CUDA graph, but operation by operation, because of: "
                 f"{error}",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # Memory
@@ -166,7 +169,7 @@ class CudaReplay:
                 self._uses.append(Use(read, written))
                 return
         if e.primitive.effect:
-            self._calls.append(partial(_assign, out, inputs[1]))
+            self._calls.append(partial(e.primitive.forward, self._driver.xp, out, inputs[1]))
         else:
             self._calls.append(partial(self._forward, e, inputs, out))
         # its temporaries are given back to be used again, which is safe in the order of one lane
@@ -190,7 +193,3 @@ class CudaReplay:
     def _forward(self, e: Equation, inputs: list[Any], out: Any) -> None:
         result = e.primitive.forward(self._namespace, *inputs, **e.metadata)
         self._driver.xp.copyto(out, result, casting="unsafe")
-
-
-def _assign(out: Any, value: Any) -> None:
-    out[...] = value

@@ -8,12 +8,11 @@ from ..groups import Group, dependencies, schedule, storage_roots
 from ..memory import is_view
 from ..program import Equation, Program, Variable
 from .body import Body
-from .kernel import Unsupported
+from .kernel import MOST_ARRAYS, Unsupported
 from .random import RANDOM
 
 REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "sum_to")
 ROWS = ("softmax", "log_softmax", "logsumexp")
-MOST_ARRAYS = 500  # in one launch: parameters of a kernel may take 4096 bytes, and each is a pointer of 8
 
 
 class Launch(Group):
