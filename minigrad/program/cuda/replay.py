@@ -75,15 +75,13 @@ class CudaReplay:
         self._runs = 0
         self._graph: Callable[[], None] | None = None
 
-    def put(self, place: Any, array: Any) -> None:
-        """Copy an argument in."""
-        if isinstance(array, np.ndarray):
-            place.set(array)
-        else:
-            self._driver.copy(array, place)
-
-    def run(self) -> None:
-        """Queue the step on the current stream."""
+    def run(self, given: list[Any]) -> None:
+        """Copy the arrays given for the arguments in, and queue the step on the current stream."""
+        for (_, place), array in zip(self.inputs, given, strict=True):
+            if isinstance(array, np.ndarray):
+                place.set(array)
+            else:
+                self._driver.copy(array, place)
         self._runs += 1
         if self._runs == 2:
             self._capture()
