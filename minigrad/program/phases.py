@@ -12,7 +12,7 @@ from typing import Any
 
 from ..parallel import Calls
 
-WORTH_A_THREAD = 12_000.0  # nanoseconds of work, about what handing it over and back takes
+WORTH_A_THREAD = 20_000.0  # nanoseconds of work, about what handing it over and back takes
 
 Region = tuple[int, int, int, int]  # the first address, that behind the last, from row to row, bytes of a row
 
