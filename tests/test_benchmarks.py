@@ -56,7 +56,7 @@ def test_every_workload_has_a_row_in_the_table_and_in_the_file(tmp_path):
 
 @pytest.mark.parametrize("name", [LECTURE, "contractive, Hutchinson, 784-500-784, batch 128", EVALUATION])
 def test_compiled_steps_are_measured(name, monkeypatch):
-    monkeypatch.setattr(minigrad_steps, "available", lambda: False)  # Numba would take seconds
+    monkeypatch.setattr(minigrad_steps, "available", lambda: False)  # compiling would take longer than all else
     reference = measure(name, REFERENCE, 0, quick=True)["numbers"]
     check_figures({"it": [measure(name, "minigrad compiled", 0, True, reference)]}, "it")
 

@@ -11,8 +11,11 @@ import numpy as np
 
 from .. import creation, tape
 from ..errors import DataError, DeviceError, DTypeError
+from ..program.compile import compile
 from ..state import check
 from ..tensor import Parameter, Tensor, Version, tensor
+
+STEPS_BEFORE_REPLAY = 3  # a few steps are done before one is recorded
 
 
 class Optimizer:
@@ -44,6 +47,8 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    _steps = 0
+    _replayed: Any = None  # the same update as a compiled function: it makes one pass over a parameter, not many
 
     def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
         self.parameters = self._checked(parameters)
@@ -84,21 +89,36 @@ class Optimizer:
             device; nothing has changed then.
         """
         self._follow()
-        for position, parameter in enumerate(self.parameters):
-            if parameter.grad is not None:
-                self._check_alike(position, parameter, parameter.grad)
+        gradients = [parameter.grad for parameter in self.parameters]
+        for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
+            if gradient is not None:
+                self._check_alike(position, parameter, gradient)
+        with tape.no_grad():
+            if self._steps < STEPS_BEFORE_REPLAY or self._counts.device.type != "cpu":
+                self._steps += 1
+                self._update_all(gradients)
+                return
+            if self._replayed is None:
+                self._replayed = compile(self._update_all)
+            self._replayed(gradients)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient  # where it was recorded now, that forgot it
+
+    def _update_all(self, gradients: list[Tensor | None]) -> None:
+        """Update the parameters that have a gradient."""
         for name in vars(self):
             if not name.startswith("_") and name != "parameters":
                 tape.note(self, name)  # a program holds for these hyper-parameters only
-        with tape.no_grad():
-            updated = np.array([p.grad is not None for p in self.parameters], np.float64)
-            self._counts.assign(
-                self._counts + Tensor._wrap(self._counts.device.put(updated), self._counts.device, None)
-            )
-            scalars = {d: self._scalars(d) for d in {p.dtype for p in self.parameters}}
-            for position, parameter in enumerate(self.parameters):
-                if parameter.grad is not None:
-                    self._update(position, parameter, parameter.grad, scalars[parameter.dtype])
+        updated = np.array([gradient is not None for gradient in gradients], np.float64)
+        self._counts.assign(self._counts + Tensor._wrap(self._counts.device.put(updated), self._counts.device, None))
+        scalars = {d: self._scalars(d) for d in {p.dtype for p in self.parameters}}
+        for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
+            if gradient is not None:
+                self._update(position, parameter, gradient, scalars[parameter.dtype])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the compiled step, which a copy makes for itself."""
+        return {**vars(self), "_replayed": None}
 
     def _follow(self) -> None:
         """Bring what is kept to the device of the parameters, to which a model may have been moved."""

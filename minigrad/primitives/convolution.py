@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import parallel
 from ..errors import ShapeError
 from .registry import Domain, Samples, primitive
 
@@ -99,11 +100,14 @@ def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair 
     rows, columns = _count((size[0], size[1]), (kh, kw), stride, padding)
     kernels = w.reshape(outputs, c * kh * kw)
     result = xp.empty((n, outputs, rows, columns), xp.result_type(x, w))
-    for part in _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize):
+
+    def one_block(part: slice) -> None:
         windows = _padded_windows(xp, x[part], (kh, kw), stride, padding)
         # a product per image: the result needs no transposition
         matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(len(x[part]), c * kh * kw, rows * columns)
         result[part] = xp.matmul(kernels, matrices).reshape(result[part].shape)
+
+    parallel.each(one_block, _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize))
     return result
 
 
@@ -115,7 +119,8 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
         raise ShapeError(f"conv2d_transpose cannot make images of size {size} from {(h, width)} with stride {stride}")
     kernels = w.reshape(inputs, channels * kh * kw).T
     result = xp.empty((n, channels, *size), xp.result_type(x, w))
-    for part in _blocks(xp, n, channels * kh * kw * h * width * x.itemsize):
+
+    def one_block(part: slice) -> None:
         images = _images_last(xp, x[part])
         flat = xp.matmul(kernels, images.reshape(inputs, h * width * images.shape[-1]))
         windows = flat.reshape(channels, kh, kw, h, width, images.shape[-1]).transpose(1, 2, 0, 5, 3, 4)
@@ -124,6 +129,8 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
         _add_windows(padded.transpose(0, 3, 1, 2), windows, stride)
         inner = padded[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
         result[part] = inner.transpose(3, 0, 1, 2)
+
+    parallel.each(one_block, _blocks(xp, n, channels * kh * kw * h * width * x.itemsize))
     return result
 
 
@@ -133,13 +140,20 @@ def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, pa
     if v.ndim != 4 or (v.shape[0], *v.shape[2:]) != (n, rows, columns):
         raise ShapeError(f"conv2d_kernel takes cotangents of shape ({n}, O, {rows}, {columns}), got {v.shape}")
     outputs = v.shape[1]
-    total = xp.zeros((outputs, c * kernel[0] * kernel[1]), xp.result_type(x, v))
-    for part in _blocks(xp, n, c * kernel[0] * kernel[1] * rows * columns * x.itemsize):
+    parts = _blocks(xp, n, c * kernel[0] * kernel[1] * rows * columns * x.itemsize)
+    products: dict[int, Any] = {}
+
+    def one_block(part: slice) -> None:
         windows = _windows(xp, _images_last(xp, x[part], padding).transpose(0, 3, 1, 2), kernel, stride)
         # one product for all images of a block, because the sum runs over them
         columns_here = rows * columns * windows.shape[3]
         matrix = windows.transpose(2, 0, 1, 4, 5, 3).reshape(c * kernel[0] * kernel[1], columns_here)
-        total += xp.matmul(_images_last(xp, v[part]).reshape(outputs, columns_here), matrix.T)
+        products[part.start] = xp.matmul(_images_last(xp, v[part]).reshape(outputs, columns_here), matrix.T)
+
+    parallel.each(one_block, parts)
+    total = xp.zeros((outputs, c * kernel[0] * kernel[1]), xp.result_type(x, v))
+    for part in parts:  # always in the same order, whoever was first
+        total += products[part.start]
     return total.reshape(outputs, c, *kernel)
 
 

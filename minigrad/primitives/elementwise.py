@@ -178,9 +178,11 @@ tanh = primitive(
 def _sigmoid(xp: Any, x: Any, /, *, out: Any = None) -> Any:
     # full relative accuracy also for x << 0; where exp(-x) is inf the quotient is 0, as it should be
     below = -x
+    own = below if getattr(below, "ndim", 0) else None  # an array of this function's own, written over again and again
     with np.errstate(over="ignore"):
-        below = xp.exp(below)
-    return xp.divide(1.0, 1.0 + below, out=out)
+        below = xp.exp(below, out=own)
+    below = xp.add(1.0, below, out=own)
+    return xp.divide(1.0, below, out=own if out is None else out)
 
 
 sigmoid = primitive(

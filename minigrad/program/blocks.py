@@ -30,6 +30,17 @@ def aligned(size: int) -> Any:
     return block[start : start + size]
 
 
+def arena(sizes: list[int]) -> list[Any]:
+    """Return blocks of the given sizes that lie in one piece of memory, which is large enough for NumPy to ask for
+    large pages.
+    """
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
+    whole = aligned(starts[-1])
+    return [whole[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
 def array_in(block: Any, v: Variable) -> Any:
     """Return an array of a variable's type and layout in a block."""
     return np.ndarray(v.shape, v.dtype, block, first(v), v.strides)

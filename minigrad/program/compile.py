@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterable
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import parallel, tape
 from ..determinism import is_deterministic
 from ..devices import default_device
 from ..errors import DataError, DTypeError, GraphError
@@ -29,7 +28,7 @@ from .program import Program, Variable
 from .record import run_and_record
 from .replay import Replay
 
-BEFORE_KERNELS = 3.0  # seconds of replay after which compiling, which takes about as long, is likely to pay
+BEFORE_KERNELS = 0.5  # seconds of replay after which compiling, which takes about as long, is likely to pay
 MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
 
 
@@ -46,12 +45,12 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
         Takes and returns tensors (also in lists, tuples and dicts). It must compute the gradients that it needs:
         results of a compiled function carry none.
     threads : int, optional
-        How many threads share large elementwise operations; by default the environment variable MINIGRAD_THREADS, or
-        the number of processors, at most 4.
+        How many threads share large operations; by default the environment variable MINIGRAD_THREADS, or the number of
+        processors, at most 8.
     kernels : bool, optional
-        Whether to compile arithmetic with Numba, which must be installed. By default that is done for a step on which
-        more time was spent than compiling takes. The results are the same bits in any case. On a GPU it says nothing:
-        kernels are what runs there.
+        Whether to compile arithmetic with llvmlite, which must be installed. By default that is done for a step on
+        which more time was spent than compiling takes. The results are the same bits in any case. On a GPU it says
+        nothing: kernels are what runs there.
 
     Returns
     -------
@@ -101,13 +100,13 @@ class Compiled:
 
     def __init__(self, step: Callable[..., Any], threads: int | None, kernels: bool | None) -> None:
         self._step = step
-        self._threads = default_threads() if threads is None else threads
+        self._threads = parallel.cores() if threads is None else threads
         if not callable(step):
             raise DTypeError(f"mg.compile takes a function, got {type(step).__name__}")
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise DataError(f"mg.compile: got threads={threads!r}; expected an integer of at least 1")
         if kernels and not available():
-            raise ImportError("mg.compile(kernels=True) needs Numba: pip install numba, or leave kernels out")
+            raise ImportError("mg.compile(kernels=True) needs llvmlite: pip install llvmlite, or leave kernels out")
         self._kernels = kernels
         self._elsewhere: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be replayed, and what they capture
         self._entries: dict[tuple, list[_Entry]] = {}
@@ -276,10 +275,8 @@ class _Entry:
             self.replay = Replay(self.replay.program, self._threads, fuse=True)
         replay = self.replay
         start = perf_counter()
-        for (_, place), x in zip(replay.inputs, given, strict=True):
-            replay.put(place, x._array if isinstance(x, Tensor) else x)
         try:
-            replay.run()
+            replay.run([x._array if isinstance(x, Tensor) else x for x in given])
         finally:  # also of what was assigned before an error
             for t in self.assigned:
                 t._version.count += 1  # type: ignore[union-attr]
@@ -322,12 +319,6 @@ def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
     outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
     made = [t._node for _, t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
     return any(not outside.isdisjoint(reachable([node], None)) for node in made if node is not None)
-
-
-def default_threads() -> int:
-    """Return how many threads share large elementwise operations."""
-    given = os.environ.get("MINIGRAD_THREADS")
-    return int(given) if given else min(os.cpu_count() or 1, 4)
 
 
 def _kind(args: tuple) -> tuple:

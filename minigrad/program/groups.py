@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from heapq import heapify, heappop, heappush
+from math import prod
 
 from ..devices import memory
 from .program import Equation, Program, Variable
+
+TINY = 64  # elements
 
 
 class Group:
@@ -62,18 +65,24 @@ def schedule(program: Program) -> list[Group]:
     for g, needed in waiting.items():
         for h in needed:
             followers[h].append(g)
-    ready = [(members[g][0], g) for g, needed in waiting.items() if not needed]
+    # first what frees memory, or hardly takes time: updates while the gradients are in the cache, and single numbers
+    urgent = {g: _is_urgent([equations[i] for i in indices]) for g, indices in members.items()}
+    ready = [(not urgent[g], members[g][0], g) for g, needed in waiting.items() if not needed]
     heapify(ready)
     order = []
     while ready:
-        _, g = heappop(ready)
+        *_, g = heappop(ready)
         own = [equations[i] for i in members[g]]
         order.append(Group(own, own[0].output.shape if _groupable(own[0]) else None))
         for h in followers[g]:
             waiting[h].discard(g)
             if not waiting[h]:
-                heappush(ready, (members[h][0], h))
+                heappush(ready, (not urgent[h], members[h][0], h))
     return order
+
+
+def _is_urgent(equations: list[Equation]) -> bool:
+    return any(e.primitive.effect for e in equations) or max(prod(e.output.shape) for e in equations) <= TINY
 
 
 def _groupable(e: Equation) -> bool:

@@ -1,125 +1,260 @@
-"""Kernels: runs of arithmetic inside a tile, compiled by Numba where it is installed.
+"""Kernels: runs of arithmetic inside a tile as one compiled loop each, where llvmlite is installed.
 
-A kernel makes one pass over its arrays where NumPy makes one per operation. Only operations that IEEE 754 defines to
-the last bit are compiled (+, -, *, /, sqrt, comparisons, choices); exp, log and the like stay NumPy's, whose last bits
-another library would not give. So results are the same with and without Numba.
+A kernel makes one pass over its arrays where NumPy makes one per operation. It is written as LLVM's assembly, which
+llvmlite turns into machine code in milliseconds. Only operations that IEEE 754 defines to the last bit are compiled
+(+, -, *, /, sqrt, comparisons, choices), and LLVM may not reorder them; exp, log and the like stay NumPy's, whose last
+bits another library would not give. So results are the same with and without kernels.
 """
 
 from __future__ import annotations
 
+import ctypes
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-EXPRESSIONS = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "{0} * {1}",
-    "divide": "{0} / {1}",
-    "negative": "-{0}",
-    "square": "{0} * {0}",
-    "sqrt": "np.sqrt({0})",
-    "abs": "abs({0})",
-    "equal": "{0} == {1}",
-    "not_equal": "{0} != {1}",
-    "less": "{0} < {1}",
-    "less_equal": "{0} <= {1}",
-    "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}",
-    "logical_and": "{0} and {1}",
-    "logical_or": "{0} or {1}",
-    "logical_not": "not {0}",
-    "where": "{1} if {0} else {2}",
-    "astype": "{0}",
-}
-FLOATS = {np.dtype("float32"): "np.float32", np.dtype("float64"): "np.float64"}
-_compiled: dict[str, Callable] = {}
+ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
+COMPARISONS = {
+    "equal": "oeq", "not_equal": "une", "less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge",
+}  # fmt: skip
+LOGIC = {"logical_and": "and", "logical_or": "or", "logical_not": "xor"}
+ONE_INPUT = {"negative", "square", "sqrt", "abs"}
+BOOLEAN = np.dtype(bool)
+TYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double", BOOLEAN: "i1"}
+
+_machine: Any = None  # LLVM's, for this processor
+_engines: list[Any] = []  # code lives as long as the engine that made it
+_functions: dict[str, Callable] = {}
 
 
 def available() -> bool:
-    """Return whether Numba is installed."""
+    """Return whether llvmlite is installed."""
     try:
-        import numba  # noqa: F401
+        import llvmlite.binding  # noqa: F401
     except ImportError:
         return False
     return True
 
 
-def expression(name: str, inputs: list[tuple[str, Any]], dtype: np.dtype) -> str | None:
-    """Return the source of one call on scalars, or None where its bits are not defined.
+def compilable(name: str, inputs: list[Any], dtype: np.dtype) -> bool:
+    """Return whether one call has defined bits; `inputs` are a dtype for each array and None for each number.
 
-    `inputs` are pairs of a source text and a dtype, which is None for a number.
+    Examples
+    --------
+    >>> f32 = np.dtype("float32")
+    >>> compilable("add", [f32, None], f32), compilable("exp", [f32], f32)
+    (True, False)
     """
-    template = EXPRESSIONS.get(name)
-    kinds = {d for _, d in inputs if d is not None}
-    boolean = np.dtype(bool)
-    if template is None or not kinds <= {*FLOATS, boolean} or dtype not in (*FLOATS, boolean):
-        return None
-    floats = kinds - {boolean}
-    if len(floats) > 1 and name != "astype":
-        return None
-    working = next(iter(floats), dtype)  # comparisons have a boolean result
-    if dtype != boolean and name != "astype" and working != dtype:
-        return None
-
-    def converted(text: str, d: Any) -> str:
-        return text if d == working or working == boolean else f"{FLOATS[working]}({text})"
-
-    if name in ("logical_and", "logical_or", "logical_not"):
-        return template.format(*(text for text, _ in inputs)) if kinds == {boolean} else None
-    if name == "where":
-        (condition, _), *choices = inputs
-        if dtype not in FLOATS:
-            return None
-        texts = [t if d == dtype else f"{FLOATS[dtype]}({t})" for t, d in choices]
-        return template.format(condition, *texts)
+    kinds = {d for d in inputs if d is not None}
+    floats = kinds - {BOOLEAN}
+    if not kinds or not kinds <= set(TYPES) or dtype not in TYPES:
+        return False
     if name == "astype":
-        return f"{FLOATS[dtype]}({inputs[0][0]})" if dtype in FLOATS else None
-    if working == boolean:
-        return None
-    return template.format(*(converted(text, d) for text, d in inputs))
+        return dtype != BOOLEAN
+    if name in LOGIC:
+        return kinds == {BOOLEAN} and None not in inputs
+    if len(floats) > 1:
+        return False
+    if name == "where":
+        return inputs[0] == BOOLEAN and dtype != BOOLEAN and all(d in (None, dtype, BOOLEAN) for d in inputs[1:])
+    if name in COMPARISONS:
+        return bool(floats)
+    return (name in ARITHMETIC or name in ONE_INPUT) and floats == {dtype}
 
 
-def source(lines: list[str], parameters: list[tuple[str, str]], results: list[tuple[str, str]], flat: bool) -> str:
-    """Return the source of a kernel.
+class Source:
+    """The text of a kernel as it grows: scalars are loaded, computed from each other and stored, in a loop.
 
     Parameters
     ----------
-    lines : list of str
-        Assignments to scalars, in order.
-    parameters : list of (name, kind)
-        Arrays that are read, each into a scalar "name"; kind is "full", "row", "column" or "single".
-    results : list of (name, scalar)
-        Arrays that are written, and the scalar that each one gets. A name may be a parameter's.
     flat : bool
         Whether the arrays have one axis, or two.
+
+    Examples
+    --------
+    >>> f32 = np.dtype("float32")
+    >>> kernel = Source(flat=True)
+    >>> x = kernel.load("full", f32)
+    >>> y = kernel.compute("multiply", [x, 2.0], f32)
+    >>> kernel.store(y)
+    >>> [line for line in kernel.text().splitlines() if "fmul" in line]
+    ['  %v1 = fmul float %v0, 0x4000000000000000']
     """
-    place = "i" if flat else "i, j"
-    index = {"full": place, "row": "j", "column": "i, 0", "single": "()"}
-    names = list(dict.fromkeys([*(f"A{n}" for n, _ in parameters), *(n for n, _ in results)]))
-    text = [f"def kernel({', '.join(names)}):"]
-    text += [f"    {n} = A{n}[()]" for n, kind in parameters if kind == "single"]
-    first = results[0][0]
-    text.append(f"    for i in range({first}.shape[0]):")
-    indent = "        "
-    if not flat:
-        text += [f"        {n} = A{n}[i, 0]" for n, kind in parameters if kind == "column"]
-        text.append(f"        for j in range({first}.shape[1]):")
-        indent += "    "
-    text += [f"{indent}{n} = A{n}[{index[kind]}]" for n, kind in parameters if kind in ("full", "row")]
-    text += [indent + line for line in lines]
-    text += [f"{indent}{array}[{place}] = {scalar}" for array, scalar in results]
-    return "\n".join(text) + "\n"
+
+    def __init__(self, flat: bool) -> None:
+        self._flat = flat
+        self._once: list[str] = []  # before the loops
+        self._per_row: list[str] = []
+        self._body: list[str] = []
+        self._arrays = 0
+        self._scalars = 0
+
+    def load(self, kind: str, dtype: np.dtype) -> tuple[str, np.dtype]:
+        """Return a scalar from the next array, which is "full", a "row", a "column" or a "single" number."""
+        lines = {"single": self._once, "column": self._per_row}.get(kind, self._body)
+        index = {"single": "0", "column": "%i", "row": "%j"}.get(kind, f"%k{self._arrays}")
+        if kind == "full":
+            self._index(self._arrays)
+        self._arrays += 1
+        return self._load(lines, self._arrays - 1, index, dtype), dtype
+
+    def compute(self, name: str, inputs: list[Any], dtype: np.dtype) -> tuple[str, np.dtype]:
+        """Return the result of one call on scalars (pairs of text and dtype) and numbers."""
+        floats = [x[1] for x in inputs if isinstance(x, tuple) and x[1] != BOOLEAN]
+        working = dtype if name in ("astype", "where") or not floats else floats[0]
+        kind = TYPES[working]
+        if name == "where":
+            condition = inputs[0][0]
+            a, b = (self._converted(x, working) for x in inputs[1:])
+            return self._add(f"select i1 {condition}, {kind} {a}, {kind} {b}"), dtype
+        values = [self._converted(x, working) for x in inputs]
+        if name == "astype":
+            return values[0], dtype
+        if name in COMPARISONS:
+            return self._add(f"fcmp {COMPARISONS[name]} {kind} {values[0]}, {values[1]}"), dtype
+        if name in LOGIC:
+            return self._add(f"{LOGIC[name]} i1 {values[0]}, {values[1] if len(values) > 1 else 'true'}"), dtype
+        if name in ARITHMETIC:
+            return self._add(f"{ARITHMETIC[name]} {kind} {values[0]}, {values[1]}"), dtype
+        (x,) = values
+        if name == "negative":
+            return self._add(f"fneg {kind} {x}"), dtype
+        if name == "square":
+            return self._add(f"fmul {kind} {x}, {x}"), dtype
+        function = {"sqrt": "sqrt", "abs": "fabs"}[name]
+        return self._add(f"call {kind} @llvm.{function}.f{8 * working.itemsize}({kind} {x})"), dtype
+
+    def store(self, value: tuple[str, np.dtype], array: int | None = None) -> None:
+        """Write a scalar into the next array, or into one that was read (its number)."""
+        if array is None:
+            array = self._arrays
+            self._index(array)
+            self._arrays += 1
+        text, dtype = value
+        kind = TYPES[dtype]
+        if dtype == BOOLEAN:
+            text, kind = self._add(f"zext i1 {text} to i8"), "i8"
+        self._body.append(f"%s{array} = getelementptr inbounds {kind}, ptr %a{array}, i64 %k{array}")
+        self._body.append(f"store {kind} {text}, ptr %s{array}, align 1")
+
+    def text(self) -> str:
+        """Return the whole kernel: a function of pointers to arrays, rows, columns, and the arrays' widths."""
+        arrays = ", ".join(f"ptr noalias %a{i}" for i in range(self._arrays))
+        widths = ", ".join(f"i64 %w{i}" for i in range(self._arrays))
+        declared = [
+            f"declare {t} @llvm.{f}.f{n}({t})" for f in ("sqrt", "fabs") for t, n in (("float", 32), ("double", 64))
+        ]
+        rows = "1" if self._flat else "%rows"
+        return "\n".join([
+            *declared,
+            f"define void @kernel({arrays}, i64 %rows, i64 %columns, {widths}) #0 {{",
+            "start:",
+            *(f"  {line}" for line in self._once),
+            "  br label %row",
+            "row:",
+            "  %i = phi i64 [0, %start], [%next_i, %row_end]",
+            *(f"  {line}" for line in self._per_row),
+            "  br label %column",
+            "column:",
+            "  %j = phi i64 [0, %row], [%next_j, %column]",
+            *(f"  {line}" for line in self._body),
+            "  %next_j = add nuw nsw i64 %j, 1",
+            "  %more_j = icmp ult i64 %next_j, %columns",
+            "  br i1 %more_j, label %column, label %row_end",
+            "row_end:",
+            "  %next_i = add nuw nsw i64 %i, 1",
+            f"  %more_i = icmp ult i64 %next_i, {rows}",
+            "  br i1 %more_i, label %row, label %end",
+            "end:",
+            "  ret void",
+            "}",
+            'attributes #0 = { nounwind "prefer-vector-width"="512" }',
+        ])  # fmt: skip
+
+    def build(self) -> Callable:
+        """Return the compiled kernel: a function of pointers to the arrays, rows and columns (at least 1), and widths.
+
+        A width is the number of elements from row to row of an array, where it has rows.
+        """
+        pointers = [ctypes.c_void_p] * self._arrays
+        return function(self.text(), None, *pointers, *[ctypes.c_int64] * (2 + self._arrays))
+
+    def _index(self, array: int) -> None:
+        """Compute the place in an array that has rows, each `w` elements behind the one before."""
+        self._per_row.append(f"%f{array} = mul nuw nsw i64 %i, %w{array}")
+        self._body.append(f"%k{array} = add nuw nsw i64 %f{array}, %j")
+
+    def _add(self, instruction: str) -> str:
+        self._scalars += 1
+        self._body.append(f"%v{self._scalars - 1} = {instruction}")
+        return f"%v{self._scalars - 1}"
+
+    def _load(self, lines: list[str], array: int, index: str, dtype: np.dtype) -> str:
+        kind = "i8" if dtype == BOOLEAN else TYPES[dtype]
+        name = f"%v{self._scalars}"
+        self._scalars += 1
+        lines.append(f"%p{array} = getelementptr inbounds {kind}, ptr %a{array}, i64 {index}")
+        lines.append(f"{name}{'.byte' * (dtype == BOOLEAN)} = load {kind}, ptr %p{array}, align 1")
+        if dtype == BOOLEAN:
+            lines.append(f"{name} = icmp ne i8 {name}.byte, 0")
+        return name
+
+    def _converted(self, x: Any, to: np.dtype) -> str:
+        if not isinstance(x, tuple):
+            return _literal(x, to)
+        text, dtype = x
+        if dtype == to:
+            return text
+        if dtype == BOOLEAN:
+            return self._add(f"uitofp i1 {text} to {TYPES[to]}")
+        return self._add(
+            f"{'fpext' if to.itemsize > dtype.itemsize else 'fptrunc'} {TYPES[dtype]} {text} to {TYPES[to]}"
+        )
 
 
-def build(text: str) -> Callable:
-    """Return the compiled kernel of a source; one that was built before is reused."""
-    import numba
+def _literal(x: Any, dtype: np.dtype) -> str:
+    """Return a number as LLVM writes it, exactly: the bits of the double that has its value in `dtype`."""
+    if dtype == BOOLEAN:
+        return "true" if x else "false"
+    with np.errstate(over="ignore"):
+        value = float(dtype.type(x))
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
-    if text not in _compiled:
-        names: dict[str, Any] = {"np": np}
-        exec(compile(text, "<minigrad kernel>", "exec"), names)
-        # as in NumPy, a division by 0 gives inf or NaN; without fastmath nothing is reordered or contracted
-        _compiled[text] = numba.njit(names["kernel"], error_model="numpy", nogil=True)
-    return _compiled[text]
+
+def function(text: str, result: Any, *arguments: Any) -> Callable:
+    """Return the function called "kernel" of a source, which was built when it was first asked for.
+
+    Parameters
+    ----------
+    text : str
+        A module in LLVM's assembly.
+    result, *arguments : types of ctypes
+        The result (None: nothing) and the arguments. While it runs, other Python threads do too.
+    """
+    if text not in _functions:
+        _functions[text] = ctypes.CFUNCTYPE(result, *arguments)(_address(text))
+    return _functions[text]
+
+
+def _address(text: str) -> int:
+    import llvmlite.binding as llvm
+
+    global _machine
+    if _machine is None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        _machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+        )
+    module = llvm.parse_assembly(text)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = True
+    builder = llvm.create_pass_builder(_machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    engine = llvm.create_mcjit_compiler(module, _machine)
+    engine.finalize_object()
+    _engines.append(engine)
+    return engine.get_function_address("kernel")

@@ -12,6 +12,8 @@ from .blocks import extent
 from .groups import Group, schedule, storage_roots
 from .program import Program, Variable
 
+SMALL = 1024  # bytes
+
 
 class Plan:
     """Where the values of a program live while it runs.
@@ -32,18 +34,21 @@ class Plan:
         The number of the block of each value that needs memory.
     sizes : list of int
         The bytes of each block.
+    arguments : list of int
+        The bytes of each argument: large ones are read where they are, others copied.
 
     Examples
     --------
     >>> import minigrad as mg
     >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.ones((256, 1024)))
     >>> program.plan()
-    <plan: 3 operations in 2 groups; 1.0 MiB for 2 values in 2 blocks (3 values and 2.0 MiB without a plan)>
+    <plan: 3 operations in 2 groups; 1.0 MiB for 2 values in 2 blocks (2.0 MiB for 3 unplanned), 1.0 MiB for arguments>
     """
 
     def __init__(self, program: Program, groups: Sequence[Group] | None = None) -> None:
         self.groups = schedule(program) if groups is None else groups
         self.roots = storage_roots(program)
+        self.arguments = [extent(v) for v in program.arguments]
         last_use = self._last_uses(program)
         self.buffers: dict[Variable, int] = {}
         self.sizes: list[int] = []
@@ -75,8 +80,11 @@ class Plan:
         return last_use
 
     def _take(self, size: int, free: list[int]) -> int:
-        """Return a block for `size` bytes: the smallest free one that fits and is not four times too large."""
-        fitting = [b for b in free if size <= self.sizes[b] <= 4 * size]
+        """Return a block for `size` bytes: the smallest free one that fits and is not four times too large.
+
+        A few bytes get a block of their own: what shares one cannot be computed at any time.
+        """
+        fitting = [b for b in free if SMALL < size <= self.sizes[b] <= 4 * size]
         if fitting:
             block = min(fitting, key=lambda b: self.sizes[b])
             free.remove(block)
@@ -88,7 +96,7 @@ class Plan:
         return (
             f"<plan: {self.operations} operations in {sum(not is_view(g) for g in self.groups)} groups; "
             f"{_mib(self.sizes)} for {len(self.buffers)} values in {len(self.sizes)} blocks "
-            f"({len(self.unplanned)} values and {_mib(self.unplanned)} without a plan)>"
+            f"({_mib(self.unplanned)} for {len(self.unplanned)} unplanned), {_mib(self.arguments)} for arguments>"
         )
 
 

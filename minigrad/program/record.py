@@ -1,14 +1,15 @@
 """The recorder: it watches every operation that `tape.apply` applies and writes it down as an equation.
 
 Variables are found again by the identity of their arrays, not of their tensors: a derivative rule gets tensors that
-were built anew around saved arrays. The recorder keeps all of them alive, so that no identity is used twice.
+were built anew around saved arrays. An array that the function drops is forgotten, before another can get its identity.
 """
 
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from itertools import count
 from typing import Any
 
@@ -181,9 +182,17 @@ class _Recorder:
             e.output.name = f"{e.variables[0].name}'" if e.primitive.effect else next(letters)
 
     def _new(self, x: Tensor, name: str, view: bool = False) -> Variable:
-        v = self._variables[id(x._array)] = _typed(name, x, view)
-        self._alive.append(x._array)
+        array = x._array
+        v = self._variables[id(array)] = _typed(name, x, view)
+        if array.__class__ is np.ndarray:  # may go when the function drops it; then its identity may become another's
+            self._alive.append(weakref.ref(array, partial(self._forget, id(array), v)))
+        else:
+            self._alive.append(array)
         return v
+
+    def _forget(self, identity: int, v: Variable, _: Any) -> None:
+        if self._variables.get(identity) is v:
+            del self._variables[identity]
 
     def _unused(self, name: str) -> str:
         """Return `name`, or the first of name_2, name_3, ... that is not taken."""

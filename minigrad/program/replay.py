@@ -1,27 +1,35 @@
-"""Replay: a program as a list of calls, made once, that write into memory laid out beforehand.
+"""Replay: a program as lists of calls, made once, that write into memory laid out beforehand.
 
-Running a step is then one loop over the list. Groups of elementwise equations run tile by tile, so that what one call
-writes is still in the cache when the next one reads it, and large groups run on several threads. The calls are those of
-eager execution, on the same layouts, so the results are the same to the last bit.
+Running a step is then a loop over phases, in each of which the threads make their calls. Groups of elementwise
+equations run tile by tile, so that what one call writes is still in the cache when the next one reads it; they, and
+large matrix products, are shared by the threads. The calls are those of eager execution, on the same layouts, so the
+results are the same to the last bit.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from .blocks import aligned, array_in, extent
+from .. import parallel
+from ..parallel import Calls, splits
+from ..primitives import products
+from .blocks import arena, array_in, extent
+from .groups import Group
+from .inputs import BYTES_FOR_A_CALL, Binding
 from .memory import Plan
+from .phases import Share, Stage, phases, region
 from .program import Equation, Program, Variable
-from .tiles import Calls, TiledGroup
+from .tiles import TiledGroup
 
 # what NumPy's functions of these names call in the end
 _REDUCTIONS = {"sum": np.add.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
+# about, for one element of a copy, one of a sum, and one multiplication of a matrix product
+COPY_NANOSECONDS, SUM_NANOSECONDS, PRODUCT_NANOSECONDS = 0.2, 0.4, 0.015
 
 
 class Replay:
@@ -32,37 +40,106 @@ class Replay:
     program : Program
         As the passes left it.
     threads : int
-        How many threads share the tiles of a large group.
+        How many threads share the work.
     fuse : bool
-        Whether to compile runs of arithmetic with Numba.
+        Whether to compile runs of arithmetic.
+
+    Attributes
+    ----------
+    phases : list of lists of calls
+        For each phase what its threads do, a list of calls for each.
     """
 
     def __init__(self, program: Program, threads: int, fuse: bool) -> None:
         self.program = program
         self.plan = Plan(program)
-        self._blocks = [aligned(size) for size in self.plan.sizes]
+        blocks = arena([*self.plan.sizes, *(extent(v) for v in program.arguments)])
+        self._blocks = blocks[: len(self.plan.sizes)]
         self._arrays: dict[Variable, Any] = {v: t._array for v, t in program.captured.items()}
-        self.inputs = [(v, array_in(aligned(extent(v)), v)) for v in program.arguments]
+        places = blocks[len(self.plan.sizes) :]
+        self.inputs = [(v, array_in(block, v)) for v, block in zip(program.arguments, places, strict=True)]
         self._arrays.update(self.inputs)
-        self.calls: Calls = []
+        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
+        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned  # has to be in its place
+        self._given: list[Any] = []
+        self._stages: list[Stage] = []
+        self._by_columns: set[Variable] = set()  # what threads compute column by column
+        stored = set(self.plan.buffers)
         for group in self.plan.groups:
             if group.shape is None:
                 self._bind_one(group.equations[0])
             else:
-                stored = set(self.plan.buffers)
-                shares = TiledGroup(group, self._arrays, self._buffer, stored, threads, fuse).shares
-                self.calls += shares[0] if len(shares) == 1 else [(_in_parallel, (shares,))]
+                by_columns = self._goes_by_columns(group)
+                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, fuse)
+                self._stages.append(Stage(tiled.shares))
+        self._written = [region(self._arrays[v])[:2] for v in self.assigned]
+        self._arrange(threads)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
-        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
 
-    def put(self, place: Any, array: Any) -> None:
-        """Copy an argument in."""
-        place[...] = array
+    def _goes_by_columns(self, group: Group) -> bool:
+        """Return whether the threads share the columns of a group: where they do of a matrix that it reads."""
+        equations = group.equations
+        found = any(v in self._by_columns and v.shape == group.shape for e in equations for v in e.variables)
+        if found:
+            self._by_columns.update(e.output for e in equations)
+        return found
 
-    def run(self) -> None:
-        """Make the calls: from what is in the inputs to what is in the outputs, and in the tensors assigned to."""
-        for function, arguments in self.calls:
-            function(*arguments)
+    def _arrange(self, threads: int) -> None:
+        """Bind what can be bound to the arrays given, copy the others, and find the phases."""
+        shares = [[share.calls for share in stage.shares] for stage in self._stages]
+        bound = []
+        for i, (v, place) in enumerate(self.inputs):
+            may = v not in self._opaque and place.flags.c_contiguous and place.ndim
+            if may and Binding(place, shares).calls * BYTES_FOR_A_CALL <= place.nbytes:
+                bound.append(i)
+        copies = [self._copy_in(i, place, threads) for i, (_, place) in enumerate(self.inputs) if i not in bound]
+        found = phases([*copies, *self._stages], threads)
+        self.phases = [phase.shares for phase in found]
+        # products that parallel.py shares out are computed with one BLAS thread, as in eager execution; all else is not
+        self._one_blas_thread = [not phase.alone for phase in found]
+        self._bindings = {i: Binding(self.inputs[i][1], self.phases) for i in bound}
+
+    def run(self, given: list[Any]) -> None:
+        """Read the arrays given for the inputs, and make the calls: results are then in the outputs, and assigned."""
+        # the bytes of an array of NumPy may be in another order
+        given = [
+            a if a.dtype is v.dtype else a.astype(v.dtype, copy=False)
+            for a, (v, _) in zip(given, self.inputs, strict=True)
+        ]
+        self._given = given
+        for i, binding in self._bindings.items():
+            array = given[i]
+            start = array.__array_interface__["data"][0]
+            stop = start + array.nbytes
+            if any(low < stop and start < high for low, high in self._written):
+                array = array.copy()  # the step changes it before the last call that reads it
+                start = array.__array_interface__["data"][0]
+            binding.to(array, start)
+        manages = parallel.product_parts() > 1
+        limited = False
+        try:
+            with np.errstate(all="ignore"):  # kernels do not warn either
+                for shares, wants_one in zip(self.phases, self._one_blas_thread, strict=True):
+                    if manages and wants_one is not limited:
+                        (parallel.one_blas_thread if wants_one else parallel.blas_threads_again)()
+                        limited = wants_one
+                    parallel.run(shares)
+        finally:
+            self._given = []
+            if limited:
+                parallel.blas_threads_again()
+
+    def _copy_in(self, position: int, place: Any, threads: int) -> Stage:
+        """Return the copying of one of the given arrays to where the calls expect it."""
+
+        def copy(rows: Any) -> None:
+            place[rows] = self._given[position][rows]
+
+        shares = []
+        for rows in splits(place.shape[0], threads) if place.ndim > 1 else [...]:
+            share = Share([(copy, (rows,))], [], [place[rows]], place[rows].size * COPY_NANOSECONDS)
+            shares.append(share)
+        return Stage(shares)
 
     # Single equations
 
@@ -76,23 +153,43 @@ class Replay:
         same_dtype = all(v.dtype == e.output.dtype for v in e.variables)
         if e.primitive.name in _REDUCTIONS and same_dtype:
             axis, keepdims = e.metadata.get("axis"), e.metadata.get("keepdims", False)
-            self.calls.append((_REDUCTIONS[e.primitive.name], (inputs[0], axis, None, out, keepdims)))
+            self._reduce(e, [(_REDUCTIONS[e.primitive.name], (inputs[0], axis, None, out, keepdims))])
         elif e.primitive.name == "mean" and same_dtype and out.itemsize > 2 and inputs[0].size < 2**24:
             axis, keepdims = e.metadata.get("axis"), e.metadata.get("keepdims", False)
             count = np.asarray(inputs[0].size // max(out.size, 1), out.dtype)  # exact below 2**24
-            self.calls.append((np.add.reduce, (inputs[0], axis, None, out, keepdims)))
-            self.calls.append((np.divide, (out, count, out)))  # as np.mean does, with fewer steps in Python
+            # as np.mean does, with fewer steps in Python
+            total = np.add.reduce, (inputs[0], axis, None, out, keepdims)
+            self._reduce(e, [total, (np.divide, (out, count, out))])
         elif e.primitive.name == "sum_to" and same_dtype:
             whole, kept = inputs[0], (1,) * (inputs[0].ndim - out.ndim) + out.shape
             axes = tuple(i for i, n in enumerate(kept) if n != whole.shape[i])
             axes += tuple(i for i in range(whole.ndim - out.ndim) if i not in axes)
-            self.calls.append((np.add.reduce, (whole, axes, None, out.reshape(kept), True)))
+            self._reduce(e, [(np.add.reduce, (whole, axes, None, out.reshape(kept), True))])
+        elif e.primitive.name == "matmul" and same_dtype and out.ndim == 2:
+            a, b = inputs
+            if products.is_managed(a, b) and products.by_columns(a, b):
+                self._by_columns.add(e.output)
+            cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
+            parts: list[tuple[Calls, list[Any], Any]] = [([(np.matmul, (a, b, out))], inputs, out)]
+            if products.is_managed(a, b):
+                parts = products.shares(a, b, out)
+            self._stages.append(Stage([Share(c, reads, [to], cost / len(parts)) for c, reads, to in parts]))
         elif e.primitive.name == "matmul" and same_dtype:
-            self.calls.append((np.matmul, (*inputs, out)))
+            self._alone(e, (np.matmul, (*inputs, out)))
         elif e.primitive.takes_out and same_dtype:
-            self.calls.append((partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
+            self._alone(e, (partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
         else:
-            self.calls.append((_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
+            self._alone(e, (_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
+
+    def _reduce(self, e: Equation, calls: Calls) -> None:
+        """Let one thread make the calls of a reduction."""
+        x, out = self._arrays[e.variables[0]], self._arrays[e.output]
+        self._stages.append(Stage([Share(calls, [x], [out], x.size * SUM_NANOSECONDS)]))
+
+    def _alone(self, e: Equation, call: tuple[Callable, tuple]) -> None:
+        """Let nothing else run beside a call of which nothing is known."""
+        self._opaque.update(self.plan.roots[v] for v in e.variables)
+        self._stages.append(Stage([Share([call], [], [], 0.0)], alone=True))
 
     def _buffer(self, v: Variable) -> Any:
         return array_in(self._blocks[self.plan.buffers[v]], v)
@@ -100,31 +197,3 @@ class Replay:
 
 def _copy_result(forward: Callable, out: Any) -> None:
     np.copyto(out, forward(), casting="unsafe")
-
-
-# Threads
-
-_pool: ThreadPoolExecutor | None = None
-_pool_owner = 0
-
-
-def _in_parallel(shares: list[Calls]) -> None:
-    """Run the first share here and the others in the pool."""
-    pool = _threads()
-    waiting = [pool.submit(_run, share) for share in shares[1:]]
-    _run(shares[0])
-    for future in waiting:
-        future.result()
-
-
-def _run(calls: Calls) -> None:
-    for function, arguments in calls:
-        function(*arguments)
-
-
-def _threads() -> ThreadPoolExecutor:
-    """Return the process's pool; a forked child makes its own."""
-    global _pool, _pool_owner
-    if _pool is None or _pool_owner != os.getpid():
-        _pool, _pool_owner = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "minigrad"), os.getpid()
-    return _pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from ..parallel import Calls
 from . import kernels
-from .blocks import aligned
 from .groups import Group
 from .lower import NotLowered, lower
+from .phases import WORTH_A_THREAD, Share
+from .pieces import Registers, pieces, tiles
 from .program import Equation, Variable
 
 CACHE = 512 * 1024  # bytes that the tiles of all arrays of a group may take: half of a common second-level cache
-PARALLEL = 4_000_000  # elements times calls from which handing half of the tiles to another thread is worth the wait
-
-Calls = list[tuple[Callable, tuple]]
+NANOSECONDS = 0.1  # about, for one simple operation on one element in the cache,
+SLOW = 6  # and how many times that long
+EXPENSIVE = {"exp", "log", "log1p", "expm1", "tanh", "power", "sin", "cos", "sqrt", "divide"}  # take
 
 
 class Operation:
@@ -61,7 +63,7 @@ class Fused:
 
 
 class TiledGroup:
-    """A group whose results have their places: `shares` are its calls, a list for each thread.
+    """A group whose results have their places: the calls that compute it, in shares that different threads may run.
 
     Parameters
     ----------
@@ -72,9 +74,16 @@ class TiledGroup:
         Returns the array of a variable that is to be stored.
     stored : set of Variable
         The results that others read.
-    threads : int
+    parts : int
+        How many shares to make, where there are rows enough.
+    by_columns : bool
+        Whether to share the columns, not the rows.
     fuse : bool
         Whether to compile runs of arithmetic.
+
+    Attributes
+    ----------
+    shares : list of Share
     """
 
     def __init__(
@@ -83,7 +92,8 @@ class TiledGroup:
         arrays: dict[Variable, Any],
         place: Callable[[Variable], Any],
         stored: set[Variable],
-        threads: int,
+        parts: int,
+        by_columns: bool,
         fuse: bool,
     ) -> None:
         assert group.shape is not None
@@ -95,26 +105,29 @@ class TiledGroup:
         read = list(dict.fromkeys(x for op in operations for x in op.values if x not in made))
         # what broadcasting stretched in all directions is one number
         self._arrays = {**arrays, **{x: _single(arrays[x]) for x in read}}
-        arrays_used = [self._arrays[x] for x in (*read, *self._targets)]
-        bytes_each = sum(a.itemsize for a in arrays_used if a.size > 1) + 2 * max(
-            op.dtype.itemsize for op in operations
-        )
-        tiles = _tiles(group.shape, arrays_used, CACHE // bytes_each)
+        used = [self._arrays[x] for x in (*read, *self._targets)]
+        by_columns = by_columns and len(group.shape) == 2
+        flat = not by_columns and all(a.size == 1 or (a.shape == group.shape and a.flags.c_contiguous) for a in used)
         stages: list[Operation | Fused] = list(operations)
-        if fuse and tiles and all(_kind(tiles[0][0](a), tiles[0][2]) for a in arrays_used):
+        if fuse and (flat or all(_kind(a, group.shape) for a in used)):
             stages = _fused(operations, self._targets)
-        workers = threads if prod(group.shape) * len(operations) >= PARALLEL else 1
-        workers = max(1, min(workers, len(tiles)))
-        self.shares: list[Calls] = []
-        for w in range(workers):
-            registers = _Registers()
+        bytes_each = sum(a.itemsize for a in used if a.size > 1) + 2 * max(op.dtype.itemsize for op in operations)
+        most = CACHE // bytes_each if len(stages) > 1 else prod(group.shape)
+        cost = prod(group.shape) * sum(SLOW if op.name in EXPENSIVE else 1 for op in operations) * NANOSECONDS
+        self.shares: list[Share] = []
+        # matrices are shared as the products before and after them are; of vectors only long ones are worth it
+        parts = parts if len(group.shape) > 1 or cost > WORTH_A_THREAD else 1
+        for piece in pieces(group.shape, parts, by_columns):
+            registers = Registers()
             calls: Calls = []
-            for cut, size, shape in tiles[len(tiles) * w // workers : len(tiles) * (w + 1) // workers]:
+            for cut, size, shape in tiles(piece, flat, most):
                 calls += self._tile(stages, cut, size, shape, registers)
-            self.shares.append(calls)
+            reads, writes = ([piece.cut(self._arrays[x]) for x in names] for names in (read, self._targets))
+            portion = piece.size / max(prod(group.shape), 1)
+            self.shares.append(Share(calls, reads, writes, cost * portion, registers))
 
     def _tile(
-        self, stages: list[Operation | Fused], cut: Callable, size: int, shape: tuple, registers: _Registers
+        self, stages: list[Operation | Fused], cut: Callable, size: int, shape: tuple, registers: Registers
     ) -> Iterator[tuple[Callable, tuple]]:
         """Yield the calls of one tile."""
         places: dict[Any, Any] = {}
@@ -155,25 +168,24 @@ class TiledGroup:
         """Return the call of the kernel of a run."""
         # a tensor that is read and assigned is one array: a second name for it would keep the loop from vectorising
         storage = {x: self._targets.get(x, x) for x in (*stage.inputs, *(op.result for op in stage.results))}
-        texts: dict[Any, tuple[str, Any]] = {}
-        arrays: dict[str, Any] = {}
-        parameters, lines = [], []
-        for i, x in enumerate(stage.inputs):
-            texts[x] = f"x{i}", places[x].dtype
-            kind = _kind(places[x], shape)
-            arrays[f"Ax{i}"] = places[x].reshape(()) if kind == "single" else _flat_row(places[x], kind)
-            parameters.append((f"x{i}", kind))
-        for i, op in enumerate(stage.operations):
-            inputs = [(_literal(x), None) if _is_number(x) else texts[x] for x in op.inputs]
-            texts[op.result] = f"t{i}", op.dtype
-            lines.append(f"t{i} = {kernels.expression(op.name, inputs, op.dtype)}")
-        results = []
-        names = {storage[x]: f"A{texts[x][0]}" for x in stage.inputs}
+        source = kernels.Source(flat=len(shape) == 1)
+        scalars: dict[Any, tuple[str, np.dtype]] = {}
+        arrays: list[Any] = []
+        for x in stage.inputs:
+            scalars[x] = source.load(_kind(places[x], shape), places[x].dtype)
+            arrays.append(places[x])
+        for op in stage.operations:
+            inputs = [x if _is_number(x) else scalars[x] for x in op.inputs]
+            scalars[op.result] = source.compute(op.name, inputs, op.dtype)
+        read = {storage[x]: i for i, x in enumerate(stage.inputs)}
         for op in stage.results:
-            name = names.get(storage[op.result], f"R{texts[op.result][0]}")
-            arrays[name] = places[op.result]
-            results.append((name, texts[op.result][0]))
-        return kernels.build(kernels.source(lines, parameters, results, len(shape) == 1)), tuple(arrays.values())
+            source.store(scalars[op.result], read.get(storage[op.result]))
+            if storage[op.result] not in read:
+                arrays.append(places[op.result])
+        pointers = (ctypes.c_void_p(a.__array_interface__["data"][0]) for a in arrays)
+        widths = (a.strides[0] // a.itemsize if a.ndim == 2 else 0 for a in arrays)  # from row to row
+        sizes = (ctypes.c_int64(n) for n in (*(1, *shape)[-2:], *widths))
+        return source.build(), (*pointers, *sizes)
 
 
 def _fused(operations: list[Operation], targets: dict) -> list[Operation | Fused]:
@@ -200,8 +212,7 @@ def _fused(operations: list[Operation], targets: dict) -> list[Operation | Fused
 
 
 def _compilable(op: Operation) -> bool:
-    inputs = [("0", None) if _is_number(x) else ("x", x.dtype) for x in op.inputs]
-    return kernels.expression(op.name, inputs, op.dtype) is not None
+    return kernels.compilable(op.name, [None if _is_number(x) else x.dtype for x in op.inputs], op.dtype)
 
 
 def _single(a: Any) -> Any:
@@ -211,29 +222,19 @@ def _single(a: Any) -> Any:
     return a
 
 
-def _literal(x: Any) -> str:
-    value = x.item() if isinstance(x, np.generic) else x
-    return repr(value) if math.isfinite(value) else "np.nan" if value != value else "np.inf" if value > 0 else "-np.inf"
-
-
 def _kind(a: Any, shape: tuple[int, ...]) -> str:
     """Return how an array spans a tile of `shape` in a kernel, or "" where a kernel cannot take it."""
     if len(shape) not in (1, 2):
         return ""
-    if a.shape == shape and a.flags.c_contiguous:
-        return "full"
-    if a.size == 1:
+    if a.size == 1 and prod(shape) > 1:
         return "single"
-    if len(shape) == 2 and a.flags.c_contiguous:
-        if a.shape in ((shape[1],), (1, shape[1])):
-            return "row"
-        if a.shape == (shape[0], 1):
-            return "column"
-    return ""
-
-
-def _flat_row(a: Any, kind: str) -> Any:
-    return a.reshape(-1) if kind == "row" else a
+    if a.ndim == 0 or (a.strides[-1] != a.itemsize and a.shape[-1] > 1):
+        return "single" if a.size == 1 else ""
+    if a.shape == shape:
+        return "full" if a.ndim == 2 or a.flags.c_contiguous else ""
+    if len(shape) == 2 and a.shape in ((shape[1],), (1, shape[1])):
+        return "row"
+    return "column" if len(shape) == 2 and a.shape == (shape[0], 1) and a.flags.c_contiguous else ""
 
 
 def _operations(group: Group, stored: set[Variable]) -> tuple[list[Operation], dict[Variable, Variable]]:
@@ -293,8 +294,6 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
     for call in calls:
         arguments = tuple(x if _is_number(x) else named.get(x, x) for x in call.inputs)
         function: Any = _FUNCTIONS.get(call.name) or getattr(xp, call.name)
-        if call.overflows:
-            function = partial(_overflowing, function)
         result = named.get(call.result, call.result)
         yield Operation(call.name, function, arguments, result, call.result.dtype, in_place=call.name != "where")
 
@@ -305,65 +304,6 @@ def _is_boolean(x: Any) -> bool:
 
 def _is_number(x: Any) -> bool:
     return x is None or isinstance(x, bool | int | float | complex | np.generic)
-
-
-def _tiles(shape: tuple[int, ...], arrays: list[Any], most: int) -> list[tuple[Callable, int, tuple[int, ...]]]:
-    """Return for each tile of at most `most` elements: how to cut an array for it, its size and its shape."""
-    size = prod(shape)
-    if all(a.size == 1 or (a.shape == shape and a.flags.c_contiguous) for a in arrays):
-        return [
-            (partial(_cut_flat, start=start, stop=start + n), n, (n,))
-            for start in range(0, size, most)
-            for n in [min(most, size - start)]
-        ]
-    if size <= most:
-        return [(lambda a: a, size, shape)]
-    rows = max(1, most // (size // shape[0]))
-    return [
-        (partial(_cut_rows, shape=shape, start=start, stop=start + n), n * (size // shape[0]), (n, *shape[1:]))
-        for start in range(0, shape[0], rows)
-        for n in [min(rows, shape[0] - start)]
-    ]
-
-
-def _cut_flat(a: Any, start: int, stop: int) -> Any:
-    return a.reshape(-1) if a.size == 1 else a.reshape(-1)[start:stop]
-
-
-def _cut_rows(a: Any, shape: tuple[int, ...], start: int, stop: int) -> Any:
-    return a[start:stop] if a.ndim == len(shape) and a.shape[0] == shape[0] else a
-
-
-class _Registers:
-    """Memory for the values that stay inside a tile; every tile of a thread uses the same."""
-
-    def __init__(self) -> None:
-        self._blocks: list[tuple[int, Any]] = []
-        self._free: list[int] = []
-        self._held: dict[Any, int] = {}
-
-    def clear(self) -> None:
-        """Forget what the last tile held."""
-        self._free = list(range(len(self._blocks)))
-        self._held = {}
-
-    def take(self, key: Any, dtype: np.dtype, size: int, shape: tuple[int, ...]) -> Any:
-        """Return an array for the value `key`."""
-        needed = size * dtype.itemsize
-        fitting = next((b for b in self._free if self._blocks[b][0] >= needed), None)
-        if fitting is None:
-            fitting = len(self._blocks)
-            self._blocks.append((needed, aligned(needed)))
-        else:
-            self._free.remove(fitting)
-        self._held[key] = fitting
-        return np.ndarray(shape, dtype, self._blocks[fitting][1])
-
-    def release(self, keys: list[Any]) -> None:
-        """Take back the memory of values that nobody reads any more."""
-        for key in keys:
-            if key in self._held:
-                self._free.append(self._held.pop(key))
 
 
 def _convert(x: Any, out: Any) -> None:
@@ -381,11 +321,6 @@ def _minimum(a: Any, b: Any, out: Any) -> None:
 
 def _maximum(a: Any, b: Any, out: Any) -> None:
     np.maximum(a, b, out=out)
-
-
-def _overflowing(function: Callable, *arguments: Any) -> None:
-    with np.errstate(over="ignore"):
-        function(*arguments)
 
 
 _FUNCTIONS = {"astype": _convert, "where": _choose, "minimum": _minimum, "maximum": _maximum}

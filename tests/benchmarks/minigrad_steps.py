@@ -8,9 +8,11 @@ from minigrad.program.kernels import available
 
 from .workloads import CHAIN, CHANNELS, CODE, HISTORY, MAX_ITER, RHO, WEIGHT_DECAY, Arrays, Workload
 
+available()  # loads llvmlite where it is installed: like what the peers import, that is not counted as memory
+
 
 def version():
-    return f"minigrad {mg.__version__}, {'with' if available() else 'without'} Numba"
+    return f"minigrad {mg.__version__}, {'with' if available() else 'without'} llvmlite"
 
 
 _place = contextlib.ExitStack()
@@ -46,7 +48,7 @@ def make(workload: Workload, arrays: Arrays, flavour: str):
 
 
 def compiled_if(wanted, step):
-    kernels = available() if mg.devices.default_device().type == "cpu" else None  # Numba's are for the CPU
+    kernels = available() if mg.devices.default_device().type == "cpu" else None  # LLVM's are for the CPU
     return mg.compile(step, kernels=kernels) if wanted else step
 
 

@@ -76,17 +76,14 @@ class CudaReplay:
         self._runs = 0
         self._graph: Callable[[], None] | None = None
 
-    def put(self, place: Any, array: Any) -> None:
-        """Copy an argument in."""
+    def run(self, given: list[Any]) -> None:
+        """Copy the arrays given for the arguments in, and queue the step on the current stream."""
         _ = self._device.xp  # the current device of this thread from now on, as in every operation
-        if isinstance(array, np.ndarray):
-            place.set(array.astype(place.dtype, copy=False))  # bytes may be in another order
-        else:
-            self._driver.copy(array, place)
-
-    def run(self) -> None:
-        """Queue the step on the current stream."""
-        _ = self._device.xp
+        for (_, place), array in zip(self.inputs, given, strict=True):
+            if isinstance(array, np.ndarray):
+                place.set(array.astype(place.dtype, copy=False))  # bytes may be in another order
+            else:
+                self._driver.copy(array, place)
         self._runs += 1
         if self._runs == 2:
             self._capture()

@@ -1,0 +1,231 @@
+"""Parallel: work shared among the cores of the CPU.
+
+Work comes as shares, lists of calls; the caller makes the calls of the first share itself, and threads that wait for
+them those of the others. NumPy and compiled kernels let other threads run meanwhile.
+
+OpenBLAS, which multiplies matrices for NumPy, has threads of its own, which after a product go on asking for the next
+one for a while, and so take a core from whoever else could use it. What runs here therefore keeps it to one thread, and
+shares the products out itself (`minigrad.primitives.products`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+Calls = list[tuple[Callable, tuple]]
+
+ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
+
+
+@cache
+def cores() -> int:
+    """Return among how many threads work is shared: MINIGRAD_THREADS, or the number of processors, at most 8."""
+    given = os.environ.get("MINIGRAD_THREADS")
+    if given:
+        return int(given)
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
+def splits(rows: int, parts: int) -> list[slice]:
+    """Return at most `parts` slices that make up `rows`: the same for every array with so many rows.
+
+    Examples
+    --------
+    >>> splits(100, 2), splits(5, 2)
+    ([slice(0, 52, None), slice(52, 100, None)], [slice(0, 4, None), slice(4, 5, None)])
+    """
+    step = max(ROWS, -(-rows // (parts * ROWS)) * ROWS)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+# Threads
+
+
+class _Worker:
+    """A thread that waits for a list of calls, makes them, and says so.
+
+    Two locks hand the work over and back, in half of the time that the queue and the futures of an executor take.
+    """
+
+    def __init__(self) -> None:
+        self._begin, self._end = threading.Lock(), threading.Lock()
+        self._begin.acquire()
+        self._end.acquire()
+        self._calls: Calls = []
+        self._context = contextvars.copy_context()
+        self._error: BaseException | None = None
+        self._avoided = -1
+        self._thread = threading.Thread(target=self._serve, name="minigrad", daemon=True)
+        self._thread.start()
+
+    def avoid(self, processor: int) -> None:
+        """Run on any processor but one."""
+        if processor != self._avoided:
+            self._avoided = processor
+            others = os.sched_getaffinity(0) - {processor}
+            if others:
+                os.sched_setaffinity(self._thread.native_id or 0, others)
+
+    def start(self, calls: Calls) -> None:
+        """Begin to make the calls."""
+        self._calls = calls
+        self._context = contextvars.copy_context()  # what NumPy does about overflow is in it
+        self._begin.release()
+
+    def finish(self) -> BaseException | None:
+        """Wait for the last call; return what a call raised."""
+        self._end.acquire()
+        error, self._error = self._error, None
+        return error
+
+    def _serve(self) -> None:
+        while True:
+            self._begin.acquire()
+            try:
+                self._context.run(make, self._calls)
+            except BaseException as error:
+                self._error = error
+            self._end.release()
+
+
+def _current_processor() -> Callable[[], int] | None:
+    """Return the function that tells on which processor the caller runs, where threads can be kept off one."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    with contextlib.suppress(OSError, AttributeError):
+        return ctypes.PyDLL(None).sched_getcpu
+    return None
+
+
+_processor = _current_processor()
+_workers: list[_Worker] = []
+_in_use = threading.Lock()
+
+
+def make(calls: Calls) -> None:
+    """Make the calls, here."""
+    for function, arguments in calls:
+        function(*arguments)
+
+
+def run(shares: list[Calls]) -> None:
+    """Make the calls of all shares, and return after the last one; in this thread alone where the others are busy."""
+    if len(shares) < 2 or not _in_use.acquire(blocking=False):
+        for calls in shares:
+            make(calls)
+        return
+    try:
+        while len(_workers) < len(shares) - 1:
+            _workers.append(_Worker())
+        started = _workers[: len(shares) - 1]
+        if _processor is not None:
+            # Linux may wake a thread on its caller's processor, and leave it there for long with the other one idle
+            here = _processor()
+            for worker in started:
+                worker.avoid(here)
+        for worker, calls in zip(started, shares[1:], strict=True):
+            worker.start(calls)
+        errors: list[BaseException | None] = []
+        try:
+            make(shares[0])
+        finally:
+            errors += [worker.finish() for worker in started]
+        for error in filter(None, errors):
+            raise error
+    finally:
+        _in_use.release()
+
+
+def _forget() -> None:
+    """Let a forked child begin without the threads, and the locks, of its parent."""
+    global _in_use, _blas_lock, _blas_users
+    _workers.clear()
+    _in_use, _blas_lock, _blas_users = threading.Lock(), threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+# BLAS
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_before = 1
+
+
+@cache
+def _blas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """Return the functions that get and set the number of OpenBLAS's threads, or None where NumPy has another BLAS."""
+    with contextlib.suppress(OSError, AttributeError):
+        library: Any = ctypes.CDLL(np.linalg._umath_linalg.__file__)  # looks through what that links to
+        for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
+            with contextlib.suppress(AttributeError):
+                return library[name.format("get_num_threads")], library[name.format("set_num_threads")]
+    return None
+
+
+@cache
+def product_parts() -> int:
+    """Return into how many parts a large matrix product is cut: 1 where OpenBLAS cannot be kept to one thread."""
+    blas = _blas()
+    return min(cores(), blas[0]()) if blas else 1
+
+
+def one_blas_thread() -> None:
+    """Keep OpenBLAS to one thread, until as many calls of `blas_threads_again`; for the whole process."""
+    global _blas_users, _blas_before
+    get, put = _blas()  # type: ignore[misc]
+    with _blas_lock:
+        _blas_users += 1
+        if _blas_users == 1:
+            _blas_before = get()
+            put(1)
+
+
+def blas_threads_again() -> None:
+    """End what `one_blas_thread` began."""
+    global _blas_users
+    _, put = _blas()  # type: ignore[misc]
+    with _blas_lock:
+        _blas_users -= 1
+        if _blas_users == 0:
+            put(_blas_before)
+
+
+@contextlib.contextmanager
+def blas_in_one_thread() -> Iterator[None]:
+    """Keep OpenBLAS to one thread in the block."""
+    one_blas_thread()
+    try:
+        yield
+    finally:
+        blas_threads_again()
+
+
+def each(function: Callable[[Any], None], items: list[Any]) -> None:
+    """Call a function, which may multiply matrices, for each item; the cores share the items where there are several.
+
+    Examples
+    --------
+    >>> squares = {}
+    >>> each(lambda i: squares.update({i: i * i}), [1, 2, 3])
+    >>> sorted(squares.items())
+    [(1, 1), (2, 4), (3, 9)]
+    """
+    parts = min(product_parts(), len(items))
+    calls: Calls = [(function, (item,)) for item in items]
+    if parts < 2:
+        make(calls)
+        return
+    with blas_in_one_thread():
+        run([calls[len(calls) * i // parts : len(calls) * (i + 1) // parts] for i in range(parts)])
