@@ -222,10 +222,10 @@ def each(function: Callable[[Any], None], items: list[Any]) -> None:
     >>> sorted(squares.items())
     [(1, 1), (2, 4), (3, 9)]
     """
-    parts = min(product_parts(), len(items))
     calls: Calls = [(function, (item,)) for item in items]
-    if parts < 2:
+    if product_parts() < 2:
         make(calls)
         return
+    parts = min(product_parts(), max(1, len(items)))
     with blas_in_one_thread():
         run([calls[len(calls) * i // parts : len(calls) * (i + 1) // parts] for i in range(parts)])

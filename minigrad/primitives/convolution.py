@@ -79,7 +79,9 @@ def _padded_windows(xp: Any, x: Any, kernel: Pair, stride: Pair, padding: Pair) 
 
 def _blocks(xp: Any, images: int, bytes_each: int) -> list[slice]:
     """Return slices of images whose windows stay in a second-level cache; a GPU wants large calls, so only one."""
-    step = images if xp is not np else max(1, BLOCK // max(1, bytes_each))
+    step = images
+    if xp is np:
+        step = max(1, min(BLOCK // max(1, bytes_each), -(-images // parallel.product_parts())))
     return [slice(start, start + step) for start in range(0, images, max(1, step))]
 
 
