@@ -14,12 +14,15 @@ import contextlib
 import contextvars
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
+
+from .errors import DataError
 
 Calls = list[tuple[Callable, tuple]]
 
@@ -28,9 +31,19 @@ ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix p
 
 @cache
 def cores() -> int:
-    """Return among how many threads work is shared: MINIGRAD_THREADS, or the number of processors, at most 8."""
-    given = os.environ.get("MINIGRAD_THREADS")
+    """Return among how many threads work is shared: MINIGRAD_THREADS, or the number of processors, at most 8.
+
+    Raises
+    ------
+    DataError
+        MINIGRAD_THREADS is no integer of at least 1.
+    """
+    given = os.environ.get("MINIGRAD_THREADS", "").strip()
     if given:
+        if not given.isdecimal() or int(given) < 1:
+            raise DataError(
+                f"the environment variable MINIGRAD_THREADS is {given!r}; expected an integer of at least 1"
+            )
         return int(given)
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
@@ -72,8 +85,9 @@ class _Worker:
         if processor != self._avoided:
             self._avoided = processor
             others = os.sched_getaffinity(0) - {processor}
-            if others:
-                os.sched_setaffinity(self._thread.native_id or 0, others)
+            with contextlib.suppress(OSError):  # some systems do not let one choose
+                if others:
+                    os.sched_setaffinity(self._thread.native_id or 0, others)
 
     def start(self, calls: Calls) -> None:
         """Begin to make the calls."""
@@ -82,10 +96,16 @@ class _Worker:
         self._begin.release()
 
     def finish(self) -> BaseException | None:
-        """Wait for the last call; return what a call raised."""
-        self._end.acquire()
+        """Wait for the last call; return what a call raised, or the last interruption of the wait."""
+        interruption: BaseException | None = None
+        ended = False
+        while not ended:  # Ctrl-C too has to wait: who gave the work goes on to use its memory
+            try:
+                ended = self._end.acquire()
+            except BaseException as raised:
+                interruption = raised
         error, self._error = self._error, None
-        return error
+        return interruption or error
 
     def _serve(self) -> None:
         while True:
@@ -119,36 +139,53 @@ def make(calls: Calls) -> None:
 
 def run(shares: list[Calls]) -> None:
     """Make the calls of all shares, and return after the last one; in this thread alone where the others are busy."""
-    if len(shares) < 2 or not _in_use.acquire(blocking=False):
+    # while Python exits, threads stand still for ever
+    if len(shares) < 2 or sys.is_finalizing() or not _in_use.acquire(blocking=False):
         for calls in shares:
             make(calls)
         return
     try:
-        while len(_workers) < len(shares) - 1:
-            _workers.append(_Worker())
+        if not _enough_workers(len(shares) - 1):
+            for calls in shares:
+                make(calls)
+            return
         started = _workers[: len(shares) - 1]
         if _processor is not None:
             # Linux may wake a thread on its caller's processor, and leave it there for long with the other one idle
             here = _processor()
             for worker in started:
                 worker.avoid(here)
-        for worker, calls in zip(started, shares[1:], strict=True):
-            worker.start(calls)
         errors: list[BaseException | None] = []
+        busy = 0
         try:
+            for worker, calls in zip(started, shares[1:], strict=True):
+                worker.start(calls)
+                busy += 1
             make(shares[0])
         finally:
-            errors += [worker.finish() for worker in started]
+            errors += [worker.finish() for worker in started[:busy]]
+            if busy < len(started):  # Ctrl-C came in between: nobody knows whether the next one has begun
+                _workers.clear()
         for error in filter(None, errors):
             raise error
     finally:
         _in_use.release()
 
 
+def _enough_workers(number: int) -> bool:
+    """Start the threads that are missing; return whether there are enough, as there are not when none may start."""
+    with contextlib.suppress(RuntimeError):  # no more threads at the exit of Python, or at all
+        while len(_workers) < number:
+            _workers.append(_Worker())
+    return len(_workers) >= number
+
+
 def _forget() -> None:
     """Let a forked child begin without the threads, and the locks, of its parent."""
     global _in_use, _blas_lock, _blas_users
     _workers.clear()
+    if _blas_users:  # by threads that the child does not have
+        _restore_blas()
     _in_use, _blas_lock, _blas_users = threading.Lock(), threading.Lock(), 0
 
 
@@ -178,7 +215,10 @@ def _blas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
 def product_parts() -> int:
     """Return into how many parts a large matrix product is cut: 1 where OpenBLAS cannot be kept to one thread."""
     blas = _blas()
-    return min(cores(), blas[0]()) if blas else 1
+    if not blas:
+        return 1
+    with _blas_lock:  # another thread may keep OpenBLAS to one thread just now
+        return min(cores(), _blas_before if _blas_users else blas[0]())
 
 
 def one_blas_thread() -> None:
@@ -195,11 +235,17 @@ def one_blas_thread() -> None:
 def blas_threads_again() -> None:
     """End what `one_blas_thread` began."""
     global _blas_users
-    _, put = _blas()  # type: ignore[misc]
     with _blas_lock:
         _blas_users -= 1
         if _blas_users == 0:
-            put(_blas_before)
+            _restore_blas()
+
+
+def _restore_blas() -> None:
+    """Give OpenBLAS the threads that it had, unless somebody else has set their number meanwhile."""
+    get, put = _blas()  # type: ignore[misc]
+    if get() == 1:
+        put(_blas_before)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,11 @@
 
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import parallel
+from minigrad.errors import DataError
 from minigrad.primitives import products
 from minigrad.program.kernels import Source, available, compilable
 from minigrad.program.phases import Share, Stage, overlap, phases, region
@@ -76,6 +81,49 @@ def test_a_forked_child_has_threads_of_its_own():
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="there are no signals to threads here")
+def test_an_interruption_waits_for_the_other_threads():
+    done = []
+
+    def slowly(number):
+        time.sleep(0.2)
+        done.append(number)
+
+    main = threading.main_thread().ident
+    threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run([[], [(slowly, (1,))]])
+    assert done == [1]
+    parallel.run([[], [(slowly, (2,))]])
+    assert done == [1, 2]
+
+
+@pytest.mark.parametrize("given", ["x", "0", "-1", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(given, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_THREADS", given)
+    with pytest.raises(DataError, match="MINIGRAD_THREADS"):
+        parallel.cores.__wrapped__()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_work_while_python_exits_needs_no_other_thread(begun):
+    code = f"""
+import os
+from minigrad import parallel
+
+class Late:
+    def __del__(self, run=parallel.run, write=os.write):
+        made = []
+        run([[(made.append, (i,))] for i in range(3)])
+        write(1, bytes(str(made), "ascii"))
+
+late = Late()
+{"parallel.run([[], [], []])" if begun else ""}
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (ended.stdout, ended.stderr) == ("[0, 1, 2]", "")
+
+
 # Products
 
 
@@ -137,6 +185,41 @@ def test_blas_has_its_threads_again_afterwards(two_parts):
     with pytest.raises(ValueError):
         products.matmul(np, a, a, out=np.empty((2, 2), "float32"))
     assert get() == before
+
+
+def test_blas_keeps_threads_that_somebody_else_sets_meanwhile(two_parts):
+    get, put = parallel._blas()
+    before = get()
+    try:
+        with parallel.blas_in_one_thread():
+            put(3)
+        assert get() == 3
+    finally:
+        put(before)
+
+
+def test_parts_do_not_depend_on_who_multiplies_when_they_are_first_asked_for():
+    if parallel._blas() is None:
+        pytest.skip("NumPy has no OpenBLAS here")
+    expected = parallel.product_parts.__wrapped__()
+    with parallel.blas_in_one_thread():
+        assert parallel.product_parts.__wrapped__() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_during_a_product_has_all_threads_of_blas(two_parts):
+    get, put = parallel._blas()
+    before = get()
+    put(2)
+    try:
+        with parallel.blas_in_one_thread():
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if get() == 2 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        put(before)
 
 
 # Phases
