@@ -13,7 +13,8 @@ import numpy as np
 from .. import parallel
 from ..parallel import Calls
 
-# multiplications below which OpenBLAS uses one thread by itself, so there is nothing to manage; fewer with a vector
+# multiplications below which OpenBLAS uses one thread by itself, so there is nothing to manage; fewer with a vector.
+# Those of complex numbers count twice
 MANAGED, MANAGED_VECTOR = 2**18, 2**13
 PART = 2**19  # multiplications that a part has at least
 SHARED = 2**22  # multiplications of a product from which another thread is worth the wait for it,
@@ -26,7 +27,8 @@ def is_managed(a: Any, b: Any) -> bool:
     if a.ndim != 2 or b.ndim != 2:
         return False
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED) or parallel.product_parts() < 2:
+    multiplications = m * k * n * (2 if a.dtype.kind == "c" else 1)
+    if multiplications < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED) or parallel.product_parts() < 2:
         return False
     return a.dtype == b.dtype and a.dtype.kind in "fc" and a.dtype.itemsize > 2 and b.shape[0] == k
 

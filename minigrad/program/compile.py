@@ -276,7 +276,7 @@ class _Entry:
         replay = self.replay
         start = perf_counter()
         try:
-            replay.run([x._array if isinstance(x, Tensor) else x for x in given])
+            replay.run([x._array if isinstance(x, Tensor) else self._apart(x) for x in given])
         finally:  # also of what was assigned before an error
             for t in self.assigned:
                 t._version.count += 1  # type: ignore[union-attr]
@@ -288,6 +288,11 @@ class _Entry:
         return trees.transform(
             lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result
         )
+
+    def _apart(self, x: np.ndarray) -> np.ndarray:
+        """Return an array of the caller's, or a copy where it is memory that the step assigns to: `w.numpy()` is."""
+        arrays = (t._array for t in self.assigned)
+        return x.copy() if any(isinstance(a, np.ndarray) and np.may_share_memory(a, x) for a in arrays) else x
 
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""

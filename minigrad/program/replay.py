@@ -165,7 +165,7 @@ class Replay:
             axes = tuple(i for i, n in enumerate(kept) if n != whole.shape[i])
             axes += tuple(i for i in range(whole.ndim - out.ndim) if i not in axes)
             self._reduce(e, [(np.add.reduce, (whole, axes, None, out.reshape(kept), True))])
-        elif e.primitive.name == "matmul" and same_dtype and out.ndim == 2:
+        elif e.primitive.name == "matmul" and same_dtype and inputs[0].ndim == inputs[1].ndim == 2:
             a, b = inputs
             if products.is_managed(a, b) and products.by_columns(a, b):
                 self._by_columns.add(e.output)

@@ -1,6 +1,7 @@
 """mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
 
 import gc
+import math
 import sys
 import threading
 import warnings
@@ -701,3 +702,25 @@ def test_arrays_whose_bytes_are_in_another_order_are_converted_large_ones_too():
         x = np.random.default_rng(0).random((rows, 200))
         results = [f(x.astype(">f8"), w).item() for _ in range(4)]
         assert results == [mg.sum(mg.exp(mg.tensor(x)) @ w).item()] * 4
+
+
+@pytest.mark.parametrize("shapes", [((2, 3, 4), (4,)), ((3,), (2, 3, 4)), ((3,), (3,)), ((2, 3), (3,))])
+def test_products_of_vectors_and_stacks_are_replayed(shapes):
+    a, b = (mg.tensor(np.arange(math.prod(s), dtype="float32").reshape(s)) for s in shapes)
+    product = mg.compile(lambda a, b: a @ b)
+    for _ in range(3):
+        np.testing.assert_array_equal(product(a, b).numpy(), (a @ b).numpy())
+
+
+@pytest.mark.parametrize("rows", [8, 10000])
+def test_an_array_that_is_memory_of_what_is_assigned_is_read_before(rows):
+    w = mg.Parameter(np.arange(1.0, 8 * rows + 1, dtype="float32"))
+
+    def step(x):
+        w.assign(w * 0.5)
+        return x * 2.0
+
+    step = mg.compile(step, threads=2)
+    for _ in range(3):
+        before = w.numpy().copy()
+        np.testing.assert_array_equal(step(w.numpy().reshape(rows, 8)).numpy().ravel(), 2 * before)

@@ -173,6 +173,27 @@ def test_a_compiled_product_has_the_bits_of_the_eager_one(two_parts):
         assert expected.numpy().tobytes() == found.numpy().tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_what_is_not_cut_has_the_same_bits_with_one_thread_of_blas(two_parts, dtype):
+    """A replay keeps OpenBLAS to one thread where an eager product that is not cut leaves it alone."""
+    get, put = parallel._blas()
+    before = get()
+    rng = np.random.default_rng(0)
+    try:
+        for m, k, n in itertools.product([1, 3, 33, 64, 90, 4000], repeat=3):
+            if m * k * n >= products.MANAGED:
+                continue
+            a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+            for left, right in itertools.product([a, np.asfortranarray(a)], [b, np.asfortranarray(b)]):
+                if not products.is_managed(left, right):
+                    put(2)
+                    expected = left @ right
+                    put(1)
+                    assert expected.tobytes() == (left @ right).tobytes(), (m, k, n)
+    finally:
+        put(before)
+
+
 def test_blas_has_its_threads_again_afterwards(two_parts):
     get, _ = parallel._blas()
     before = get()
