@@ -15,7 +15,7 @@ from ..program.compile import compile
 from ..state import check
 from ..tensor import Parameter, Tensor, Version, tensor
 
-STEPS_BEFORE_REPLAY = 3  # a few steps are done before one is recorded
+STEPS_BEFORE_REPLAY = 3  # a few steps of a kind are done before one is recorded
 
 
 class Optimizer:
@@ -24,6 +24,9 @@ class Optimizer:
     A subclass names those tensors in `slots`, validates its hyper-parameters and writes `_update`. What changes from
     step to step, the learning rate and the step counts too, is in tensors, so a recorded step stays right when they do.
     When a model was moved to another device, these tensors follow at the next step.
+
+    On the CPU the library's own optimizers replay their update from the fourth step of a kind on. A class of yours may
+    count or choose in Python: its `_update` is called in every step, unless you compile the step (`mg.compile`).
 
     Parameters
     ----------
@@ -47,8 +50,9 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    _steps = 0
     _replayed: Any = None  # the same update as a compiled function: it makes one pass over a parameter, not many
+    _replayed_kind: Any = None  # for which parameters and hyper-parameters it is,
+    _steps = 0  # and how many steps of that kind there were
 
     def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
         self.parameters = self._checked(parameters)
@@ -94,21 +98,37 @@ class Optimizer:
             if gradient is not None:
                 self._check_alike(position, parameter, gradient)
         with tape.no_grad():
-            if self._steps < STEPS_BEFORE_REPLAY or self._counts.device.type != "cpu":
-                self._steps += 1
+            if not self._is_to_replay(gradients):
                 self._update_all(gradients)
                 return
             if self._replayed is None:
                 self._replayed = compile(self._update_all)
-            self._replayed(gradients)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient  # where it was recorded now, that forgot it
+            try:
+                self._replayed(gradients)
+            finally:
+                for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                    parameter.grad = gradient  # where it was recorded now, that forgot it
+
+    def _is_to_replay(self, gradients: list[Tensor | None]) -> bool:
+        """Return whether a few steps just like this one have come before it."""
+        # nobody knows what the update of another's class does besides operations on tensors
+        if self._counts.device.type != "cpu" or type(self).__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return False
+        # as text: a list may be changed in place
+        kind = [g is None for g in gradients], [repr(getattr(self, name)) for name in self._hyper_parameters()]
+        if kind != self._replayed_kind:
+            self._replayed_kind, self._replayed, self._steps = kind, None, 0
+        self._steps += 1
+        return self._steps > STEPS_BEFORE_REPLAY
+
+    def _hyper_parameters(self) -> list[str]:
+        """Return the names of what an update depends on besides tensors."""
+        return [name for name in vars(self) if not name.startswith("_") and name != "parameters"]
 
     def _update_all(self, gradients: list[Tensor | None]) -> None:
         """Update the parameters that have a gradient."""
-        for name in vars(self):
-            if not name.startswith("_") and name != "parameters":
-                tape.note(self, name)  # a program holds for these hyper-parameters only
+        for name in self._hyper_parameters():
+            tape.note(self, name)  # a program holds for these hyper-parameters only
         updated = np.array([gradient is not None for gradient in gradients], np.float64)
         self._counts.assign(self._counts + Tensor._wrap(self._counts.device.put(updated), self._counts.device, None))
         scalars = {d: self._scalars(d) for d in {p.dtype for p in self.parameters}}

@@ -191,14 +191,15 @@ class Compiled:
     def _replay(self, program: Program) -> Replay | CudaReplay | None:
         """Return what runs a program on its device, or None where only the step itself can."""
         devices = {v.device for v in (*program.arguments, *program.captured, *(e.output for e in program.equations))}
-        if all(place.type == "cpu" for place in devices):
-            return Replay(program, self._threads, fuse=bool(self._kernels))
-        if len(devices) > 1:
+        on_cpu = all(place.type == "cpu" for place in devices)
+        if not on_cpu and len(devices) > 1:
             return None
-        driver = driver_of(devices.pop())
-        if driver is None:
+        driver = None if on_cpu else driver_of(devices.pop())
+        if not on_cpu and driver is None:
             return None
         try:
+            if driver is None:
+                return Replay(program, self._threads, fuse=bool(self._kernels))
             return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
         except Exception as error:  # the step has been done: its changes would be done twice if it were tried again
             error.__traceback__ = None  # it would keep memory of the GPU

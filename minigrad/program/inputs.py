@@ -31,6 +31,7 @@ class Binding:
     def __init__(self, place: Any, phases: list[list[Calls]]) -> None:
         self._pointers: list[tuple[ctypes.c_void_p, int]] = []
         self._views: list[tuple[Calls, int, int, tuple]] = []
+        self._before: list[tuple[Calls, int, tuple]] = []
         whole = region(place)
         for phase in phases:
             for calls in phase:
@@ -41,6 +42,7 @@ class Binding:
                         elif isinstance(x, np.ndarray) and _within(region(x), whole):
                             start = x.__array_interface__["data"][0] - whole[0]
                             self._views.append((calls, i, j, (x.shape, x.dtype, start, x.strides)))
+                            self._before.append((calls, i, calls[i]))
 
     @property
     def calls(self) -> int:
@@ -55,6 +57,11 @@ class Binding:
             function, arguments = calls[i]
             view = np.ndarray(shape, dtype, array, offset, strides)
             calls[i] = function, (*arguments[:j], view, *arguments[j + 1 :])
+
+    def back(self) -> None:
+        """Let the calls read `place` again: they would keep the caller's array alive until the next run."""
+        for calls, i, call in self._before:
+            calls[i] = call
 
 
 def _within(piece: Region, whole: Region) -> bool:

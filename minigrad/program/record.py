@@ -126,7 +126,8 @@ class _Recorder:
 
     def note(self, owner: Any, attribute: str) -> None:
         """Write down what an attribute was on which the program depends."""
-        self.conditions[owner, attribute] = getattr(owner, attribute)
+        value = getattr(owner, attribute)
+        self.conditions[owner, attribute] = list(value) if isinstance(value, list) else value  # may change in place
 
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
@@ -141,6 +142,7 @@ class _Recorder:
         if key not in self._captured:
             v = self._captured[key] = self._capture(x)
             self.captured.setdefault(v, x)
+            self._alive.append(x._array)  # x may be given another one meanwhile
         return self._captured[key]
 
     def _capture(self, x: Tensor) -> Variable:
@@ -223,6 +225,14 @@ def _letters() -> Iterator[str]:
 def _name_in_code(x: Tensor) -> str | None:
     """Return what the code that is running calls a captured tensor: "W1", "weights[0]", or "model.0.weight"."""
     frames = list(source.frames())
+    try:
+        return _name_in(frames, x)
+    finally:
+        frames.clear()  # this frame may be among them, and all that they hold would wait for the garbage collector
+
+
+def _name_in(frames: list[Any], x: Tensor) -> str | None:
+    """Return what one of these frames calls a tensor."""
     for frame in frames:
         if not source.in_package(frame):
             variables = {**frame.f_globals, **frame.f_locals}

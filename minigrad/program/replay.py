@@ -128,6 +128,8 @@ class Replay:
             self._given = []
             if limited:
                 parallel.blas_threads_again()
+            for binding in self._bindings.values():
+                binding.back()
 
     def _copy_in(self, position: int, place: Any, threads: int) -> Stage:
         """Return the copying of one of the given arrays to where the calls expect it."""

@@ -724,3 +724,20 @@ def test_an_array_that_is_memory_of_what_is_assigned_is_read_before(rows):
     for _ in range(3):
         before = w.numpy().copy()
         np.testing.assert_array_equal(step(w.numpy().reshape(rows, 8)).numpy().ravel(), 2 * before)
+
+
+def test_a_step_without_memory_for_its_replay_is_done_once_and_then_runs_as_it_is(monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("no memory")
+
+    w = mg.Parameter([1.0])
+
+    @mg.compile
+    def step():
+        w.assign(w + 1.0)
+
+    monkeypatch.setattr(sys.modules["minigrad.program.compile"], "Replay", fail)
+    with pytest.warns(RuntimeWarning, match="MemoryError"):
+        step()
+    step()
+    assert w.detach().item() == 3.0

@@ -1,5 +1,8 @@
 """Every optimizer follows its published formulas, and refuses bad input before it changes anything."""
 
+import sys
+import weakref
+
 import numpy as np
 import pytest
 
@@ -314,3 +317,76 @@ def test_a_state_that_does_not_fit_changes_nothing(change, error, words):
     after = optimizer.state_dict()
     for name in before:
         np.testing.assert_array_equal(after[name], before[name])
+
+
+# Steps that are replayed, from the fourth on
+
+
+class Counting(optim.Optimizer):
+    """A rule that counts and looks at values in Python, as no program can."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr)
+        self.scale, self._t = np.array([1.0, 2.0]), 0
+
+    def _update(self, position, parameter, gradient, scalars):
+        self._t += 1
+        if float(gradient.sum()) > 0:
+            parameter.assign(parameter - scalars[0] * self._t * gradient)
+
+
+def test_a_rule_of_ones_own_may_count_and_choose_in_python():
+    w = mg.Parameter([0.0, 0.0])
+    optimizer = Counting([w], lr=1.0)
+    for _ in range(8):
+        w.grad = mg.tensor([1.0, 1.0])
+        optimizer.step()
+    assert w.detach().numpy().tolist() == [-36.0, -36.0]
+
+
+def test_hyper_parameters_and_frozen_parameters_that_change_later_act_at_once(monkeypatch):
+    def trained(replays):
+        monkeypatch.setattr(optim.optimizer, "STEPS_BEFORE_REPLAY", 3 if replays else 1000)
+        rng = np.random.default_rng(0)
+        parameters = [mg.Parameter(rng.normal(size=s).astype("float32")) for s in ((30, 40), (40,))]
+        optimizer = optim.Adam(parameters)
+        optimizer.betas = [0.9, 0.99]  # a list, that changes in place
+        for i in range(60):
+            if i == 10:
+                optimizer.betas[0] = 0.5
+            if i >= 30:
+                optimizer.weight_decay = i / 1000  # another one in every step
+            for j, p in enumerate(parameters):
+                gradient = mg.tensor(rng.normal(size=p.shape).astype("float32"))
+                p.grad = None if i in (17, 18) and j == 1 else gradient
+            optimizer.step()
+        assert (optimizer._replayed is not None) is False
+        return [p.detach().numpy().tobytes() for p in parameters]
+
+    assert trained(True) == trained(False)
+
+
+def test_a_replayed_step_lets_go_of_the_gradients():
+    w = mg.Parameter(np.ones((300, 300), "float32"))
+    optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+    for _ in range(6):
+        w.grad = mg.tensor(np.ones((300, 300), "float32"))
+        optimizer.step()
+        gone = weakref.ref(w.grad._array)
+        w.grad = None
+        assert gone() is None
+    assert optimizer._replayed.programs
+
+
+def test_a_step_that_fails_while_it_is_recorded_leaves_the_gradients(monkeypatch):
+    def fail(*_):
+        raise MemoryError("no memory")
+
+    w = mg.Parameter([1.0, 2.0])
+    optimizer = optim.SGD([w], lr=0.5)
+    monkeypatch.setattr(optim.optimizer, "STEPS_BEFORE_REPLAY", 0)
+    monkeypatch.setattr(sys.modules["minigrad.program.compile"], "simplify", fail)
+    w.grad = mg.tensor([1.0, 1.0])
+    with pytest.raises(MemoryError):
+        optimizer.step()
+    assert w.grad.numpy().tolist() == [1.0, 1.0]
