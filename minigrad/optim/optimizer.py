@@ -111,8 +111,10 @@ class Optimizer:
 
     def _is_to_replay(self, gradients: list[Tensor | None]) -> bool:
         """Return whether a few steps just like this one have come before it."""
+        if self._counts.device.type != "cpu" or tape.recording() or tape.observed():
+            return False
         # nobody knows what the update of another's class does besides operations on tensors
-        if self._counts.device.type != "cpu" or type(self).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        if type(self).__module__.partition(".")[0] != __name__.partition(".")[0]:
             return False
         # as text: a list may be changed in place
         kind = [g is None for g in gradients], [repr(getattr(self, name)) for name in self._hyper_parameters()]
