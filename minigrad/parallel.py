@@ -66,13 +66,15 @@ def splits(rows: int, parts: int) -> list[slice]:
 class _Worker:
     """A thread that waits for a list of calls, makes them, and says so.
 
-    Two locks hand the work over and back, in half of the time that the queue and the futures of an executor take.
+    Two locks wake it and its caller, in half of the time that the queue and the futures of an executor take. Whether
+    there is work is in `_busy` alone: Ctrl-C may come between any two steps, and a lock be released once too often.
     """
 
     def __init__(self) -> None:
         self._begin, self._end = threading.Lock(), threading.Lock()
         self._begin.acquire()
         self._end.acquire()
+        self._busy = False
         self._calls: Calls = []
         self._context = contextvars.copy_context()
         self._error: BaseException | None = None
@@ -91,30 +93,45 @@ class _Worker:
 
     def start(self, calls: Calls) -> None:
         """Begin to make the calls."""
+        self.finish()  # nothing, unless Ctrl-C ended the wait for other calls
         self._calls = calls
         self._context = contextvars.copy_context()  # what NumPy does about overflow is in it
-        self._begin.release()
+        self._busy = True
+        _wake(self._begin)
 
     def finish(self) -> BaseException | None:
         """Wait for the last call; return what a call raised, or the last interruption of the wait."""
         interruption: BaseException | None = None
-        ended = False
-        while not ended:  # Ctrl-C too has to wait: who gave the work goes on to use its memory
+        while self._busy:  # Ctrl-C too has to wait: who gave the work goes on to use its memory
             try:
-                ended = self._end.acquire()
+                self._end.acquire()
             except BaseException as raised:
                 interruption = raised
         error, self._error = self._error, None
         return interruption or error
 
+    def hurry(self) -> None:
+        """Begin what an interrupted `start` perhaps did not."""
+        _wake(self._begin)
+
     def _serve(self) -> None:
         while True:
             self._begin.acquire()
-            try:
-                self._context.run(make, self._calls)
-            except BaseException as error:
-                self._error = error
-            self._end.release()
+            if self._busy:
+                try:
+                    self._context.run(make, self._calls)
+                except BaseException as error:
+                    self._error = error
+                self._busy = False
+                _wake(self._end)
+
+
+def _wake(lock: threading.Lock) -> None:
+    """Release a lock, or leave it released."""
+    try:  # in a third of the time of contextlib.suppress
+        lock.release()
+    except RuntimeError:
+        pass
 
 
 def _current_processor() -> Callable[[], int] | None:
@@ -163,9 +180,9 @@ def run(shares: list[Calls]) -> None:
                 busy += 1
             make(shares[0])
         finally:
-            errors += [worker.finish() for worker in started[:busy]]
-            if busy < len(started):  # Ctrl-C came in between: nobody knows whether the next one has begun
-                _workers.clear()
+            if busy < len(started):
+                started[busy].hurry()
+            errors += [worker.finish() for worker in started]
         for error in filter(None, errors):
             raise error
     finally:
@@ -182,11 +199,12 @@ def _enough_workers(number: int) -> bool:
 
 def _forget() -> None:
     """Let a forked child begin without the threads, and the locks, of its parent."""
-    global _in_use, _blas_lock, _blas_users
+    global _in_use, _blas_lock
     _workers.clear()
-    if _blas_users:  # by threads that the child does not have
+    if _blas_limited:  # by threads that the child does not have
         _restore_blas()
-    _in_use, _blas_lock, _blas_users = threading.Lock(), threading.Lock(), 0
+    _in_use, _blas_lock = threading.Lock(), threading.Lock()
+    _blas_users.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -196,8 +214,9 @@ if hasattr(os, "register_at_fork"):
 # BLAS
 
 _blas_lock = threading.Lock()
-_blas_users = 0
+_blas_users: set[object] = set()
 _blas_before = 1
+_blas_limited = False
 
 
 @cache
@@ -218,44 +237,48 @@ def product_parts() -> int:
     if not blas:
         return 1
     with _blas_lock:  # another thread may keep OpenBLAS to one thread just now
-        return min(cores(), _blas_before if _blas_users else blas[0]())
+        return min(cores(), _blas_before if _blas_limited else blas[0]())
 
 
-def one_blas_thread() -> None:
-    """Keep OpenBLAS to one thread, until as many calls of `blas_threads_again`; for the whole process."""
-    global _blas_users, _blas_before
+def one_blas_thread(user: object) -> None:
+    """Keep OpenBLAS to one thread, until each user has called `blas_threads_again`; for the whole process."""
+    global _blas_before, _blas_limited
     get, put = _blas()  # type: ignore[misc]
     with _blas_lock:
-        _blas_users += 1
-        if _blas_users == 1:
-            _blas_before = get()
+        _blas_users.add(user)
+        if len(_blas_users) == 1:
+            if not _blas_limited:  # as it is when Ctrl-C ended the last restoring
+                _blas_before = get()
+            _blas_limited = True
             put(1)
 
 
-def blas_threads_again() -> None:
-    """End what `one_blas_thread` began."""
-    global _blas_users
+def blas_threads_again(user: object) -> None:
+    """End what `one_blas_thread` began, if it did: Ctrl-C may have come before."""
     with _blas_lock:
-        _blas_users -= 1
-        if _blas_users == 0:
+        _blas_users.discard(user)
+        if _blas_limited and not _blas_users:
             _restore_blas()
 
 
 def _restore_blas() -> None:
     """Give OpenBLAS the threads that it had, unless somebody else has set their number meanwhile."""
+    global _blas_limited
     get, put = _blas()  # type: ignore[misc]
     if get() == 1:
         put(_blas_before)
+    _blas_limited = False
 
 
 @contextlib.contextmanager
 def blas_in_one_thread() -> Iterator[None]:
     """Keep OpenBLAS to one thread in the block."""
-    one_blas_thread()
+    user = object()
     try:
+        one_blas_thread(user)
         yield
     finally:
-        blas_threads_again()
+        blas_threads_again(user)
 
 
 def each(function: Callable[[Any], None], items: list[Any]) -> None:

@@ -116,18 +116,17 @@ class Replay:
                 start = array.__array_interface__["data"][0]
             binding.to(array, start)
         manages = parallel.product_parts() > 1
-        limited = False
+        limited, user = False, object()
         try:
             with np.errstate(all="ignore"):  # kernels do not warn either
                 for shares, wants_one in zip(self.phases, self._one_blas_thread, strict=True):
                     if manages and wants_one is not limited:
-                        (parallel.one_blas_thread if wants_one else parallel.blas_threads_again)()
+                        (parallel.one_blas_thread if wants_one else parallel.blas_threads_again)(user)
                         limited = wants_one
                     parallel.run(shares)
         finally:
             self._given = []
-            if limited:
-                parallel.blas_threads_again()
+            parallel.blas_threads_again(user)
             for binding in self._bindings.values():
                 binding.back()
 

@@ -98,6 +98,31 @@ def test_an_interruption_waits_for_the_other_threads():
     assert done == [1, 2]
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of signals here")
+def test_interruptions_at_any_moment_do_no_harm_to_later_work():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def add(i):
+        done[i] += 1
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    done = [0, 0]
+    shares = [[(add, (i,))] for i in range(2)]
+    try:
+        for i in range(300):
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * i)
+                while True:
+                    parallel.run(shares)
+            done[:] = [0, 0]
+            parallel.run(shares)
+            assert done == [1, 1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize("given", ["x", "0", "-1", "1.5"])
 def test_a_number_of_threads_that_is_none_is_refused(given, monkeypatch):
     monkeypatch.setenv("MINIGRAD_THREADS", given)
