@@ -295,7 +295,10 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
         arguments = tuple(x if _is_number(x) else named.get(x, x) for x in call.inputs)
         function: Any = _FUNCTIONS.get(call.name) or getattr(xp, call.name)
         result = named.get(call.result, call.result)
-        yield Operation(call.name, function, arguments, result, call.result.dtype, in_place=call.name != "where")
+        # a product of two complex numbers that is written over one of them takes NumPy's loop for reductions, which
+        # rounds otherwise
+        in_place = call.name != "where" and not (call.name == "multiply" and call.result.dtype.kind == "c")
+        yield Operation(call.name, function, arguments, result, call.result.dtype, in_place)
 
 
 def _is_boolean(x: Any) -> bool:

@@ -741,3 +741,23 @@ def test_a_step_without_memory_for_its_replay_is_done_once_and_then_runs_as_it_i
         step()
     step()
     assert w.detach().item() == 3.0
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5, 1), (1, 7)])
+@pytest.mark.parametrize("assigned", [False, True])
+def test_products_of_few_complex_numbers_are_replayed_to_the_bit(shape, assigned):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = (mg.tensor((rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype("complex64")) for _ in "xy")
+        w = mg.Parameter(mg.ones(shape, "complex64")) if assigned else None
+
+        def f(x, y, w=w):
+            if w is not None:
+                w.assign(x)
+                w.assign(w * y)
+                return w * 1.0
+            return (x + y) * y * x
+
+        compiled = mg.compile(f, threads=2)
+        compiled(x, y)
+        assert f(x, y).detach().numpy().tobytes() == compiled(x, y).detach().numpy().tobytes()
