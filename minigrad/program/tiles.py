@@ -117,6 +117,8 @@ class TiledGroup:
         self.shares: list[Share] = []
         # matrices are shared as the products before and after them are; of vectors only long ones are worth it
         parts = parts if len(group.shape) > 1 or cost > WORTH_A_THREAD else 1
+        if prod(group.shape[1:]) == 1 and any(op.dtype.kind == "c" for op in operations):
+            parts = 1  # NumPy may round a complex product otherwise where it is alone
         for piece in pieces(group.shape, parts, by_columns):
             registers = Registers()
             calls: Calls = []

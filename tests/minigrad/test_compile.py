@@ -761,3 +761,12 @@ def test_products_of_few_complex_numbers_are_replayed_to_the_bit(shape, assigned
         compiled = mg.compile(f, threads=2)
         compiled(x, y)
         assert f(x, y).detach().numpy().tobytes() == compiled(x, y).detach().numpy().tobytes()
+
+
+def test_a_complex_column_that_lies_backwards_is_replayed_to_the_bit():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x = mg.tensor((rng.normal(size=(5, 1)) + 1j * rng.normal(size=(5, 1))).astype("complex64"))
+        compiled = mg.compile(lambda x: x[::-1] * x[::-1], threads=2)
+        compiled(x)
+        assert (x[::-1] * x[::-1]).numpy().tobytes() == compiled(x).numpy().tobytes()
