@@ -93,7 +93,7 @@ class _Worker:
 
     def start(self, calls: Calls) -> None:
         """Begin to make the calls."""
-        self.finish()  # nothing, unless Ctrl-C ended the wait for other calls
+        self.settle()
         self._calls = calls
         self._context = contextvars.copy_context()  # what NumPy does about overflow is in it
         self._busy = True
@@ -110,9 +110,11 @@ class _Worker:
         error, self._error = self._error, None
         return interruption or error
 
-    def hurry(self) -> None:
-        """Begin what an interrupted `start` perhaps did not."""
-        _wake(self._begin)
+    def settle(self) -> None:
+        """Wait for calls that Ctrl-C left behind, whether or not `start` came to begin them."""
+        if self._busy:
+            _wake(self._begin)
+            self.finish()
 
     def _serve(self) -> None:
         while True:
@@ -180,12 +182,12 @@ def run(shares: list[Calls]) -> None:
                 busy += 1
             make(shares[0])
         finally:
-            if busy < len(started):
-                started[busy].hurry()
-            errors += [worker.finish() for worker in started]
+            errors += [worker.finish() for worker in started[:busy]]
         for error in filter(None, errors):
             raise error
     finally:
+        for worker in _workers:
+            worker.settle()
         _in_use.release()
 
 
