@@ -90,9 +90,13 @@ def test_an_interruption_waits_for_the_other_threads():
         done.append(number)
 
     main = threading.main_thread().ident
-    threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        parallel.run([[], [(slowly, (1,))]])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
+    try:
+        threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            parallel.run([[], [(slowly, (1,))]])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done == [1]
     parallel.run([[], [(slowly, (2,))]])
     assert done == [1, 2]
