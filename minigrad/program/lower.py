@@ -13,15 +13,14 @@ import numpy as np
 
 
 class Call:
-    """One array function, its inputs (symbols and numbers), its result, and whether overflow is expected in it."""
+    """One array function, its inputs (symbols and numbers) and its result."""
 
-    __slots__ = ("inputs", "name", "overflows", "result")
+    __slots__ = ("inputs", "name", "result")
 
     def __init__(self, name: str, inputs: tuple, result: Symbol) -> None:
         self.name = name
         self.inputs = inputs
         self.result = result
-        self.overflows = np.geterr()["over"] == "ignore"
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.inputs))})"
@@ -163,8 +162,7 @@ def lower(forward: Callable, inputs: list[Any], metadata: dict[str, Any], dtype:
     calls: list[Call] = []
     symbols = [Symbol(x, calls) if isinstance(x, np.dtype) else x for x in inputs]
     try:
-        with np.errstate(over="warn"):
-            result = forward(_Functions(calls), *symbols, **metadata)
+        result = forward(_Functions(calls), *symbols, **metadata)
     except (TypeError, AttributeError, ValueError) as error:
         raise NotLowered(str(error)) from error
     if not isinstance(result, Symbol):

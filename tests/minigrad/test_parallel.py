@@ -115,7 +115,7 @@ def test_interruptions_at_any_moment_do_no_harm_to_later_work():
     shares = [[(add, (i,))] for i in range(2)]
     try:
         for i in range(300):
-            # Python drops what a signal raises in a destructor, so an interruption may never arrive
+            # what a signal raises inside of a callback of the garbage collector (hypothesis has one), Python drops
             end = time.monotonic() + 1.0
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * i)
