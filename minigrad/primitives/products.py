@@ -1,17 +1,20 @@
 """Products of large matrices, cut into parts that the cores share.
 
-Every part is a product of its own, and which parts there are depends on shapes and layouts alone, so the bits do too:
-eager operations and replayed programs cut alike.
+A part is a call of the product kernel, where that is available and takes such matrices, else of NumPy. Every part is a
+product of its own, and which parts there are depends on shapes and layouts alone, so the bits do too: eager operations
+and replayed programs cut alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from .. import parallel
 from ..parallel import Calls
+from . import product_kernel
 
 # multiplications below which OpenBLAS uses one thread by itself, so there is nothing to manage; fewer with a vector.
 # Those of complex numbers count twice
@@ -28,9 +31,11 @@ def is_managed(a: Any, b: Any) -> bool:
         return False
     (m, k), n = a.shape, b.shape[1]
     multiplications = m * k * n * (2 if a.dtype.kind == "c" else 1)
-    if multiplications < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED) or parallel.product_parts() < 2:
+    if multiplications < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED) or b.shape[0] != k:
         return False
-    return a.dtype == b.dtype and a.dtype.kind in "fc" and a.dtype.itemsize > 2 and b.shape[0] == k
+    if product_kernel.takes(a, b):
+        return True
+    return parallel.product_parts() > 1 and a.dtype == b.dtype and a.dtype.kind in "fc" and a.dtype.itemsize > 2
 
 
 def by_columns(a: Any, b: Any) -> bool:
@@ -46,14 +51,26 @@ def by_columns(a: Any, b: Any) -> bool:
 
 def shares(a: Any, b: Any, out: Any) -> list[tuple[Calls, list[Any], Any]]:
     """Return for each part of `a @ b`: its calls, the arrays that it reads, and the array that it writes."""
-    parts = max(1, min(parallel.product_parts(), a.shape[0] * a.shape[1] * b.shape[1] // PART))
     if by_columns(a, b):
-        pieces = [(a, b[:, columns], out[:, columns]) for columns in parallel.splits(b.shape[1], parts)]
+        pieces = [(a, b[:, columns], out[:, columns]) for columns in parallel.splits(b.shape[1], parts(a, b))]
     else:
-        pieces = [(a[rows], b, out[rows]) for rows in parallel.splits(a.shape[0], parts)]
-    transposed = b.flags.f_contiguous and not b.flags.c_contiguous and not a.flags.f_contiguous
-    calls = _transposed if transposed else _straight
+        pieces = [(a[rows], b, out[rows]) for rows in parallel.splits(a.shape[0], parts(a, b))]
+    calls = _straight
+    if product_kernel.takes(a, b):
+        calls = _kernel
+    elif b.flags.f_contiguous and not b.flags.c_contiguous and not a.flags.f_contiguous:
+        calls = _transposed
     return [(calls(x, y, to), [x, y], to) for x, y, to in pieces]
+
+
+def parts(a: Any, b: Any) -> int:
+    """Return into how many parts `a @ b` is cut."""
+    most = parallel.cores() if product_kernel.takes(a, b) else parallel.product_parts()
+    return max(1, min(most, a.shape[0] * a.shape[1] * b.shape[1] // PART))
+
+
+def _kernel(a: Any, b: Any, out: Any) -> Calls:
+    return [product_kernel.call(a, b, out)]
 
 
 def _straight(a: Any, b: Any, out: Any) -> Calls:
@@ -78,13 +95,17 @@ def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     """Return `a @ b`, as `np.matmul` does."""
     if xp is not np or not is_managed(a, b):
         return xp.matmul(a, b, out=out)
-    if out is None:
-        out = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    parts = [calls for calls, _, _ in shares(a, b, out)]
-    with parallel.blas_in_one_thread():
+    result = out
+    if out is None or out.strides[1] != out.itemsize:
+        result = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    calls = [calls for calls, _, _ in shares(a, b, result)]
+    with contextlib.nullcontext() if product_kernel.takes(a, b) else parallel.blas_in_one_thread():
         if a.size * b.shape[1] >= SHARED:
-            parallel.run(parts)
+            parallel.run(calls)
         else:
-            for calls in parts:
-                parallel.make(calls)
-    return out
+            for some in calls:
+                parallel.make(some)
+    if out is not None and result is not out:
+        np.copyto(out, result)
+        return out
+    return result

@@ -16,13 +16,13 @@ from .. import parallel, tape
 from ..determinism import is_deterministic
 from ..devices import default_device
 from ..errors import DataError, DTypeError, GraphError
+from ..native import available
 from ..precision import matmul_precision
 from ..sweep import reachable
 from ..tensor import Tensor, Version, tensor
 from . import trees
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
-from .kernels import available
 from .passes import simplify
 from .program import Program, Variable
 from .record import run_and_record

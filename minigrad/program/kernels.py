@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import native
+from ..assembly import FLOATS
+
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 COMPARISONS = {
     "equal": "oeq", "not_equal": "une", "less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge",
@@ -22,20 +25,7 @@ COMPARISONS = {
 LOGIC = {"logical_and": "and", "logical_or": "or", "logical_not": "xor"}
 ONE_INPUT = {"negative", "square", "sqrt", "abs"}
 BOOLEAN = np.dtype(bool)
-TYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double", BOOLEAN: "i1"}
-
-_machine: Any = None  # LLVM's, for this processor
-_engines: list[Any] = []  # code lives as long as the engine that made it
-_functions: dict[str, Callable] = {}
-
-
-def available() -> bool:
-    """Return whether llvmlite is installed."""
-    try:
-        import llvmlite.binding  # noqa: F401
-    except ImportError:
-        return False
-    return True
+TYPES = {**FLOATS, BOOLEAN: "i1"}
 
 
 def compilable(name: str, inputs: list[Any], dtype: np.dtype) -> bool:
@@ -179,7 +169,7 @@ class Source:
         A width is the number of elements from row to row of an array, where it has rows.
         """
         pointers = [ctypes.c_void_p] * self._arrays
-        return function(self.text(), None, *pointers, *[ctypes.c_int64] * (2 + self._arrays))
+        return native.function(self.text(), None, *pointers, *[ctypes.c_int64] * (2 + self._arrays))
 
     def _index(self, array: int) -> None:
         """Compute the place in an array that has rows, each `w` elements behind the one before."""
@@ -221,40 +211,3 @@ def _literal(x: Any, dtype: np.dtype) -> str:
     with np.errstate(over="ignore"):
         value = float(dtype.type(x))
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-
-
-def function(text: str, result: Any, *arguments: Any) -> Callable:
-    """Return the function called "kernel" of a source, which was built when it was first asked for.
-
-    Parameters
-    ----------
-    text : str
-        A module in LLVM's assembly.
-    result, *arguments : types of ctypes
-        The result (None: nothing) and the arguments. While it runs, other Python threads do too.
-    """
-    if text not in _functions:
-        _functions[text] = ctypes.CFUNCTYPE(result, *arguments)(_address(text))
-    return _functions[text]
-
-
-def _address(text: str) -> int:
-    import llvmlite.binding as llvm
-
-    global _machine
-    if _machine is None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        _machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-        )
-    module = llvm.parse_assembly(text)
-    module.verify()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-    tuning.loop_vectorization = True
-    builder = llvm.create_pass_builder(_machine, tuning)
-    builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, _machine)
-    engine.finalize_object()
-    _engines.append(engine)
-    return engine.get_function_address("kernel")

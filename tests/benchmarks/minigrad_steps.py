@@ -4,7 +4,7 @@ import contextlib
 
 import autoencoders as ae
 import minigrad as mg
-from minigrad.program.kernels import available
+from minigrad.native import available
 
 from .workloads import CHAIN, CHANNELS, CODE, HISTORY, MAX_ITER, RHO, WEIGHT_DECAY, Arrays, Workload
 

@@ -16,7 +16,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, ShapeError
 from minigrad.primitives.registry import Domain, Primitive, Samples
-from minigrad.program.kernels import available
+from minigrad.native import available
 from minigrad.program.passes import simplify
 from minigrad.program.replay import Replay
 

@@ -17,7 +17,8 @@ import minigrad as mg
 from minigrad import parallel
 from minigrad.errors import DataError
 from minigrad.primitives import products
-from minigrad.program.kernels import Source, available, compilable
+from minigrad.native import available
+from minigrad.program.kernels import Source, compilable
 from minigrad.program.phases import Share, Stage, overlap, phases, region
 
 

@@ -1,0 +1,238 @@
+"""The product kernel: a matrix product as one function in LLVM's assembly, written for the vectors of this processor.
+
+To compute C = A @ B, some columns of B, as many as a few vectors hold, are packed, row behind row. Then a block of a few
+rows of C at a time stays in registers: for each k, a row of the packed columns is multiplied with the elements k of
+those rows of A, and added (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008; here A is
+read where it is, because it is small or stays in the cache).
+
+Each element of C is the same sum in the same order wherever its block begins: products may be cut anywhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .. import native
+from ..assembly import FLOATS, Code
+
+DEPTH = 1024  # rows of B that are packed at a time: they stay in the second-level cache
+CHAIN = 256  # products that are added one after the other; sums of so many are added then, which rounds less
+
+After = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # text, parameters, pointers
+
+
+def blocks(dtype: np.dtype) -> tuple[list[int], int, int]:
+    """Return the heights that blocks of C may have, the vectors in their width, and the elements of a vector.
+
+    The largest block, a row of B and an element of A fill the registers.
+    """
+    registers, size = native.vector_registers()
+    heights, vectors = ([12, 8, 4], 2) if registers == 32 and size == 64 else ([8, 4], 3) if registers == 32 else ([4], 3)
+    return heights, vectors, size // dtype.itemsize
+
+
+def takes(a: Any, b: Any) -> bool:
+    """Return whether the kernel multiplies two matrices: of these dtypes, with rows or columns of b in one piece."""
+    if a.dtype not in FLOATS or a.dtype != b.dtype or min(*a.shape, *b.shape) < 2 or not native.multiplies_and_adds():
+        return False
+    return b.itemsize in b.strides and all(s % a.itemsize == 0 for s in (*a.strides, *b.strides))
+
+
+def call(a: Any, b: Any, out: Any) -> tuple[Callable, tuple]:
+    """Return the call that writes `a @ b` to `out`, whose rows are in one piece."""
+    by_rows = b.strides[1] == b.itemsize
+    strides = (a.strides[0], a.strides[1], b.strides[0 if by_rows else 1], out.strides[0])
+    sizes = (*out.shape, a.shape[1], *(s // a.itemsize for s in strides))
+    pointers = (ctypes.c_void_p(x.__array_interface__["data"][0]) for x in (a, b, out))
+    return kernel(a.dtype, by_rows), (*pointers, *map(ctypes.c_int64, sizes))
+
+
+@cache
+def kernel(dtype: np.dtype, by_rows: bool) -> Callable:
+    """Return the function of a, b, c, rows and columns of c, columns of a, and strides of a (two), b and c.
+
+    Strides count elements. That of b is the one from row to row, or with `by_rows` False from column to column; the
+    other is 1, as that within a row of c is.
+    """
+    arguments = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 7
+    return native.function(text(dtype, by_rows), None, *arguments)
+
+
+def text(dtype: np.dtype, by_rows: bool) -> str:
+    """Return the kernel in LLVM's assembly.
+
+    Examples
+    --------
+    >>> print(text(np.dtype("float32"), by_rows=True).count("define"))  # packing, blocks of several heights, and all
+    5
+    """
+    heights, vectors, lanes = blocks(dtype)
+    kind = FLOATS[dtype]
+    vector, bits, width = f"<{lanes} x {kind}>", 8 * dtype.itemsize, lanes * vectors
+    packing = _packing_rows if by_rows else _packing_columns
+    return "\n".join([
+        "declare i64 @llvm.smin.i64(i64, i64)",
+        f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
+        packing(kind, vector, lanes, width),
+        *(_block(kind, bits, lanes, vectors, height) for height in heights),
+        _whole(kind, heights, width),
+    ])  # fmt: skip
+
+
+def _least(code: Code, a: Any, b: Any) -> str:
+    return code.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+
+def _whole(kind: str, heights: list[int], width: int) -> str:
+    """Return the function that goes over all of C, block by block."""
+    code = Code(kind)
+    packed = code.slot(f"[{DEPTH * width} x {kind}]", 64)
+    block = code.slot(f"[{heights[0] * width} x {kind}]", 64)
+    with code.loop(0, "%k", DEPTH) as p:
+        depth = _least(code, code.minus("%k", p), DEPTH)
+        with code.loop(0, "%n", width) as j:
+            columns = _least(code, code.minus("%n", j), width)
+            code.run(f"call void @pack(ptr %b, i64 {p}, i64 {j}, i64 {depth}, i64 {columns}, i64 %bs, ptr {packed})")
+            place = code.slot("i64")
+            code.store(0, place, "i64", 8)
+            for height in heights:  # as many blocks of each height as there are rows left for, and of the last, all
+                here = code.load(place, "i64", 8)
+                left = code.minus("%m", here)
+                last = height == heights[-1]
+                count = code.let(f"sdiv i64 {code.plus(left, height - 1) if last else left}, {height}")
+                stop = code.plus(here, code.times(count, height))
+                with code.loop(here, stop, height) as i:
+                    rows = _least(code, code.minus("%m", i), height)
+                    a = code.at("%a", code.plus(code.times(i, "%ar"), code.times(p, "%ac")))
+                    code.run(
+                        f"call void @block{height}(ptr {a}, i64 %ar, i64 %ac, i64 {rows}, i64 {depth}, ptr {packed}, "
+                        f"ptr {block})"
+                    )
+                    c = code.at("%c", code.plus(code.times(i, "%cr"), j))
+                    with code.when(p, "eq", 0):
+                        _write(code, kind, block, width, c, rows, columns, add=False)
+                    with code.when(p, "ne", 0):
+                        _write(code, kind, block, width, c, rows, columns, add=True)
+                code.store(stop, place, "i64", 8)
+    return code.define(
+        "void @kernel(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %m, i64 %n, i64 %k, i64 %ar, i64 %ac, "
+        "i64 %bs, i64 %cr)"
+    )
+
+
+def _write(code: Code, kind: str, block: str, width: int, c: str, rows: str, columns: str, add: bool) -> None:
+    """Write a block to its place in C, or add it to what is there."""
+    with code.loop(0, rows) as i, code.loop(0, columns) as j:
+        value = code.load(code.at(block, code.plus(code.times(i, width), j)))
+        place = code.at(c, code.plus(code.times(i, "%cr"), j))
+        code.store(code.let(f"fadd {kind} {code.load(place)}, {value}") if add else value, place)
+
+
+def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
+    """Return the function that multiplies some rows of A with the packed columns."""
+    code = Code(kind)
+    vector, width = f"<{lanes} x {kind}>", lanes * vectors
+    sums = [[code.slot(vector, 64) for _ in range(vectors)] for _ in range(height)]
+    last = code.minus("%rows", 1)  # rows that are missing are computed from the last one, and not used
+    rows = [code.at("%a", code.times(_least(code, i, last), "%ar")) for i in range(height)]
+
+    def multiply(p: str) -> None:
+        packed = code.at("%packed", code.times(p, width))
+        b = [code.load(code.at(packed, v * lanes), vector, 64) for v in range(vectors)]
+        k = code.times(p, "%ac")
+        for i in range(height):
+            one = code.let(f"insertelement {vector} poison, {kind} {code.load(code.at(rows[i], k))}, i64 0")
+            a = code.let(f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer")
+            for v in range(vectors):
+                given = f"{vector} {a}, {vector} {b[v]}, {vector} {code.load(sums[i][v], vector, 64)}"
+                code.store(code.let(f"call {vector} @llvm.fma.v{lanes}f{bits}({given})"), sums[i][v], vector, 64)
+
+    with code.loop(0, "%depth", CHAIN) as start:
+        for row in sums:
+            for s in row:
+                code.store("zeroinitializer", s, vector, 64)
+        stop = code.plus(start, _least(code, code.minus("%depth", start), CHAIN))
+        even = code.minus(stop, code.let(f"and i64 {stop}, 1"))
+        with code.loop(start, even, 2) as p:
+            multiply(p)
+            multiply(code.plus(p, 1))
+        with code.loop(even, stop) as p:
+            multiply(p)
+        places = [[code.at("%block", i * width + v * lanes) for v in range(vectors)] for i in range(height)]
+        with code.when(start, "ne", 0):
+            for i in range(height):
+                for v in range(vectors):
+                    before, s = code.load(places[i][v], vector, 64), code.load(sums[i][v], vector, 64)
+                    code.store(code.let(f"fadd {vector} {before}, {s}"), sums[i][v], vector, 64)
+        for i in range(height):
+            for v in range(vectors):
+                code.store(code.load(sums[i][v], vector, 64), places[i][v], vector, 64)
+    return code.define(
+        f"internal void @block{height}(ptr noalias %a, i64 %ar, i64 %ac, i64 %rows, i64 %depth, ptr noalias %packed, "
+        "ptr noalias %block)",
+        "nounwind noinline",
+    )
+
+
+def _packing_rows(kind: str, vector: str, lanes: int, width: int) -> str:
+    """Return the function that packs columns of a matrix whose rows are in one piece, and zeros beyond its edge."""
+    code = Code(kind)
+    with code.loop(0, "%depth") as p:
+        source = code.at("%b", code.plus(code.times(code.plus(p, "%p"), "%bs"), "%j"))
+        target = code.at("%packed", code.times(p, width))
+        with code.when("%columns", "eq", width):
+            for v in range(0, width, lanes):
+                code.store(code.load(code.at(source, v), vector), code.at(target, v), vector, 64)
+        with code.when("%columns", "ne", width):
+            for v in range(0, width, lanes):
+                code.store("zeroinitializer", code.at(target, v), vector, 64)
+            with code.loop(0, "%columns") as j:
+                code.store(code.load(code.at(source, j)), code.at(target, j))
+    return code.define(_PACK)
+
+
+def _packing_columns(kind: str, vector: str, lanes: int, width: int) -> str:
+    """Return the function that packs columns of a matrix that are in one piece each: it transposes squares."""
+    code = Code(kind)
+    source = code.at("%b", code.plus(code.times("%j", "%bs"), "%p"))
+    squares, whole = (code.let(f"and i64 {n}, {-lanes}") for n in ("%columns", "%depth"))
+    with code.loop(0, squares, lanes) as j, code.loop(0, whole, lanes) as p:
+        corner = code.at(source, code.plus(code.times(j, "%bs"), p))
+        rows = [code.load(code.at(corner, code.times(i, "%bs")), vector) for i in range(lanes)]
+        target = code.at("%packed", code.plus(code.times(p, width), j))
+        for i, row in enumerate(_transposed(code, rows, vector, lanes)):
+            code.store(row, code.at(target, i * width), vector, 64)
+    for start, stop, first in ((0, whole, squares), (whole, "%depth", 0)):  # columns, and rows, beyond the squares
+        with code.loop(start, stop) as p:
+            target = code.at("%packed", code.times(p, width))
+            with code.loop(first, "%columns") as j:
+                code.store(code.load(code.at(source, code.plus(code.times(j, "%bs"), p))), code.at(target, j))
+            with code.loop("%columns", width) as j:
+                code.store("0.0", code.at(target, j))
+    return code.define(_PACK)
+
+
+_PACK = (
+    "internal void @pack(ptr noalias %b, i64 %p, i64 %j, i64 %depth, i64 %columns, i64 %bs, ptr noalias %packed)"
+)
+
+
+def _transposed(code: Code, rows: list[str], vector: str, lanes: int) -> list[str]:
+    """Return the columns of a square: parts of pairs of rows change places, single elements first, then two, four..."""
+    step = 1
+    while step < lanes:
+        upper = [x if not x & step else lanes + x - step for x in range(lanes)]
+        lower = [x + step if not x & step else lanes + x for x in range(lanes)]
+        result = list(rows)
+        for i in (i for i in range(lanes) if not i & step):
+            for place, order in ((i, upper), (i + step, lower)):
+                mask = ", ".join(f"i32 {x}" for x in order)
+                pair = f"{vector} {rows[i]}, {vector} {rows[i + step]}"
+                result[place] = code.let(f"shufflevector {pair}, <{lanes} x i32> <{mask}>")
+        rows, step = result, 2 * step
+    return rows
