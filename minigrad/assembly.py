@@ -63,9 +63,9 @@ class Code:
         """Return the product of two indices."""
         return self.let(f"mul nsw i64 {a}, {b}")
 
-    def at(self, array: str, index: Any) -> str:
+    def at(self, array: str, index: Any, kind: str | None = None) -> str:
         """Return the address of an element."""
-        return self.let(f"getelementptr inbounds {self._kind}, ptr {array}, i64 {index}")
+        return self.let(f"getelementptr inbounds {kind or self._kind}, ptr {array}, i64 {index}")
 
     def load(self, address: str, kind: str | None = None, alignment: int = 1) -> str:
         """Return what is at an address."""

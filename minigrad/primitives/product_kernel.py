@@ -6,14 +6,17 @@ those rows of A, and added (Goto and van de Geijn, "Anatomy of high-performance 
 read where it is, because it is small or stays in the cache).
 
 Each element of C is the same sum in the same order wherever its block begins: products may be cut anywhere.
+
+Elementwise work on a product can be done on each block while it is in the first-level cache: the update of a parameter
+then needs no memory for its gradient.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +26,24 @@ from ..assembly import FLOATS, Code
 DEPTH = 1024  # rows of B that are packed at a time: they stay in the second-level cache
 CHAIN = 256  # products that are added one after the other; sums of so many are added then, which rounds less
 
-After = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # text, parameters, pointers
+
+class After(NamedTuple):
+    """What is done with every block of the product.
+
+    Attributes
+    ----------
+    text : str
+        Declarations and a function "after": of pointers to arrays, rows, columns, and for each array the elements from
+        row to row. `kernels.Source` writes such functions.
+    arrays : tuple of (str, str)
+        How each array spans C ("full", "row", "column" or "single"), and the type of its elements.
+    product : int
+        Which of them is the product.
+    """
+
+    text: str
+    arrays: tuple[tuple[str, str], ...]
+    product: int
 
 
 def blocks(dtype: np.dtype) -> tuple[list[int], int, int]:
@@ -32,7 +52,9 @@ def blocks(dtype: np.dtype) -> tuple[list[int], int, int]:
     The largest block, a row of B and an element of A fill the registers.
     """
     registers, size = native.vector_registers()
-    heights, vectors = ([12, 8, 4], 2) if registers == 32 and size == 64 else ([8, 4], 3) if registers == 32 else ([4], 3)
+    heights, vectors = (
+        ([12, 8, 4], 2) if registers == 32 and size == 64 else ([8, 4], 3) if registers == 32 else ([4], 3)
+    )
     return heights, vectors, size // dtype.itemsize
 
 
@@ -45,25 +67,45 @@ def takes(a: Any, b: Any) -> bool:
 
 def call(a: Any, b: Any, out: Any) -> tuple[Callable, tuple]:
     """Return the call that writes `a @ b` to `out`, whose rows are in one piece."""
-    by_rows = b.strides[1] == b.itemsize
-    strides = (a.strides[0], a.strides[1], b.strides[0 if by_rows else 1], out.strides[0])
-    sizes = (*out.shape, a.shape[1], *(s // a.itemsize for s in strides))
-    pointers = (ctypes.c_void_p(x.__array_interface__["data"][0]) for x in (a, b, out))
-    return kernel(a.dtype, by_rows), (*pointers, *map(ctypes.c_int64, sizes))
+    return kernel(a.dtype, _by_rows(b)), (*_arguments(a, b, out, out.strides[0]),)
+
+
+def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> tuple[Callable, tuple]:
+    """Return the call that computes `a @ b` block by block, and does with each what comes after.
+
+    `arrays` are those of `after` (of the product: None), each as large as the product, or a row, a column or a number.
+    There may be at most DEPTH columns of a.
+    """
+    others = [x for x in arrays if x is not None]
+    pointers = (ctypes.c_void_p(x.__array_interface__["data"][0]) for x in others)
+    widths = (ctypes.c_int64(x.strides[0] // x.itemsize if x.ndim == 2 else 0) for x in others)
+    return kernel(a.dtype, _by_rows(b), after), (*_arguments(a, b, None, 0), *pointers, *widths)
+
+
+def _by_rows(b: Any) -> bool:
+    return b.strides[1] == b.itemsize
+
+
+def _arguments(a: Any, b: Any, out: Any, stride: int) -> Iterator[Any]:
+    for x in (a, b, out):
+        yield ctypes.c_void_p(None if x is None else x.__array_interface__["data"][0])
+    strides = (*a.strides, b.strides[0 if _by_rows(b) else 1], stride)
+    yield from map(ctypes.c_int64, (a.shape[0], b.shape[1], a.shape[1], *(s // a.itemsize for s in strides)))
 
 
 @cache
-def kernel(dtype: np.dtype, by_rows: bool) -> Callable:
+def kernel(dtype: np.dtype, by_rows: bool, after: After | None = None) -> Callable:
     """Return the function of a, b, c, rows and columns of c, columns of a, and strides of a (two), b and c.
 
     Strides count elements. That of b is the one from row to row, or with `by_rows` False from column to column; the
-    other is 1, as that within a row of c is.
+    other is 1, as that within a row of c is. With `after`, c is not written, and its arrays and their widths follow.
     """
-    arguments = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 7
-    return native.function(text(dtype, by_rows), None, *arguments)
+    more = len(after.arrays) - 1 if after else 0
+    arguments = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 7 + [ctypes.c_void_p] * more + [ctypes.c_int64] * more
+    return native.function(text(dtype, by_rows, after), None, *arguments)
 
 
-def text(dtype: np.dtype, by_rows: bool) -> str:
+def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
     """Return the kernel in LLVM's assembly.
 
     Examples
@@ -80,7 +122,8 @@ def text(dtype: np.dtype, by_rows: bool) -> str:
         f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
         packing(kind, vector, lanes, width),
         *(_block(kind, bits, lanes, vectors, height) for height in heights),
-        _whole(kind, heights, width),
+        *([after.text] if after else []),
+        _whole(kind, heights, width, after),
     ])  # fmt: skip
 
 
@@ -88,7 +131,7 @@ def _least(code: Code, a: Any, b: Any) -> str:
     return code.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
 
-def _whole(kind: str, heights: list[int], width: int) -> str:
+def _whole(kind: str, heights: list[int], width: int, after: After | None) -> str:
     """Return the function that goes over all of C, block by block."""
     code = Code(kind)
     packed = code.slot(f"[{DEPTH * width} x {kind}]", 64)
@@ -113,24 +156,45 @@ def _whole(kind: str, heights: list[int], width: int) -> str:
                         f"call void @block{height}(ptr {a}, i64 %ar, i64 %ac, i64 {rows}, i64 {depth}, ptr {packed}, "
                         f"ptr {block})"
                     )
-                    c = code.at("%c", code.plus(code.times(i, "%cr"), j))
-                    with code.when(p, "eq", 0):
-                        _write(code, kind, block, width, c, rows, columns, add=False)
-                    with code.when(p, "ne", 0):
-                        _write(code, kind, block, width, c, rows, columns, add=True)
+                    if after:
+                        _go_on(code, after, block, width, i, j, rows, columns)
+                    else:
+                        _write(code, kind, block, width, i, j, rows, columns, p)
                 code.store(stop, place, "i64", 8)
+    others = [i for i in range(len(after.arrays)) if i != after.product] if after else []
+    more = "".join([*(f", ptr noalias %x{i}" for i in others), *(f", i64 %w{i}" for i in others)])
     return code.define(
         "void @kernel(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %m, i64 %n, i64 %k, i64 %ar, i64 %ac, "
-        "i64 %bs, i64 %cr)"
+        f"i64 %bs, i64 %cr{more})"
     )
 
 
-def _write(code: Code, kind: str, block: str, width: int, c: str, rows: str, columns: str, add: bool) -> None:
-    """Write a block to its place in C, or add it to what is there."""
-    with code.loop(0, rows) as i, code.loop(0, columns) as j:
-        value = code.load(code.at(block, code.plus(code.times(i, width), j)))
-        place = code.at(c, code.plus(code.times(i, "%cr"), j))
-        code.store(code.let(f"fadd {kind} {code.load(place)}, {value}") if add else value, place)
+def _write(code: Code, kind: str, block: str, width: int, i: str, j: str, rows: str, columns: str, p: str) -> None:
+    """Write a block to its place in C, or add it to what is there from the rows of B before `p`."""
+    corner = code.at("%c", code.plus(code.times(i, "%cr"), j))
+    for comparison in ("eq", "ne"):
+        with code.when(p, comparison, 0), code.loop(0, rows) as x, code.loop(0, columns) as y:
+            value = code.load(code.at(block, code.plus(code.times(x, width), y)))
+            place = code.at(corner, code.plus(code.times(x, "%cr"), y))
+            if comparison == "ne":
+                value = code.let(f"fadd {kind} {code.load(place)}, {value}")
+            code.store(value, place)
+
+
+def _go_on(code: Code, after: After, block: str, width: int, i: str, j: str, rows: str, columns: str) -> None:
+    """Do with a block what comes after the product."""
+    pointers, widths = [], []
+    for n, (span, element) in enumerate(after.arrays):
+        if n == after.product:
+            pointers.append(f"ptr {block}")
+            widths.append(f"i64 {width}")
+            continue
+        begins = {"single": "0", "row": j, "column": i}.get(span) or code.plus(code.times(i, f"%w{n}"), j)
+        pointers.append(f"ptr {code.at(f'%x{n}', begins, element)}")
+        widths.append(f"i64 %w{n}")
+    for comparison, number in (("eq", width), ("ne", columns)):  # LLVM makes the best of a number that it knows
+        with code.when(columns, comparison, width):
+            code.run(f"call void @after({', '.join([*pointers, f'i64 {rows}', f'i64 {number}', *widths])})")
 
 
 def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
@@ -217,9 +281,7 @@ def _packing_columns(kind: str, vector: str, lanes: int, width: int) -> str:
     return code.define(_PACK)
 
 
-_PACK = (
-    "internal void @pack(ptr noalias %b, i64 %p, i64 %j, i64 %depth, i64 %columns, i64 %bs, ptr noalias %packed)"
-)
+_PACK = "internal void @pack(ptr noalias %b, i64 %p, i64 %j, i64 %depth, i64 %columns, i64 %bs, ptr noalias %packed)"
 
 
 def _transposed(code: Code, rows: list[str], vector: str, lanes: int) -> list[str]:

@@ -95,8 +95,10 @@ def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     """Return `a @ b`, as `np.matmul` does."""
     if xp is not np or not is_managed(a, b):
         return xp.matmul(a, b, out=out)
+    if out is not None and (out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype):
+        return np.matmul(a, b, out=out)  # which says what is wrong
     result = out
-    if out is None or out.strides[1] != out.itemsize:
+    if out is None or out.strides[1] != out.itemsize or np.may_share_memory(a, out) or np.may_share_memory(b, out):
         result = np.empty((a.shape[0], b.shape[1]), a.dtype)
     calls = [calls for calls, _, _ in shares(a, b, result)]
     with contextlib.nullcontext() if product_kernel.takes(a, b) else parallel.blas_in_one_thread():

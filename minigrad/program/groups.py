@@ -7,6 +7,7 @@ itself reads never leaves the cache. All other equations stand alone.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import prod
 
@@ -17,13 +18,24 @@ TINY = 64  # elements
 
 
 class Group:
-    """Equations that run together, in program order, and the shape over which they are tiled (None: one equation)."""
+    """Equations that run together, in program order, and the shape over which they are tiled (None: one equation).
 
-    __slots__ = ("equations", "shape")
+    The first of a group may be a matrix product (`epilogues`); all others are elementwise.
+    """
 
-    def __init__(self, equations: list[Equation], shape: tuple[int, ...] | None) -> None:
+    __slots__ = ("equations", "product", "shape")
+
+    def __init__(
+        self, equations: list[Equation], shape: tuple[int, ...] | None, product: Equation | None = None
+    ) -> None:
         self.equations = equations
         self.shape = shape
+        self.product = product
+
+    @property
+    def elementwise(self) -> list[Equation]:
+        """The equations without the product."""
+        return [e for e in self.equations if e is not self.product]
 
     def __repr__(self) -> str:
         return f"<group {' '.join(e.primitive.name for e in self.equations)}>"
@@ -42,10 +54,16 @@ def storage_roots(program: Program) -> dict[Variable, Variable]:
     return roots
 
 
-def schedule(program: Program) -> list[Group]:
+def schedule(program: Program, joins: Callable[[Equation, list[Equation]], bool] | None = None) -> list[Group]:
     """Return the groups of a program in an order in which every value is there before it is read.
 
     Equations that read a memory come before the `assign` that changes it, and those that read it afterwards after it.
+
+    Parameters
+    ----------
+    program : Program
+    joins : callable, optional
+        Says whether a matrix product may join a group of elementwise equations, the only one that reads it.
 
     Examples
     --------
@@ -56,10 +74,12 @@ def schedule(program: Program) -> list[Group]:
     """
     equations = program.equations
     before = dependencies(program)
-    member = _grow(equations, before, storage_roots(program))
+    roots = storage_roots(program)
+    member = _grow(equations, before, roots)
     members: dict[int, list[int]] = defaultdict(list)
     for i, g in enumerate(member):
         members[g].append(i)
+    products = _join(program, before, member, members, roots, joins) if joins else {}
     waiting = {g: {member[j] for i in indices for j in before[i]} - {g} for g, indices in members.items()}
     followers: dict[int, list[int]] = defaultdict(list)
     for g, needed in waiting.items():
@@ -72,8 +92,9 @@ def schedule(program: Program) -> list[Group]:
     order = []
     while ready:
         *_, g = heappop(ready)
-        own = [equations[i] for i in members[g]]
-        order.append(Group(own, own[0].output.shape if _groupable(own[0]) else None))
+        own, product = [equations[i] for i in members[g]], products.get(g)
+        shape = own[0].output.shape if product or _groupable(own[0]) else None
+        order.append(Group(own, shape, product))
         for h in followers[g]:
             waiting[h].discard(g)
             if not waiting[h]:
@@ -138,6 +159,43 @@ def _grow(equations: list[Equation], before: list[set[int]], roots: dict[Variabl
             groups[h] |= groups.pop(g)
     # a group is known by its first equation
     return [min(groups[g]) for g in member]
+
+
+def _join(
+    program: Program,
+    before: list[set[int]],
+    member: list[int],
+    members: dict[int, list[int]],
+    roots: dict[Variable, Variable],
+    joins: Callable[[Equation, list[Equation]], bool],
+) -> dict[int, Equation]:
+    """Let products become members of the groups that read them; return the product of each group that has one."""
+    equations = program.equations
+    readers: dict[Variable, set[int]] = defaultdict(set)
+    for i, e in enumerate(equations):
+        for v in e.variables:
+            readers[roots[v]].add(i)
+    results = {roots[v] for v in program.outputs}
+    found: dict[int, Equation] = {}
+    for i, e in enumerate(equations):
+        following = {member[j] for j in readers[e.output]}
+        if e.primitive.name != "matmul" or e.output in results or len(following) != 1:
+            continue
+        (g,) = following
+        own = [equations[j] for j in members[g]]
+        if g in found or not _groupable(own[0]) or not joins(e, own):
+            continue
+        assigned = {roots[other.output] for other in own if other.primitive.effect}
+        if any(roots[v] in assigned for v in e.variables):  # what is computed later needs it as it was
+            continue
+        groups = {k: set(indices) for k, indices in members.items()}
+        if _connected_outside({i}, groups[g], before, member, groups):
+            continue
+        members[g] = sorted([*members[g], i])
+        del members[member[i]]
+        member[i] = g
+        found[g] = e
+    return found
 
 
 def _conflict(together: set[int], equations: list[Equation], roots: dict[Variable, Variable]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import native
-from ..assembly import FLOATS
+from ..assembly import FLOATS, WIDEST
 
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 COMPARISONS = {
@@ -26,6 +26,9 @@ LOGIC = {"logical_and": "and", "logical_or": "or", "logical_not": "xor"}
 ONE_INPUT = {"negative", "square", "sqrt", "abs"}
 BOOLEAN = np.dtype(bool)
 TYPES = {**FLOATS, BOOLEAN: "i1"}
+DECLARED = "\n".join(
+    f"declare {t} @llvm.{f}.f{n}({t})" for f in ("sqrt", "fabs") for t, n in (("float", 32), ("double", 64))
+)
 
 
 def compilable(name: str, inputs: list[Any], dtype: np.dtype) -> bool:
@@ -78,17 +81,18 @@ class Source:
         self._once: list[str] = []  # before the loops
         self._per_row: list[str] = []
         self._body: list[str] = []
-        self._arrays = 0
         self._scalars = 0
+        self.arrays: list[tuple[str, str]] = []  # how each spans the loops, and what LLVM calls its elements
 
     def load(self, kind: str, dtype: np.dtype) -> tuple[str, np.dtype]:
         """Return a scalar from the next array, which is "full", a "row", a "column" or a "single" number."""
         lines = {"single": self._once, "column": self._per_row}.get(kind, self._body)
-        index = {"single": "0", "column": "%i", "row": "%j"}.get(kind, f"%k{self._arrays}")
+        n = len(self.arrays)
+        index = {"single": "0", "column": "%i", "row": "%j"}.get(kind, f"%k{n}")
         if kind == "full":
-            self._index(self._arrays)
-        self._arrays += 1
-        return self._load(lines, self._arrays - 1, index, dtype), dtype
+            self._index(n)
+        self.arrays.append((kind, _stored(dtype)))
+        return self._load(lines, n, index, dtype), dtype
 
     def compute(self, name: str, inputs: list[Any], dtype: np.dtype) -> tuple[str, np.dtype]:
         """Return the result of one call on scalars (pairs of text and dtype) and numbers."""
@@ -118,28 +122,28 @@ class Source:
 
     def store(self, value: tuple[str, np.dtype], array: int | None = None) -> None:
         """Write a scalar into the next array, or into one that was read (its number)."""
-        if array is None:
-            array = self._arrays
-            self._index(array)
-            self._arrays += 1
         text, dtype = value
-        kind = TYPES[dtype]
+        if array is None:
+            array = len(self.arrays)
+            self._index(array)
+            self.arrays.append(("full", _stored(dtype)))
+        kind = _stored(dtype)
         if dtype == BOOLEAN:
-            text, kind = self._add(f"zext i1 {text} to i8"), "i8"
+            text = self._add(f"zext i1 {text} to i8")
         self._body.append(f"%s{array} = getelementptr inbounds {kind}, ptr %a{array}, i64 %k{array}")
         self._body.append(f"store {kind} {text}, ptr %s{array}, align 1")
 
     def text(self) -> str:
         """Return the whole kernel: a function of pointers to arrays, rows, columns, and the arrays' widths."""
-        arrays = ", ".join(f"ptr noalias %a{i}" for i in range(self._arrays))
-        widths = ", ".join(f"i64 %w{i}" for i in range(self._arrays))
-        declared = [
-            f"declare {t} @llvm.{f}.f{n}({t})" for f in ("sqrt", "fabs") for t, n in (("float", 32), ("double", 64))
-        ]
+        return f"{DECLARED}\n{self.function('kernel')}"
+
+    def function(self, name: str, linkage: str = "") -> str:
+        """Return the kernel's function alone, to stand in a module with others."""
+        arrays = ", ".join(f"ptr noalias %a{i}" for i in range(len(self.arrays)))
+        widths = ", ".join(f"i64 %w{i}" for i in range(len(self.arrays)))
         rows = "1" if self._flat else "%rows"
         return "\n".join([
-            *declared,
-            f"define void @kernel({arrays}, i64 %rows, i64 %columns, {widths}) #0 {{",
+            f"define {linkage} void @{name}({arrays}, i64 %rows, i64 %columns, {widths}) nounwind {WIDEST} {{",
             "start:",
             *(f"  {line}" for line in self._once),
             "  br label %row",
@@ -160,7 +164,6 @@ class Source:
             "end:",
             "  ret void",
             "}",
-            'attributes #0 = { nounwind "prefer-vector-width"="512" }',
         ])  # fmt: skip
 
     def build(self) -> Callable:
@@ -168,8 +171,8 @@ class Source:
 
         A width is the number of elements from row to row of an array, where it has rows.
         """
-        pointers = [ctypes.c_void_p] * self._arrays
-        return native.function(self.text(), None, *pointers, *[ctypes.c_int64] * (2 + self._arrays))
+        n = len(self.arrays)
+        return native.function(self.text(), None, *[ctypes.c_void_p] * n, *[ctypes.c_int64] * (2 + n))
 
     def _index(self, array: int) -> None:
         """Compute the place in an array that has rows, each `w` elements behind the one before."""
@@ -182,7 +185,7 @@ class Source:
         return f"%v{self._scalars - 1}"
 
     def _load(self, lines: list[str], array: int, index: str, dtype: np.dtype) -> str:
-        kind = "i8" if dtype == BOOLEAN else TYPES[dtype]
+        kind = _stored(dtype)
         name = f"%v{self._scalars}"
         self._scalars += 1
         lines.append(f"%p{array} = getelementptr inbounds {kind}, ptr %a{array}, i64 {index}")
@@ -211,3 +214,8 @@ def _literal(x: Any, dtype: np.dtype) -> str:
     with np.errstate(over="ignore"):
         value = float(dtype.type(x))
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+def _stored(dtype: np.dtype) -> str:
+    """Return the type of an element in memory."""
+    return "i8" if dtype == BOOLEAN else TYPES[dtype]

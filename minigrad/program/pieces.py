@@ -18,8 +18,8 @@ class Piece:
 
     def __init__(self, shape: tuple[int, ...], rows: slice, columns: slice | None = None) -> None:
         self._whole = shape
-        self._rows = rows
-        self._columns = columns
+        self.rows = rows
+        self.columns = columns
         self.shape = shape
         if shape:
             self.shape = (rows.stop - rows.start, *shape[1:])
@@ -29,9 +29,9 @@ class Piece:
 
     def cut(self, a: Any) -> Any:
         """Return the part of an array that belongs to the piece."""
-        if self._columns is not None and a.ndim and a.shape[-1] == self._whole[-1]:
-            a = a[..., self._columns]
-        return a[self._rows] if a.ndim and a.ndim == len(self._whole) and a.shape[0] == self._whole[0] else a
+        if self.columns is not None and a.ndim and a.shape[-1] == self._whole[-1]:
+            a = a[..., self.columns]
+        return a[self.rows] if a.ndim and a.ndim == len(self._whole) and a.shape[0] == self._whole[0] else a
 
     def cut_flat(self, a: Any, start: int, stop: int) -> Any:
         """Return some of the elements of the piece, as a vector."""
@@ -40,8 +40,8 @@ class Piece:
 
     def some_rows(self, step: int) -> Iterator[Piece]:
         """Yield pieces of this one, of `step` rows."""
-        for start in range(self._rows.start, self._rows.stop, step):
-            yield Piece(self._whole, slice(start, min(start + step, self._rows.stop)), self._columns)
+        for start in range(self.rows.start, self.rows.stop, step):
+            yield Piece(self._whole, slice(start, min(start + step, self.rows.stop)), self.columns)
 
 
 def pieces(shape: tuple[int, ...], parts: int, by_columns: bool) -> list[Piece]:

@@ -19,17 +19,18 @@ from .. import parallel
 from ..parallel import Calls, splits
 from ..primitives import products
 from .blocks import arena, array_in, extent
+from .epilogues import with_products
 from .groups import Group
 from .inputs import BYTES_FOR_A_CALL, Binding
 from .memory import Plan
 from .phases import Share, Stage, phases, region
 from .program import Equation, Program, Variable
-from .tiles import TiledGroup
+from .tiles import PRODUCT_NANOSECONDS, TiledGroup
 
 # what NumPy's functions of these names call in the end
 _REDUCTIONS = {"sum": np.add.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
-# about, for one element of a copy, one of a sum, and one multiplication of a matrix product
-COPY_NANOSECONDS, SUM_NANOSECONDS, PRODUCT_NANOSECONDS = 0.2, 0.4, 0.015
+# about, for one element of a copy, and of a sum
+COPY_NANOSECONDS, SUM_NANOSECONDS = 0.2, 0.4
 
 
 class Replay:
@@ -52,7 +53,7 @@ class Replay:
 
     def __init__(self, program: Program, threads: int, fuse: bool) -> None:
         self.program = program
-        self.plan = Plan(program)
+        self.plan = Plan(program, with_products(program) if fuse else None)
         blocks = arena([*self.plan.sizes, *(extent(v) for v in program.arguments)])
         self._blocks = blocks[: len(self.plan.sizes)]
         self._arrays: dict[Variable, Any] = {v: t._array for v, t in program.captured.items()}
@@ -79,7 +80,10 @@ class Replay:
     def _goes_by_columns(self, group: Group) -> bool:
         """Return whether the threads share the columns of a group: where they do of a matrix that it reads."""
         equations = group.equations
-        found = any(v in self._by_columns and v.shape == group.shape for e in equations for v in e.variables)
+        if group.product is not None:
+            found = products.by_columns(*(self._arrays[v] for v in group.product.variables))
+        else:
+            found = any(v in self._by_columns and v.shape == group.shape for e in equations for v in e.variables)
         if found:
             self._by_columns.update(e.output for e in equations)
         return found

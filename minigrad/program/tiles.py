@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..parallel import Calls
+from ..primitives import product_kernel, products
 from . import kernels
 from .groups import Group
 from .lower import NotLowered, lower
@@ -20,7 +21,8 @@ from .program import Equation, Variable
 
 CACHE = 512 * 1024  # bytes that the tiles of all arrays of a group may take: half of a common second-level cache
 NANOSECONDS = 0.1  # about, for one simple operation on one element in the cache,
-SLOW = 6  # and how many times that long
+PRODUCT_NANOSECONDS = 0.015  # for one multiplication of a matrix product
+SLOW = 6  # how many times NANOSECONDS
 EXPENSIVE = {"exp", "log", "log1p", "expm1", "tanh", "power", "sin", "cos", "sqrt", "divide"}  # take
 
 
@@ -84,6 +86,10 @@ class TiledGroup:
     Attributes
     ----------
     shares : list of Share
+
+    Notes
+    -----
+    A group with a product (`epilogues`) is one kernel, which multiplies and does the rest block by block.
     """
 
     def __init__(
@@ -98,23 +104,30 @@ class TiledGroup:
     ) -> None:
         assert group.shape is not None
         self._numbers: dict[tuple, Any] = {}
-        operations, self._targets = _operations(group, stored)
+        self.shares: list[Share] = []
+        operations, self._targets = operations_of(group, stored)
         for v, storage in self._targets.items():
             arrays[v] = place(v) if storage is v else arrays[storage]
         made = {op.result for op in operations}
+        product = group.product
         read = list(dict.fromkeys(x for op in operations for x in op.values if x not in made))
+        if product is not None:
+            read = [x for x in read if x is not product.output]
         # what broadcasting stretched in all directions is one number
-        self._arrays = {**arrays, **{x: _single(arrays[x]) for x in read}}
+        self._arrays = {**arrays, **{x: single(arrays[x]) for x in read}}
         used = [self._arrays[x] for x in (*read, *self._targets)]
         by_columns = by_columns and len(group.shape) == 2
+        if product is not None:
+            (stage,) = fused(operations, self._targets)
+            self._multiply(product, stage, group.shape, read, parts, by_columns)
+            return
         flat = not by_columns and all(a.size == 1 or (a.shape == group.shape and a.flags.c_contiguous) for a in used)
         stages: list[Operation | Fused] = list(operations)
-        if fuse and (flat or all(_kind(a, group.shape) for a in used)):
-            stages = _fused(operations, self._targets)
+        if fuse and (flat or all(span(a, group.shape) for a in used)):
+            stages = fused(operations, self._targets)
         bytes_each = sum(a.itemsize for a in used if a.size > 1) + 2 * max(op.dtype.itemsize for op in operations)
         most = CACHE // bytes_each if len(stages) > 1 else prod(group.shape)
-        cost = prod(group.shape) * sum(SLOW if op.name in EXPENSIVE else 1 for op in operations) * NANOSECONDS
-        self.shares: list[Share] = []
+        cost = prod(group.shape) * _nanoseconds(operations)
         # matrices are shared as the products before and after them are; of vectors only long ones are worth it
         parts = parts if len(group.shape) > 1 or cost > WORTH_A_THREAD else 1
         if prod(group.shape[1:]) == 1 and any(op.dtype.kind == "c" for op in operations):
@@ -127,6 +140,24 @@ class TiledGroup:
             reads, writes = ([piece.cut(self._arrays[x]) for x in names] for names in (read, self._targets))
             portion = piece.size / max(prod(group.shape), 1)
             self.shares.append(Share(calls, reads, writes, cost * portion, registers))
+
+    def _multiply(
+        self, product: Equation, stage: Fused, shape: tuple, read: list[Any], parts: int, by_columns: bool
+    ) -> None:
+        """Let each part of a product go on to the end of the group."""
+        a, b = (self._arrays[v] for v in product.variables)
+        each = a.shape[1] * PRODUCT_NANOSECONDS + _nanoseconds(stage.operations)
+        for piece in pieces(shape, min(parts, products.parts(a, b)), by_columns):
+            left, right = (a, b[:, piece.columns]) if by_columns else (a[piece.rows], b)
+            places = {x: piece.cut(self._arrays[x]) for x in (*read, *self._targets)}
+            source, arrays = self._source(stage, places, piece.shape, product.output)
+            after = product_kernel.After(
+                f"{kernels.DECLARED}\n{source.function('after', 'internal')}", tuple(source.arrays), _position(arrays)
+            )
+            call = product_kernel.call_with(left, right, after, arrays)
+            reads = [left, right, *(places[x] for x in read)]
+            writes = [places[x] for x in self._targets]
+            self.shares.append(Share([call], reads, writes, piece.size * each))
 
     def _tile(
         self, stages: list[Operation | Fused], cut: Callable, size: int, shape: tuple, registers: Registers
@@ -168,14 +199,24 @@ class TiledGroup:
 
     def _kernel(self, stage: Fused, places: dict[Any, Any], shape: tuple) -> tuple[Callable, tuple]:
         """Return the call of the kernel of a run."""
+        source, arrays = self._source(stage, places, shape)
+        pointers = (ctypes.c_void_p(a.__array_interface__["data"][0]) for a in arrays)
+        widths = (a.strides[0] // a.itemsize if a.ndim == 2 else 0 for a in arrays)  # from row to row
+        sizes = (ctypes.c_int64(n) for n in (*(1, *shape)[-2:], *widths))
+        return source.build(), (*pointers, *sizes)
+
+    def _source(
+        self, stage: Fused, places: dict[Any, Any], shape: tuple, product: Variable | None = None
+    ) -> tuple[kernels.Source, list[Any]]:
+        """Return the text of the kernel of a run, and its arrays: None for a product."""
         # a tensor that is read and assigned is one array: a second name for it would keep the loop from vectorising
         storage = {x: self._targets.get(x, x) for x in (*stage.inputs, *(op.result for op in stage.results))}
         source = kernels.Source(flat=len(shape) == 1)
         scalars: dict[Any, tuple[str, np.dtype]] = {}
         arrays: list[Any] = []
         for x in stage.inputs:
-            scalars[x] = source.load(_kind(places[x], shape), places[x].dtype)
-            arrays.append(places[x])
+            arrays.append(None if x is product else places[x])
+            scalars[x] = source.load("full" if x is product else span(places[x], shape), x.dtype)
         for op in stage.operations:
             inputs = [x if _is_number(x) else scalars[x] for x in op.inputs]
             scalars[op.result] = source.compute(op.name, inputs, op.dtype)
@@ -184,13 +225,10 @@ class TiledGroup:
             source.store(scalars[op.result], read.get(storage[op.result]))
             if storage[op.result] not in read:
                 arrays.append(places[op.result])
-        pointers = (ctypes.c_void_p(a.__array_interface__["data"][0]) for a in arrays)
-        widths = (a.strides[0] // a.itemsize if a.ndim == 2 else 0 for a in arrays)  # from row to row
-        sizes = (ctypes.c_int64(n) for n in (*(1, *shape)[-2:], *widths))
-        return source.build(), (*pointers, *sizes)
+        return source, arrays
 
 
-def _fused(operations: list[Operation], targets: dict) -> list[Operation | Fused]:
+def fused(operations: list[Operation], targets: dict) -> list[Operation | Fused]:
     """Return the operations with every run of two or more that a kernel can do as one."""
     stages: list[Operation | Fused] = []
     run: list[Operation] = []
@@ -213,18 +251,27 @@ def _fused(operations: list[Operation], targets: dict) -> list[Operation | Fused
     return stages
 
 
+def _position(arrays: list[Any]) -> int:
+    return next(i for i, a in enumerate(arrays) if a is None)
+
+
+def _nanoseconds(operations: list[Operation]) -> float:
+    """Return about how long the operations take for one element."""
+    return sum(SLOW if op.name in EXPENSIVE else 1 for op in operations) * NANOSECONDS
+
+
 def _compilable(op: Operation) -> bool:
     return kernels.compilable(op.name, [None if _is_number(x) else x.dtype for x in op.inputs], op.dtype)
 
 
-def _single(a: Any) -> Any:
+def single(a: Any) -> Any:
     """Return a 0-d view of an array whose elements all are the same memory, and other arrays as they are."""
     if a.size > 1 and all(s == 0 or n == 1 for n, s in zip(a.shape, a.strides, strict=True)):
         return a[(0,) * a.ndim + (...,)]
     return a
 
 
-def _kind(a: Any, shape: tuple[int, ...]) -> str:
+def span(a: Any, shape: tuple[int, ...]) -> str:
     """Return how an array spans a tile of `shape` in a kernel, or "" where a kernel cannot take it."""
     if len(shape) not in (1, 2):
         return ""
@@ -239,12 +286,12 @@ def _kind(a: Any, shape: tuple[int, ...]) -> str:
     return "column" if len(shape) == 2 and a.shape == (shape[0], 1) and a.flags.c_contiguous else ""
 
 
-def _operations(group: Group, stored: set[Variable]) -> tuple[list[Operation], dict[Variable, Variable]]:
+def operations_of(group: Group, stored: set[Variable]) -> tuple[list[Operation], dict[Variable, Variable]]:
     """Return the calls of a group, and which results go to memory: each with the variable whose memory it is."""
     operations: list[Operation] = []
     targets: dict[Variable, Variable] = {}
     renamed: dict[Variable, Variable] = {}
-    for e in group.equations:
+    for e in group.elementwise:
         e_inputs = tuple(renamed.get(x, x) if isinstance(x, Variable) else x for x in e.inputs)
         if e.primitive.effect:
             target, value = e.variables[0], e_inputs[1]
