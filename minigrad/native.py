@@ -69,7 +69,7 @@ def vector_registers() -> tuple[int, int]:
     features = _target()[2]
     if "avx512f" in features:
         return 32, 64
-    return (16, 32) if "avx" in features else (32, 16)
+    return (16, 32) if "fma" in features else (32, 16)
 
 
 # Building

@@ -119,6 +119,7 @@ class TiledGroup:
         by_columns = by_columns and len(group.shape) == 2
         if product is not None:
             (stage,) = fused(operations, self._targets)
+            assert isinstance(stage, Fused)
             self._multiply(product, stage, group.shape, read, parts, by_columns)
             return
         flat = not by_columns and all(a.size == 1 or (a.shape == group.shape and a.flags.c_contiguous) for a in used)

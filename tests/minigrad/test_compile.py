@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, ShapeError
-from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.native import available
+from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.passes import simplify
 from minigrad.program.replay import Replay
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import parallel
 from minigrad.errors import DataError
-from minigrad.primitives import products
 from minigrad.native import available
+from minigrad.primitives import products
 from minigrad.program.kernels import Source, compilable
 from minigrad.program.phases import Share, Stage, overlap, phases, region
 
