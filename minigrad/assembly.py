@@ -13,6 +13,23 @@ FLOATS = {np.dtype("float32"): "float", np.dtype("float64"): "double"}  # what L
 WIDEST = '"prefer-vector-width"="512" "min-legal-vector-width"="512"'
 
 
+def module(functions: str, name: str, parameters: list[str]) -> str:
+    """Return functions with one called "kernel", which calls another with what lies in memory, as `native.Call` does.
+
+    Parameters
+    ----------
+    functions : str
+        Among them one called `name`.
+    name : str
+    parameters : list of str
+        LLVM's types of its parameters: "ptr" or "i64".
+    """
+    code = Code("i64")
+    values = [f"{kind} {code.load(code.at('%words', i), kind, 8)}" for i, kind in enumerate(parameters)]
+    code.run(f"call void @{name}({', '.join(values)})")
+    return f"{functions}\n{code.define('void @kernel(ptr %words)')}"
+
+
 class Code:
     """The body of a function in LLVM's assembly as it grows. Indices are of type i64, values are LLVM's names.
 

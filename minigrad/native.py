@@ -16,10 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .files import write_atomically
 
 _engines: list[Any] = []  # code lives as long as the engine that made it
-_functions: dict[str, Callable] = {}
+_built: dict[str, tuple[int, Callable]] = {}
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def available() -> bool:
@@ -31,19 +34,51 @@ def available() -> bool:
     return True
 
 
-def function(text: str, result: Any, *arguments: Any) -> Callable:
-    """Return the function called "kernel" of a source, which was built when it was first asked for.
+class Call:
+    """A call of a function called "kernel" of a source: what is to be passed lies in memory, so that C can make it too.
 
     Parameters
     ----------
     text : str
-        A module in LLVM's assembly.
-    result, *arguments : types of ctypes
-        The result (None: nothing) and the arguments. While it runs, other Python threads do too.
+        A module in LLVM's assembly, as `assembly.module` writes it; it is built when it is first asked for.
+    *parameters : int, array or None
+        Whole numbers, and arrays, of which the address is passed (None: no address).
+
+    Attributes
+    ----------
+    address : int
+        Of the function.
+    words : array of int64
+        What is passed, one after the other.
+    pointers : list of int
+        Which of the words are addresses of arrays.
     """
-    if text not in _functions:
-        _functions[text] = ctypes.CFUNCTYPE(result, *arguments)(_address(text))
-    return _functions[text]
+
+    __slots__ = ("_at", "_function", "_keeps", "address", "pointers", "words")
+
+    def __init__(self, text: str, *parameters: Any) -> None:
+        if text not in _built:
+            address = _address(text)
+            _built[text] = address, _FUNCTION(address)
+        self.address, self._function = _built[text]
+        self.pointers = [i for i, x in enumerate(parameters) if isinstance(x, np.ndarray)]
+        self.words = np.array([start_of(x) if isinstance(x, np.ndarray) else x or 0 for x in parameters], np.int64)
+        self._at = start_of(self.words)
+        self._keeps = [parameters[i] for i in self.pointers]
+
+    def __call__(self) -> None:
+        """Make the call; other Python threads run meanwhile."""
+        self._function(self._at)
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """The address of the function, and of what is passed."""
+        return self.address, self._at
+
+
+def start_of(a: Any) -> int:
+    """Return the address of an array's first element."""
+    return a.__array_interface__["data"][0]
 
 
 # The processor
@@ -58,10 +93,14 @@ def _target() -> tuple[str, str, frozenset[str]]:
     return llvm.get_host_cpu_name(), features.flatten(), frozenset(name for name, has in features.items() if has)
 
 
+def is_arm() -> bool:
+    """Return whether the processor is a 64-bit ARM."""
+    return platform.machine().lower() in ("aarch64", "arm64")
+
+
 def multiplies_and_adds() -> bool:
     """Return whether the processor has an instruction for a * b + c."""
-    arm = platform.machine().lower() in ("aarch64", "arm64")
-    return available() and (arm or "fma" in _target()[2])
+    return available() and (is_arm() or "fma" in _target()[2])
 
 
 def vector_registers() -> tuple[int, int]:
@@ -85,7 +124,7 @@ def _machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=2)
 
 
-def _address(text: str) -> int:
+def _address(text: str, name: str = "kernel") -> int:
     import llvmlite.binding as llvm
 
     code = _kept(text)
@@ -93,7 +132,7 @@ def _address(text: str) -> int:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    return engine.get_function_address("kernel")
+    return engine.get_function_address(name)
 
 
 def _machine_code(text: str) -> bytes:

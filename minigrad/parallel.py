@@ -1,7 +1,8 @@
 """Parallel: work shared among the cores of the CPU.
 
 Work comes as shares, lists of calls; the caller makes the calls of the first share itself, and threads that wait for
-them those of the others. NumPy and compiled kernels let other threads run meanwhile.
+them those of the others. NumPy and compiled kernels let other threads run meanwhile. Work of native calls alone comes
+as a job (`minigrad.handover`), which the same threads do without Python.
 
 OpenBLAS, which multiplies matrices for NumPy, has threads of its own, which after a product go on asking for the next
 one for a while, and so take a core from whoever else could use it. What runs here therefore keeps it to one thread, and
@@ -22,10 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from . import handover, native
 from .errors import DataError
 
 Calls = list[tuple[Callable, tuple]]
 
+TRIES = 100  # to wake threads, each waits for a quarter of a millisecond
 ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
 
 
@@ -79,6 +82,7 @@ class _Worker:
         self._context = contextvars.copy_context()
         self._error: BaseException | None = None
         self._avoided = -1
+        self.mail = handover.mailbox()
         self._thread = threading.Thread(target=self._serve, name="minigrad", daemon=True)
         self._thread.start()
 
@@ -91,9 +95,16 @@ class _Worker:
                 if others:
                     os.sched_setaffinity(self._thread.native_id or 0, others)
 
+    def look(self) -> None:
+        """Look for native work in the mailbox, if this thread sleeps."""
+        if self.mail[handover.STATE] == handover.ASLEEP:
+            self.mail[handover.LEAVE] = 0
+            _wake(self._begin)
+
     def start(self, calls: Calls) -> None:
         """Begin to make the calls."""
         self.settle()
+        self.mail[handover.LEAVE] = 1
         self._calls = calls
         self._context = contextvars.copy_context()  # what NumPy does about overflow is in it
         self._busy = True
@@ -126,6 +137,8 @@ class _Worker:
                     self._error = error
                 self._busy = False
                 _wake(self._end)
+            elif native.available():
+                handover.serve(self.mail)
 
 
 def _wake(lock: threading.Lock) -> None:
@@ -188,6 +201,31 @@ def run(shares: list[Calls]) -> None:
     finally:
         for worker in _workers:
             worker.settle()
+        _in_use.release()
+
+
+def run_job(job: handover.Job) -> None:
+    """Make the calls of a job, and return after the last one; in this thread alone where the others are busy."""
+    if job.lanes < 2 or sys.is_finalizing() or not _in_use.acquire(blocking=False):
+        job.alone()
+        return
+    try:
+        if not _enough_workers(job.lanes - 1):
+            job.alone()
+            return
+        started = _workers[: job.lanes - 1]
+        if _processor is not None:
+            here = _processor()
+            for worker in started:
+                worker.avoid(here)
+        mailboxes = [worker.mail for worker in started]
+        for _ in range(TRIES):
+            for worker in started:
+                worker.look()
+            if job.together(mailboxes):
+                return
+        job.alone()  # whoever keeps them from coming
+    finally:
         _in_use.release()
 
 

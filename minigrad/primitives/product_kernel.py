@@ -13,15 +13,14 @@ then needs no memory for its gradient.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import native
-from ..assembly import FLOATS, Code
+from ..assembly import FLOATS, Code, module
 
 DEPTH = 1024  # rows of B that are packed at a time: they stay in the second-level cache
 CHAIN = 256  # products that are added one after the other; sums of so many are added then, which rounds less
@@ -65,59 +64,56 @@ def takes(a: Any, b: Any) -> bool:
     return b.itemsize in b.strides and all(s % a.itemsize == 0 for s in (*a.strides, *b.strides))
 
 
-def call(a: Any, b: Any, out: Any) -> tuple[Callable, tuple]:
+def call(a: Any, b: Any, out: Any) -> native.Call:
     """Return the call that writes `a @ b` to `out`, whose rows are in one piece."""
-    return kernel(a.dtype, _by_rows(b)), (*_arguments(a, b, out, out.strides[0]),)
+    return native.Call(_text(a.dtype, _by_rows(b)), *_parameters(a, b, out, out.strides[0]))
 
 
-def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> tuple[Callable, tuple]:
+def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
     """Return the call that computes `a @ b` block by block, and does with each what comes after.
 
     `arrays` are those of `after` (of the product: None), each as large as the product, or a row, a column or a number.
     There may be at most DEPTH columns of a.
     """
     others = [x for x in arrays if x is not None]
-    pointers = (ctypes.c_void_p(x.__array_interface__["data"][0]) for x in others)
-    widths = (ctypes.c_int64(x.strides[0] // x.itemsize if x.ndim == 2 else 0) for x in others)
-    return kernel(a.dtype, _by_rows(b), after), (*_arguments(a, b, None, 0), *pointers, *widths)
+    widths = (x.strides[0] // x.itemsize if x.ndim == 2 else 0 for x in others)
+    return native.Call(_text(a.dtype, _by_rows(b), after), *_parameters(a, b, None, 0), *others, *widths)
 
 
 def _by_rows(b: Any) -> bool:
     return b.strides[1] == b.itemsize
 
 
-def _arguments(a: Any, b: Any, out: Any, stride: int) -> Iterator[Any]:
-    for x in (a, b, out):
-        yield ctypes.c_void_p(None if x is None else x.__array_interface__["data"][0])
+def _parameters(a: Any, b: Any, out: Any, stride: int) -> Iterator[Any]:
+    yield from (a, b, out, a.shape[0], b.shape[1], a.shape[1])
     strides = (*a.strides, b.strides[0 if _by_rows(b) else 1], stride)
-    yield from map(ctypes.c_int64, (a.shape[0], b.shape[1], a.shape[1], *(s // a.itemsize for s in strides)))
+    yield from (s // a.itemsize for s in strides)
 
 
 @cache
-def kernel(dtype: np.dtype, by_rows: bool, after: After | None = None) -> Callable:
-    """Return the function of a, b, c, rows and columns of c, columns of a, and strides of a (two), b and c.
-
-    Strides count elements. That of b is the one from row to row, or with `by_rows` False from column to column; the
-    other is 1, as that within a row of c is. With `after`, c is not written, and its arrays and their widths follow.
-    """
-    more = len(after.arrays) - 1 if after else 0
-    arguments = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 7 + [ctypes.c_void_p] * more + [ctypes.c_int64] * more
-    return native.function(text(dtype, by_rows, after), None, *arguments)
+def _text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
+    return text(dtype, by_rows, after)
 
 
 def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
     """Return the kernel in LLVM's assembly.
 
+    It takes a, b, c, rows and columns of c, columns of a, and strides of a (two), b and c. Strides count elements. That
+    of b is the one from row to row, or with `by_rows` False from column to column; the other is 1, as that within a row
+    of c is. With `after`, c is not written, and its arrays and their widths follow.
+
     Examples
     --------
-    >>> print(text(np.dtype("float32"), by_rows=True).count("define"))  # packing, blocks of several heights, and all
-    5
+    >>> "@pack(" in text(np.dtype("float32"), by_rows=True)
+    True
     """
     heights, vectors, lanes = blocks(dtype)
     kind = FLOATS[dtype]
     vector, bits, width = f"<{lanes} x {kind}>", 8 * dtype.itemsize, lanes * vectors
     packing = _packing_rows if by_rows else _packing_columns
-    return "\n".join([
+    more = len(after.arrays) - 1 if after else 0
+    parameters = ["ptr"] * 3 + ["i64"] * 7 + ["ptr"] * more + ["i64"] * more
+    functions = "\n".join([
         "declare i64 @llvm.smin.i64(i64, i64)",
         f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
         packing(kind, vector, lanes, width),
@@ -125,6 +121,7 @@ def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
         *([after.text] if after else []),
         _whole(kind, heights, width, after),
     ])  # fmt: skip
+    return module(functions, "product", parameters)
 
 
 def _least(code: Code, a: Any, b: Any) -> str:
@@ -164,8 +161,8 @@ def _whole(kind: str, heights: list[int], width: int, after: After | None) -> st
     others = [i for i in range(len(after.arrays)) if i != after.product] if after else []
     more = "".join([*(f", ptr noalias %x{i}" for i in others), *(f", i64 %w{i}" for i in others)])
     return code.define(
-        "void @kernel(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %m, i64 %n, i64 %k, i64 %ar, i64 %ac, "
-        f"i64 %bs, i64 %cr{more})"
+        "internal void @product(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %m, i64 %n, i64 %k, i64 %ar, "
+        f"i64 %ac, i64 %bs, i64 %cr{more})"
     )
 
 

@@ -70,7 +70,7 @@ def parts(a: Any, b: Any) -> int:
 
 
 def _kernel(a: Any, b: Any, out: Any) -> Calls:
-    return [product_kernel.call(a, b, out)]
+    return [(product_kernel.call(a, b, out), ())]
 
 
 def _straight(a: Any, b: Any, out: Any) -> Calls:

@@ -6,11 +6,11 @@ are bound to the array itself before every run, which costs less than a copy.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 
+from ..native import Call
 from ..parallel import Calls
 from .phases import Region, region
 
@@ -29,17 +29,20 @@ class Binding:
     """
 
     def __init__(self, place: Any, phases: list[list[Calls]]) -> None:
-        self._pointers: list[tuple[ctypes.c_void_p, int]] = []
+        self._pointers: list[tuple[Any, int, int]] = []
         self._views: list[tuple[Calls, int, int, tuple]] = []
         self._before: list[tuple[Calls, int, tuple]] = []
         whole = region(place)
         for phase in phases:
             for calls in phase:
-                for i, (_, arguments) in enumerate(calls):
+                for i, (function, arguments) in enumerate(calls):
+                    if isinstance(function, Call):
+                        starts = [(j, int(function.words[j])) for j in function.pointers]
+                        self._pointers += [
+                            (function.words, j, s - whole[0]) for j, s in starts if whole[0] <= s < whole[1]
+                        ]
                     for j, x in enumerate(arguments):
-                        if isinstance(x, ctypes.c_void_p) and whole[0] <= (x.value or 0) < whole[1]:
-                            self._pointers.append((x, (x.value or 0) - whole[0]))
-                        elif isinstance(x, np.ndarray) and _within(region(x), whole):
+                        if isinstance(x, np.ndarray) and _within(region(x), whole):
                             start = x.__array_interface__["data"][0] - whole[0]
                             self._views.append((calls, i, j, (x.shape, x.dtype, start, x.strides)))
                             self._before.append((calls, i, calls[i]))
@@ -51,8 +54,8 @@ class Binding:
 
     def to(self, array: Any, start: int) -> None:
         """Let the calls read an array of the layout of the old one, which begins at the address `start`."""
-        for pointer, offset in self._pointers:
-            pointer.value = start + offset
+        for words, j, offset in self._pointers:
+            words[j] = start + offset
         for calls, i, j, (shape, dtype, offset, strides) in self._views:
             function, arguments = calls[i]
             view = np.ndarray(shape, dtype, array, offset, strides)

@@ -8,15 +8,13 @@ bits another library would not give. So results are the same with and without ke
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import native
-from ..assembly import FLOATS, WIDEST
+from ..assembly import FLOATS, WIDEST, module
 
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 COMPARISONS = {
@@ -72,7 +70,7 @@ class Source:
     >>> x = kernel.load("full", f32)
     >>> y = kernel.compute("multiply", [x, 2.0], f32)
     >>> kernel.store(y)
-    >>> [line for line in kernel.text().splitlines() if "fmul" in line]
+    >>> [line for line in kernel.function('f').splitlines() if "fmul" in line]
     ['  %v1 = fmul float %v0, 0x4000000000000000']
     """
 
@@ -133,12 +131,8 @@ class Source:
         self._body.append(f"%s{array} = getelementptr inbounds {kind}, ptr %a{array}, i64 %k{array}")
         self._body.append(f"store {kind} {text}, ptr %s{array}, align 1")
 
-    def text(self) -> str:
-        """Return the whole kernel: a function of pointers to arrays, rows, columns, and the arrays' widths."""
-        return f"{DECLARED}\n{self.function('kernel')}"
-
     def function(self, name: str, linkage: str = "") -> str:
-        """Return the kernel's function alone, to stand in a module with others."""
+        """Return the function of pointers to arrays, rows, columns, and for each array the elements from row to row."""
         arrays = ", ".join(f"ptr noalias %a{i}" for i in range(len(self.arrays)))
         widths = ", ".join(f"i64 %w{i}" for i in range(len(self.arrays)))
         rows = "1" if self._flat else "%rows"
@@ -166,13 +160,20 @@ class Source:
             "}",
         ])  # fmt: skip
 
-    def build(self) -> Callable:
-        """Return the compiled kernel: a function of pointers to the arrays, rows and columns (at least 1), and widths.
+    def call(self, arrays: list[Any], shape: tuple[int, ...]) -> native.Call:
+        """Return the call of the compiled kernel for arrays, in the order in which they were named.
 
-        A width is the number of elements from row to row of an array, where it has rows.
+        Parameters
+        ----------
+        arrays : list of array
+        shape : tuple of int
+            Of what the loops go over, at least 1 in each direction.
         """
         n = len(self.arrays)
-        return native.function(self.text(), None, *[ctypes.c_void_p] * n, *[ctypes.c_int64] * (2 + n))
+        widths = (a.strides[0] // a.itemsize if a.ndim == 2 else 0 for a in arrays)
+        parameters = ["ptr"] * n + ["i64"] * (2 + n)
+        text = module(f"{DECLARED}\n{self.function('loops', 'internal')}", "loops", parameters)
+        return native.Call(text, *arrays, *(1, *shape)[-2:], *widths)
 
     def _index(self, array: int) -> None:
         """Compute the place in an array that has rows, each `w` elements behind the one before."""

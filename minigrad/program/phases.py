@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..native import Call
 from ..parallel import Calls
 
 WORTH_A_THREAD = 20_000.0  # nanoseconds of work, about what handing it over and back takes
+WORTH_A_WAIT = 500.0  # and of native work
 
 Region = tuple[int, int, int, int]  # the first address, that behind the last, from row to row, bytes of a row
 
@@ -65,10 +67,16 @@ class Phase:
         self._lanes = [_Lane() for _ in range(threads)]
 
     @property
+    def is_native(self) -> bool:
+        """Whether all calls are native, so that threads need no Python for them."""
+        return all(isinstance(function, Call) for lane in self._lanes for function, _ in lane.calls)
+
+    @property
     def shares(self) -> list[Calls]:
         """The lists of calls, one for each thread; a single one where the others would cost more than they do."""
         used = [lane for lane in self._lanes if lane.calls]
-        if sum(lane.cost for lane in used[1:]) < WORTH_A_THREAD * (len(used) - 1):
+        worth = WORTH_A_WAIT if self.is_native else WORTH_A_THREAD
+        if sum(lane.cost for lane in used[1:]) < worth * (len(used) - 1):
             return [[call for lane in used for call in lane.calls]]
         return [lane.calls for lane in used]
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from .. import parallel
+from ..handover import Job
 from ..parallel import Calls, splits
 from ..primitives import products
+from . import loops
 from .blocks import arena, array_in, extent
 from .epilogues import with_products
 from .groups import Group
 from .inputs import BYTES_FOR_A_CALL, Binding
 from .memory import Plan
-from .phases import Share, Stage, phases, region
+from .phases import WORTH_A_WAIT, Share, Stage, phases, region
 from .program import Equation, Program, Variable
 from .tiles import PRODUCT_NANOSECONDS, TiledGroup
 
@@ -47,8 +51,9 @@ class Replay:
 
     Attributes
     ----------
-    phases : list of lists of calls
-        For each phase what its threads do, a list of calls for each.
+    parts : list of Job, or of tuples of lists of calls and a bool
+        What is to be done: phases of native calls, one after the other, as jobs. Of any other phase, a list of calls
+        for each thread, and whether OpenBLAS has one thread meanwhile.
     """
 
     def __init__(self, program: Program, threads: int, fuse: bool) -> None:
@@ -62,6 +67,8 @@ class Replay:
         self._arrays.update(self.inputs)
         self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned  # has to be in its place
+        self._fuse = fuse
+        self._threads = threads
         self._given: list[Any] = []
         self._stages: list[Stage] = []
         self._by_columns: set[Variable] = set()  # what threads compute column by column
@@ -97,11 +104,16 @@ class Replay:
             if may and Binding(place, shares).calls * BYTES_FOR_A_CALL <= place.nbytes:
                 bound.append(i)
         copies = [self._copy_in(i, place, threads) for i, (_, place) in enumerate(self.inputs) if i not in bound]
-        found = phases([*copies, *self._stages], threads)
-        self.phases = [phase.shares for phase in found]
-        # products that parallel.py shares out are computed with one BLAS thread, as in eager execution; all else is not
-        self._one_blas_thread = [not phase.alone for phase in found]
-        self._bindings = {i: Binding(self.inputs[i][1], self.phases) for i in bound}
+        found = [(phase.shares, phase.is_native, phase.alone) for phase in phases([*copies, *self._stages], threads)]
+        self._bindings = {i: Binding(self.inputs[i][1], [shares for shares, _, _ in found]) for i in bound}
+        self.parts: list[Job | tuple[list[Calls], bool]] = []
+        for is_native, group in groupby(found, lambda phase: phase[1]):
+            if is_native:
+                self.parts.append(Job([shares for shares, _, _ in group]))
+            else:
+                # products that parallel.py shares out are computed with one BLAS thread, as in eager execution; all
+                # else is not
+                self.parts += [(shares, not alone) for shares, _, alone in group]
 
     def run(self, given: list[Any]) -> None:
         """Read the arrays given for the inputs, and make the calls: results are then in the outputs, and assigned."""
@@ -123,7 +135,11 @@ class Replay:
         limited, user = False, object()
         try:
             with np.errstate(all="ignore"):  # kernels do not warn either
-                for shares, wants_one in zip(self.phases, self._one_blas_thread, strict=True):
+                for part in self.parts:
+                    if isinstance(part, Job):
+                        parallel.run_job(part)
+                        continue
+                    shares, wants_one = part
                     if manages and wants_one is not limited:
                         (parallel.one_blas_thread if wants_one else parallel.blas_threads_again)(user)
                         limited = wants_one
@@ -157,19 +173,16 @@ class Replay:
         out = self._arrays[e.output] = self._buffer(e.output)
         same_dtype = all(v.dtype == e.output.dtype for v in e.variables)
         if e.primitive.name in _REDUCTIONS and same_dtype:
-            axis, keepdims = e.metadata.get("axis"), e.metadata.get("keepdims", False)
-            self._reduce(e, [(_REDUCTIONS[e.primitive.name], (inputs[0], axis, None, out, keepdims))])
+            self._reduce(e.primitive.name, inputs[0], out, e.metadata.get("axis"))
         elif e.primitive.name == "mean" and same_dtype and out.itemsize > 2 and inputs[0].size < 2**24:
-            axis, keepdims = e.metadata.get("axis"), e.metadata.get("keepdims", False)
             count = np.asarray(inputs[0].size // max(out.size, 1), out.dtype)  # exact below 2**24
             # as np.mean does, with fewer steps in Python
-            total = np.add.reduce, (inputs[0], axis, None, out, keepdims)
-            self._reduce(e, [total, (np.divide, (out, count, out))])
+            self._reduce("sum", inputs[0], out, e.metadata.get("axis"), [(np.divide, (out, count, out))])
         elif e.primitive.name == "sum_to" and same_dtype:
-            whole, kept = inputs[0], (1,) * (inputs[0].ndim - out.ndim) + out.shape
-            axes = tuple(i for i, n in enumerate(kept) if n != whole.shape[i])
-            axes += tuple(i for i in range(whole.ndim - out.ndim) if i not in axes)
-            self._reduce(e, [(np.add.reduce, (whole, axes, None, out.reshape(kept), True))])
+            kept = (1,) * (inputs[0].ndim - out.ndim) + out.shape
+            axes = tuple(i for i, n in enumerate(kept) if n != inputs[0].shape[i])
+            axes += tuple(i for i in range(inputs[0].ndim - out.ndim) if i not in axes)
+            self._reduce("sum", inputs[0], out, axes)
         elif e.primitive.name == "matmul" and same_dtype and inputs[0].ndim == inputs[1].ndim == 2:
             a, b = inputs
             if products.is_managed(a, b) and products.by_columns(a, b):
@@ -186,10 +199,23 @@ class Replay:
         else:
             self._alone(e, (_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
 
-    def _reduce(self, e: Equation, calls: Calls) -> None:
-        """Let one thread make the calls of a reduction."""
-        x, out = self._arrays[e.variables[0]], self._arrays[e.output]
-        self._stages.append(Stage([Share(calls, [x], [out], x.size * SUM_NANOSECONDS)]))
+    def _reduce(self, name: str, x: Any, out: Any, axis: Any, then: Calls | None = None) -> None:
+        """Reduce along some axes, and make the calls that come then; threads share the columns of a matrix."""
+        axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+        whole = [n for i, n in enumerate(x.shape) if i not in axes]
+        flat = out.reshape(whole)  # without the axes that are kept with length 1
+        pieces = [(x, flat)]
+        if x.ndim == 2 and axes == (0,) and not then and x.size * SUM_NANOSECONDS > WORTH_A_WAIT:
+            pieces = [(x[:, columns], flat[columns]) for columns in splits(x.shape[1], self._threads)]
+        shares = []
+        for part, to in pieces:
+            calls: Calls | None = None
+            if self._fuse and name == "sum" and x.dtype == out.dtype:
+                calls = loops.total(part, to, axes)
+            if calls is None:
+                calls = [(_REDUCTIONS[name], (part, axes, None, to, False))]
+            shares.append(Share([*calls, *(then or [])], [part], [to], part.size * SUM_NANOSECONDS))
+        self._stages.append(Stage(shares))
 
     def _alone(self, e: Equation, call: tuple[Callable, tuple]) -> None:
         """Let nothing else run beside a call of which nothing is known."""

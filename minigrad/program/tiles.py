@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..parallel import Calls
 from ..primitives import product_kernel, products
-from . import kernels
+from . import kernels, loops
 from .groups import Group
 from .lower import NotLowered, lower
 from .phases import WORTH_A_THREAD, Share
@@ -104,6 +103,7 @@ class TiledGroup:
     ) -> None:
         assert group.shape is not None
         self._numbers: dict[tuple, Any] = {}
+        self._fuse = fuse
         self.shares: list[Share] = []
         operations, self._targets = operations_of(group, stored)
         for v, storage in self._targets.items():
@@ -158,7 +158,7 @@ class TiledGroup:
             call = product_kernel.call_with(left, right, after, arrays)
             reads = [left, right, *(places[x] for x in read)]
             writes = [places[x] for x in self._targets]
-            self.shares.append(Share([call], reads, writes, piece.size * each))
+            self.shares.append(Share([(call, ())], reads, writes, piece.size * each))
 
     def _tile(
         self, stages: list[Operation | Fused], cut: Callable, size: int, shape: tuple, registers: Registers
@@ -183,10 +183,14 @@ class TiledGroup:
             registers.release(ending)
             registers.release([op.result for op in results if op.result not in last_use])
             if isinstance(stage, Fused):
-                yield self._kernel(stage, places, shape)
+                source, arrays = self._source(stage, places, shape)
+                yield source.call(arrays, shape), ()
             else:
-                inputs = (self._number(stage, x, shape) if _is_number(x) else places[x] for x in stage.inputs)
-                yield stage.function, (*inputs, places[stage.result])
+                inputs = [self._number(stage, x, shape) if _is_number(x) else places[x] for x in stage.inputs]
+                out = places[stage.result]
+                whole = self._fuse and all(isinstance(x, np.ndarray) for x in inputs)
+                call = loops.elementwise(stage.function, inputs, out) if whole else None
+                yield (call, ()) if call else (stage.function, (*inputs, out))
 
     def _number(self, op: Operation, x: Any, shape: tuple) -> Any:
         """Return a number as an array, which saves its conversion in every call."""
@@ -197,14 +201,6 @@ class TiledGroup:
         if key not in self._numbers:
             self._numbers[key] = np.full(key[2], x, op.dtype)
         return self._numbers[key]
-
-    def _kernel(self, stage: Fused, places: dict[Any, Any], shape: tuple) -> tuple[Callable, tuple]:
-        """Return the call of the kernel of a run."""
-        source, arrays = self._source(stage, places, shape)
-        pointers = (ctypes.c_void_p(a.__array_interface__["data"][0]) for a in arrays)
-        widths = (a.strides[0] // a.itemsize if a.ndim == 2 else 0 for a in arrays)  # from row to row
-        sizes = (ctypes.c_int64(n) for n in (*(1, *shape)[-2:], *widths))
-        return source.build(), (*pointers, *sizes)
 
     def _source(
         self, stage: Fused, places: dict[Any, Any], shape: tuple, product: Variable | None = None
@@ -230,16 +226,14 @@ class TiledGroup:
 
 
 def fused(operations: list[Operation], targets: dict) -> list[Operation | Fused]:
-    """Return the operations with every run of two or more that a kernel can do as one."""
+    """Return the operations with every run that a kernel can do as one."""
     stages: list[Operation | Fused] = []
     run: list[Operation] = []
 
     def close(rest: list[Operation]) -> None:
-        if len(run) > 1:
+        if run:
             needed = {x for op in rest for x in op.values}
             stages.append(Fused(list(run), [op for op in run if op.result in targets or op.result in needed]))
-        else:
-            stages.extend(run)
         run.clear()
 
     for i, op in enumerate(operations):
@@ -328,9 +322,10 @@ def _write_through(
 def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
     """Yield the calls that an elementwise equation consists of."""
     kinds = [x.dtype if isinstance(x, Variable) else x for x in inputs]
+    if e.primitive.name == "astype":
+        yield Operation("astype", _convert, inputs, e.output, e.output.dtype)
+        return
     try:
-        if e.primitive.name == "astype":
-            raise NotLowered("not a function of the array module")
         symbols, calls = lower(e.primitive.forward, kinds, e.metadata, e.output.dtype)
         if any(call.name == "where" and not _is_boolean(call.inputs[0]) for call in calls):
             raise NotLowered("a condition that is not boolean")

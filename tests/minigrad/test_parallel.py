@@ -376,8 +376,7 @@ def test_a_kernel_on_some_columns_leaves_the_others_alone(dtype):
     whole, b, c, d = (rng.normal(size=s).astype(dtype) for s in [(7, 50), (20,), (7, 1), ()])
     expected = whole.copy()
     expected[:, 10:30] = (whole[:, 10:30] + b) * c - d
-    pointers = (a.ctypes.data for a in (whole[:, 10:30], b, c, d))
-    source.build()(*pointers, 7, 20, 50, 0, 1, 0)
+    source.call([whole[:, 10:30], b, c, d], (7, 20))()
     assert whole.tobytes() == expected.tobytes()
 
 
@@ -389,7 +388,7 @@ def test_numbers_in_a_kernel_are_exact(number, dtype):
     source = Source(flat=True)
     source.store(source.compute("multiply", [source.load("full", dtype), number], dtype))
     one, found = np.ones(3, dtype), np.empty(3, dtype)
-    source.build()(one.ctypes.data, found.ctypes.data, 1, 3, 0, 0)
+    source.call([one, found], (3,))()
     assert found.tobytes() == np.full(3, number, dtype).tobytes()
 
 
