@@ -8,26 +8,25 @@ in memory: a tenth of a microsecond.
 from __future__ import annotations
 
 import ctypes
+from ctypes import addressof
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from . import native
-from .native import Call, start_of
+from .native import Call, words_of
 
 # words of a mailbox
 STATE, JOB, LANE, LEAVE = range(4)
 ASLEEP, LOOKING, WORKING, KEPT = range(4)  # states; one that is kept will get work
 
-LOOKS = 5_000  # at a mailbox before its thread sleeps: a quarter of a millisecond, more than between steps of training
+PATIENCE = 300  # looks, some ten microseconds, after which other threads that want to run may do so between looks
+LOOKS = 1_000  # at a mailbox before its thread sleeps: longer than it takes from one step of training to the next
 LINE = 8  # words of a cache line
-HEADER = 8  # words of a job before its lists
 
 
 def mailbox() -> Any:
     """Return the memory in which a thread finds its work."""
-    return np.zeros(LINE, np.int64)
+    return words_of([0] * LINE)
 
 
 class Job:
@@ -46,26 +45,23 @@ class Job:
 
     def __init__(self, phases: list[list[list[tuple[Any, tuple]]]]) -> None:
         self.lanes = max(len(lanes) for lanes in phases)
-        self._phases = len(phases)
         self._calls = [call for lanes in phases for calls in lanes for call, _ in calls]  # kept alive
+        self._progress = words_of([0] * (self.lanes * LINE))
         self._lists = []
-        self._progress = np.zeros(self.lanes * LINE, np.int64)
-        self._words = np.zeros(HEADER + 2 * len(phases) * self.lanes, np.int64)
-        self._words[:5] = len(phases), self.lanes, start_of(self._progress), 0, _yield()
-        for p, lanes in enumerate(phases):
-            for lane, calls in enumerate(lanes):
-                pairs = np.array([call.pair for call, _ in calls], np.int64).reshape(-1)
+        words = [len(phases), self.lanes, addressof(self._progress), 0, _yield(), 0, 0, 0]
+        for lanes in phases:
+            for calls in lanes:
+                pairs = words_of([word for call, _ in calls for word in call.pair])
                 self._lists.append(pairs)
-                place = HEADER + 2 * (p * self.lanes + lane)
-                self._words[place : place + 2] = start_of(pairs), len(calls)
-        self._mails = np.zeros(max(self.lanes - 1, 1), np.int64)
-        self._result = np.zeros(1, np.int64)
-        self._alone = Call(_text(), 0, self._words, None, 0, None)
-        self._together = Call(_text(), 1, self._words, self._mails, LOOKS, self._result)
+                words += addressof(pairs), len(calls)
+            words += [0, 0] * (self.lanes - len(lanes))
+        self._words = words_of(words)
+        self._mails = words_of([0] * self.lanes)
+        self._result = words_of([0])
 
     def alone(self) -> None:
         """Make all calls in this thread."""
-        self._alone()
+        Call(_text(), 0, addressof(self._words), 0, 0, 0)()
 
     def together(self, mailboxes: list[Any]) -> bool:
         """Make the calls with the threads of the mailboxes, one fewer than there are lanes, if all look for work.
@@ -76,14 +72,14 @@ class Job:
             Whether the calls were made: all of them, or none.
         """
         for i, mail in enumerate(mailboxes):
-            self._mails[i] = start_of(mail)
-        self._together()
+            self._mails[i] = addressof(mail)
+        Call(_text(), 1, *map(addressof, (self._words, self._mails)), LOOKS, addressof(self._result))()
         return bool(self._result[0])
 
 
 def serve(mail: Any) -> None:
     """Do the work that comes to a mailbox, until none has come for a while, or somebody asks to leave."""
-    Call(_text(), 2, mail, None, LOOKS, None)()
+    Call(_text(), 2, addressof(mail), _yield(), LOOKS, 0)()
 
 
 @cache
@@ -97,14 +93,13 @@ def _yield() -> int:
 
 @cache
 def _text() -> str:
-    if native.is_arm():
-        return "declare void @llvm.aarch64.hint(i32)\n" + _SOURCE.replace(
-            "PAUSE", "call void @llvm.aarch64.hint(i32 1)"
-        )
-    return "declare void @llvm.x86.sse2.pause()\n" + _SOURCE.replace("PAUSE", "call void @llvm.x86.sse2.pause()")
+    name, declared, given = ("aarch64.hint", "i32", "i32 1") if native.is_arm() else ("x86.sse2.pause", "", "")
+    text = _SOURCE.replace("PAUSE", f"call void @llvm.{name}({given})").replace("PATIENCE", str(PATIENCE))
+    return f"declare void @llvm.{name}({declared})\n{text}"
 
 
-# A job has the number of phases, that of lanes, where progress is, how many phases were done by earlier runs, where
+# `together` returns when the other threads look for work again: until then they read the job, whose memory is the
+# caller's. A job has the number of phases, that of lanes, where progress is, how many phases were done by earlier runs, where
 # sched_yield is, and from word 8 on for each phase and lane where its list is and how long.
 _SOURCE = """
 define internal void @make(ptr %job, i64 %phase, i64 %lane) nounwind {
@@ -148,7 +143,7 @@ look:
 rest:
   PAUSE
   %next = add i64 %turn, 1
-  %long = icmp sgt i64 %next, 2000
+  %long = icmp sgt i64 %next, PATIENCE
   %can = icmp ne ptr %yield, null
   %both = and i1 %long, %can
   br i1 %both, label %give, label %again
@@ -287,17 +282,43 @@ work:
   %done = load i64, ptr %done.at
   %all = add i64 %done, %phases
   store i64 %all, ptr %done.at
+  br label %leave
+leave:
+  %left = phi i64 [0, %work], [%left.next, %gone]
+  %inside = icmp slt i64 %left, %others
+  br i1 %inside, label %ask_last, label %end
+ask_last:
+  %last.at = getelementptr ptr, ptr %mails, i64 %left
+  %last = load ptr, ptr %last.at
+  br label %still
+still:
+  %state = load atomic i64, ptr %last acquire, align 8
+  %reads = icmp eq i64 %state, 2
+  br i1 %reads, label %pause, label %gone
+pause:
+  PAUSE
+  %yield.at = getelementptr i64, ptr %job, i64 4
+  %yield = load ptr, ptr %yield.at
+  %can = icmp ne ptr %yield, null
+  br i1 %can, label %give, label %still
+give:
+  call void %yield()
+  br label %still
+gone:
+  %left.next = add i64 %left, 1
+  br label %leave
+end:
   store i64 1, ptr %result
   ret void
 }
 
-define internal void @serve(ptr %mail, i64 %looks) nounwind {
+define internal void @serve(ptr %mail, ptr %yield, i64 %looks) nounwind {
 start:
   %leave.at = getelementptr i64, ptr %mail, i64 3
   store atomic i64 1, ptr %mail release, align 8
   br label %look
 look:
-  %turn = phi i64 [0, %start], [0, %work], [%next, %rest]
+  %turn = phi i64 [0, %start], [0, %work], [%next, %again]
   %state = load atomic i64, ptr %mail acquire, align 8
   %given = icmp eq i64 %state, 2
   br i1 %given, label %work, label %idle
@@ -322,6 +343,14 @@ stop:
 rest:
   PAUSE
   %next = add i64 %turn, 1
+  %long = icmp sgt i64 %next, PATIENCE
+  %can = icmp ne ptr %yield, null
+  %both = and i1 %long, %can
+  br i1 %both, label %give, label %again
+give:
+  call void %yield()
+  br label %again
+again:
   br label %look
 end:
   ret void
@@ -346,7 +375,7 @@ together:
   call void @together(ptr %a, ptr %b, i64 %looks, ptr %result)
   ret void
 serve:
-  call void @serve(ptr %a, i64 %looks)
+  call void @serve(ptr %a, ptr %b, i64 %looks)
   ret void
 }
 """

@@ -11,7 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ _built: dict[str, tuple[int, Callable]] = {}
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+@cache
 def available() -> bool:
     """Return whether llvmlite is installed."""
     try:
@@ -48,7 +49,7 @@ class Call:
     ----------
     address : int
         Of the function.
-    words : array of int64
+    words : array of ctypes.c_int64
         What is passed, one after the other.
     pointers : list of int
         Which of the words are addresses of arrays.
@@ -62,8 +63,9 @@ class Call:
             _built[text] = address, _FUNCTION(address)
         self.address, self._function = _built[text]
         self.pointers = [i for i, x in enumerate(parameters) if isinstance(x, np.ndarray)]
-        self.words = np.array([start_of(x) if isinstance(x, np.ndarray) else x or 0 for x in parameters], np.int64)
-        self._at = start_of(self.words)
+        words = [start_of(x) if isinstance(x, np.ndarray) else x or 0 for x in parameters]
+        self.words = words_of(words)
+        self._at = ctypes.addressof(self.words)
         self._keeps = [parameters[i] for i in self.pointers]
 
     def __call__(self) -> None:
@@ -74,6 +76,11 @@ class Call:
     def pair(self) -> tuple[int, int]:
         """The address of the function, and of what is passed."""
         return self.address, self._at
+
+
+def words_of(numbers: Sequence[int]) -> Any:
+    """Return memory that holds numbers of 64 bits."""
+    return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
 def start_of(a: Any) -> int:
@@ -98,6 +105,7 @@ def is_arm() -> bool:
     return platform.machine().lower() in ("aarch64", "arm64")
 
 
+@cache
 def multiplies_and_adds() -> bool:
     """Return whether the processor has an instruction for a * b + c."""
     return available() and (is_arm() or "fma" in _target()[2])

@@ -171,6 +171,9 @@ def make(calls: Calls) -> None:
 
 def run(shares: list[Calls]) -> None:
     """Make the calls of all shares, and return after the last one; in this thread alone where the others are busy."""
+    if len(shares) > 1 and all(isinstance(function, native.Call) for calls in shares for function, _ in calls):
+        run_job(handover.Job([shares]))
+        return
     # while Python exits, threads stand still for ever
     if len(shares) < 2 or sys.is_finalizing() or not _in_use.acquire(blocking=False):
         for calls in shares:

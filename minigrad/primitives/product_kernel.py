@@ -57,11 +57,18 @@ def blocks(dtype: np.dtype) -> tuple[list[int], int, int]:
     return heights, vectors, size // dtype.itemsize
 
 
-def takes(a: Any, b: Any) -> bool:
+def takes(
+    a_shape: tuple[int, int],
+    a_strides: tuple[int, int],
+    a_dtype: np.dtype,
+    b_shape: tuple[int, int],
+    b_strides: tuple[int, int],
+    b_dtype: np.dtype,
+) -> bool:
     """Return whether the kernel multiplies two matrices: of these dtypes, with rows or columns of b in one piece."""
-    if a.dtype not in FLOATS or a.dtype != b.dtype or min(*a.shape, *b.shape) < 2 or not native.multiplies_and_adds():
+    if a_dtype not in FLOATS or a_dtype != b_dtype or min(*a_shape, *b_shape) < 2 or not native.multiplies_and_adds():
         return False
-    return b.itemsize in b.strides and all(s % a.itemsize == 0 for s in (*a.strides, *b.strides))
+    return a_dtype.itemsize in b_strides and all(s % a_dtype.itemsize == 0 for s in (*a_strides, *b_strides))
 
 
 def call(a: Any, b: Any, out: Any) -> native.Call:

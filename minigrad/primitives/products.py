@@ -8,7 +8,8 @@ and replayed programs cut alike.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,48 +26,60 @@ COLUMNS = 2**24  # and from which its columns may be cut
 STRIP = 32
 
 
-def is_managed(a: Any, b: Any) -> bool:
-    """Return whether `a @ b` is computed as `shares` says, and not by one call of NumPy."""
-    if a.ndim != 2 or b.ndim != 2:
-        return False
-    (m, k), n = a.shape, b.shape[1]
-    multiplications = m * k * n * (2 if a.dtype.kind == "c" else 1)
-    if multiplications < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED) or b.shape[0] != k:
-        return False
-    if product_kernel.takes(a, b):
-        return True
-    return parallel.product_parts() > 1 and a.dtype == b.dtype and a.dtype.kind in "fc" and a.dtype.itemsize > 2
+class Cut(NamedTuple):
+    """How a product is computed: by the product kernel or NumPy, and in which rows or columns."""
+
+    by_kernel: bool
+    by_columns: bool
+    slices: tuple[slice, ...]
 
 
-def by_columns(a: Any, b: Any) -> bool:
-    """Return whether `a @ b` is cut into columns, not rows.
-
-    Rows are right for most: what is computed row by row before and after a product then needs no other part. But every
-    part packs all of b, which takes a tenth of the time where there are few rows and b is large; and few rows cannot be
-    cut at all.
-    """
-    (m, k), n = a.shape, b.shape[1]
-    return m < 2 * parallel.ROWS or (m < k and n >= 16 * parallel.ROWS and m * k * n >= COLUMNS)
+def cut(a: Any, b: Any) -> Cut | None:
+    """Return how `a @ b` is cut, or None where it is one call of NumPy."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
+        return None
+    layouts = (a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype)
+    return _cut(*layouts, parallel.cores(), parallel.product_parts())
 
 
-def shares(a: Any, b: Any, out: Any) -> list[tuple[Calls, list[Any], Any]]:
+@lru_cache(maxsize=1024)
+def _cut(
+    a_shape: tuple[int, int],
+    a_strides: tuple[int, int],
+    a_dtype: np.dtype,
+    b_shape: tuple[int, int],
+    b_strides: tuple[int, int],
+    b_dtype: np.dtype,
+    cores: int,
+    product_parts: int,
+) -> Cut | None:
+    (m, k), n = a_shape, b_shape[1]
+    multiplications = m * k * n
+    if multiplications * (2 if a_dtype.kind == "c" else 1) < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED):
+        return None
+    by_kernel = product_kernel.takes(a_shape, a_strides, a_dtype, b_shape, b_strides, b_dtype)
+    if not by_kernel and (product_parts < 2 or a_dtype != b_dtype or a_dtype.kind not in "fc" or a_dtype.itemsize < 4):
+        return None
+    parts = max(1, min(cores if by_kernel else product_parts, multiplications // PART))
+    # Rows are right for most: what is computed row by row before and after a product then needs no other part. But
+    # every part packs all of b, which takes a tenth of the time where there are few rows and b is large; and few rows
+    # cannot be cut at all.
+    by_columns = m < 2 * parallel.ROWS or (m < k and n >= 16 * parallel.ROWS and multiplications >= COLUMNS)
+    return Cut(by_kernel, by_columns, tuple(parallel.splits(n if by_columns else m, parts)))
+
+
+def shares(how: Cut, a: Any, b: Any, out: Any) -> list[tuple[Calls, list[Any], Any]]:
     """Return for each part of `a @ b`: its calls, the arrays that it reads, and the array that it writes."""
-    if by_columns(a, b):
-        pieces = [(a, b[:, columns], out[:, columns]) for columns in parallel.splits(b.shape[1], parts(a, b))]
-    else:
-        pieces = [(a[rows], b, out[rows]) for rows in parallel.splits(a.shape[0], parts(a, b))]
     calls = _straight
-    if product_kernel.takes(a, b):
+    if how.by_kernel:
         calls = _kernel
     elif b.flags.f_contiguous and not b.flags.c_contiguous and not a.flags.f_contiguous:
         calls = _transposed
+    if how.by_columns:
+        pieces = [(a, b[:, columns], out[:, columns]) for columns in how.slices]
+    else:
+        pieces = [(a[rows], b, out[rows]) for rows in how.slices]
     return [(calls(x, y, to), [x, y], to) for x, y, to in pieces]
-
-
-def parts(a: Any, b: Any) -> int:
-    """Return into how many parts `a @ b` is cut."""
-    most = parallel.cores() if product_kernel.takes(a, b) else parallel.product_parts()
-    return max(1, min(most, a.shape[0] * a.shape[1] * b.shape[1] // PART))
 
 
 def _kernel(a: Any, b: Any, out: Any) -> Calls:
@@ -93,15 +106,14 @@ def _transpose(x: Any, out: Any) -> None:
 
 def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     """Return `a @ b`, as `np.matmul` does."""
-    if xp is not np or not is_managed(a, b):
-        return xp.matmul(a, b, out=out)
-    if out is not None and (out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype):
-        return np.matmul(a, b, out=out)  # which says what is wrong
+    how = cut(a, b) if xp is np else None
+    if how is None or (out is not None and (out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype)):
+        return xp.matmul(a, b, out=out)  # which says what is wrong
     result = out
     if out is None or out.strides[1] != out.itemsize or np.may_share_memory(a, out) or np.may_share_memory(b, out):
         result = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    calls = [calls for calls, _, _ in shares(a, b, result)]
-    with contextlib.nullcontext() if product_kernel.takes(a, b) else parallel.blas_in_one_thread():
+    calls = [calls for calls, _, _ in shares(how, a, b, result)]
+    with contextlib.nullcontext() if how.by_kernel else parallel.blas_in_one_thread():
         if a.size * b.shape[1] >= SHARED:
             parallel.run(calls)
         else:

@@ -37,7 +37,8 @@ def _joins(product: Equation, equations: list[Equation]) -> bool:
     if equations[0].output.shape != shape or [len(v.shape) for v in product.variables] != [2, 2]:
         return False
     a, b = map(_like, product.variables)
-    if not products.is_managed(a, b) or not product_kernel.takes(a, b) or a.shape[1] > product_kernel.DEPTH:
+    how = products.cut(a, b)
+    if how is None or not how.by_kernel or a.shape[1] > product_kernel.DEPTH:
         return False
     operations, targets = operations_of(Group(equations, shape), {e.output for e in equations})
     stages = fused(operations, targets)

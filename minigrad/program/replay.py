@@ -51,9 +51,8 @@ class Replay:
 
     Attributes
     ----------
-    parts : list of Job, or of tuples of lists of calls and a bool
-        What is to be done: phases of native calls, one after the other, as jobs. Of any other phase, a list of calls
-        for each thread, and whether OpenBLAS has one thread meanwhile.
+    phases : list of lists of calls
+        For each phase what its threads do, a list of calls for each.
     """
 
     def __init__(self, program: Program, threads: int, fuse: bool) -> None:
@@ -88,7 +87,8 @@ class Replay:
         """Return whether the threads share the columns of a group: where they do of a matrix that it reads."""
         equations = group.equations
         if group.product is not None:
-            found = products.by_columns(*(self._arrays[v] for v in group.product.variables))
+            how = products.cut(*(self._arrays[v] for v in group.product.variables))
+            found = how is not None and how.by_columns
         else:
             found = any(v in self._by_columns and v.shape == group.shape for e in equations for v in e.variables)
         if found:
@@ -105,15 +105,16 @@ class Replay:
                 bound.append(i)
         copies = [self._copy_in(i, place, threads) for i, (_, place) in enumerate(self.inputs) if i not in bound]
         found = [(phase.shares, phase.is_native, phase.alone) for phase in phases([*copies, *self._stages], threads)]
-        self._bindings = {i: Binding(self.inputs[i][1], [shares for shares, _, _ in found]) for i in bound}
-        self.parts: list[Job | tuple[list[Calls], bool]] = []
+        self.phases = [shares for shares, _, _ in found]
+        self._bindings = {i: Binding(self.inputs[i][1], self.phases) for i in bound}
+        # phases of native calls as jobs; of others what threads do, and whether OpenBLAS has one thread meanwhile
+        self._parts: list[Job | tuple[list[Calls], bool]] = []
         for is_native, group in groupby(found, lambda phase: phase[1]):
             if is_native:
-                self.parts.append(Job([shares for shares, _, _ in group]))
+                self._parts.append(Job([shares for shares, _, _ in group]))
             else:
-                # products that parallel.py shares out are computed with one BLAS thread, as in eager execution; all
-                # else is not
-                self.parts += [(shares, not alone) for shares, _, alone in group]
+                # products that parallel.py shares out are computed with one, as in eager execution; all else is not
+                self._parts += [(shares, not alone) for shares, _, alone in group]
 
     def run(self, given: list[Any]) -> None:
         """Read the arrays given for the inputs, and make the calls: results are then in the outputs, and assigned."""
@@ -135,7 +136,7 @@ class Replay:
         limited, user = False, object()
         try:
             with np.errstate(all="ignore"):  # kernels do not warn either
-                for part in self.parts:
+                for part in self._parts:
                     if isinstance(part, Job):
                         parallel.run_job(part)
                         continue
@@ -185,12 +186,13 @@ class Replay:
             self._reduce("sum", inputs[0], out, axes)
         elif e.primitive.name == "matmul" and same_dtype and inputs[0].ndim == inputs[1].ndim == 2:
             a, b = inputs
-            if products.is_managed(a, b) and products.by_columns(a, b):
+            how = products.cut(a, b)
+            if how and how.by_columns:
                 self._by_columns.add(e.output)
             cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
             parts: list[tuple[Calls, list[Any], Any]] = [([(np.matmul, (a, b, out))], inputs, out)]
-            if products.is_managed(a, b):
-                parts = products.shares(a, b, out)
+            if how:
+                parts = products.shares(how, a, b, out)
             self._stages.append(Stage([Share(c, reads, [to], cost / len(parts)) for c, reads, to in parts]))
         elif e.primitive.name == "matmul" and same_dtype:
             self._alone(e, (np.matmul, (*inputs, out)))

@@ -147,8 +147,10 @@ class TiledGroup:
     ) -> None:
         """Let each part of a product go on to the end of the group."""
         a, b = (self._arrays[v] for v in product.variables)
+        how = products.cut(a, b)
+        assert how is not None
         each = a.shape[1] * PRODUCT_NANOSECONDS + _nanoseconds(stage.operations)
-        for piece in pieces(shape, min(parts, products.parts(a, b)), by_columns):
+        for piece in pieces(shape, min(parts, len(how.slices)), by_columns):
             left, right = (a, b[:, piece.columns]) if by_columns else (a[piece.rows], b)
             places = {x: piece.cut(self._arrays[x]) for x in (*read, *self._targets)}
             source, arrays = self._source(stage, places, piece.shape, product.output)
