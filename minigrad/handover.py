@@ -61,7 +61,7 @@ class Job:
 
     def alone(self) -> None:
         """Make all calls in this thread."""
-        Call(_text(), 0, addressof(self._words), 0, 0, 0)()
+        Call(_text(), (), (0, addressof(self._words), 0, 0, 0))()
 
     def together(self, mailboxes: list[Any]) -> bool:
         """Make the calls with the threads of the mailboxes, one fewer than there are lanes, if all look for work.
@@ -73,13 +73,14 @@ class Job:
         """
         for i, mail in enumerate(mailboxes):
             self._mails[i] = addressof(mail)
-        Call(_text(), 1, *map(addressof, (self._words, self._mails)), LOOKS, addressof(self._result))()
+        words, mails, result = map(addressof, (self._words, self._mails, self._result))
+        Call(_text(), (), (1, words, mails, LOOKS, result))()
         return bool(self._result[0])
 
 
 def serve(mail: Any) -> None:
     """Do the work that comes to a mailbox, until none has come for a while, or somebody asks to leave."""
-    Call(_text(), 2, addressof(mail), _yield(), LOOKS, 0)()
+    Call(_text(), (), (2, addressof(mail), _yield(), LOOKS, 0))()
 
 
 @cache

@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .files import write_atomically
 
 _engines: list[Any] = []  # code lives as long as the engine that made it
@@ -42,8 +40,10 @@ class Call:
     ----------
     text : str
         A module in LLVM's assembly, as `assembly.module` writes it; it is built when it is first asked for.
-    *parameters : int, array or None
-        Whole numbers, and arrays, of which the address is passed (None: no address).
+    arrays : sequence of array
+        Their addresses are passed first.
+    numbers : sequence of int
+        What is passed then.
 
     Attributes
     ----------
@@ -51,26 +51,27 @@ class Call:
         Of the function.
     words : array of ctypes.c_int64
         What is passed, one after the other.
-    pointers : list of int
-        Which of the words are addresses of arrays.
     """
 
-    __slots__ = ("_at", "_function", "_keeps", "address", "pointers", "words")
+    __slots__ = ("_arrays", "_at", "_function", "address", "words")
 
-    def __init__(self, text: str, *parameters: Any) -> None:
+    def __init__(self, text: str, arrays: Sequence[Any], numbers: Sequence[int]) -> None:
         if text not in _built:
             address = _address(text)
             _built[text] = address, _FUNCTION(address)
         self.address, self._function = _built[text]
-        self.pointers = [i for i, x in enumerate(parameters) if isinstance(x, np.ndarray)]
-        words = [start_of(x) if isinstance(x, np.ndarray) else x or 0 for x in parameters]
-        self.words = words_of(words)
+        self._arrays = arrays  # kept alive
+        self.words = words_of([*map(start_of, arrays), *numbers])
         self._at = ctypes.addressof(self.words)
-        self._keeps = [parameters[i] for i in self.pointers]
 
     def __call__(self) -> None:
         """Make the call; other Python threads run meanwhile."""
         self._function(self._at)
+
+    @property
+    def pointers(self) -> range:
+        """Which of the words are addresses of arrays."""
+        return range(len(self._arrays))
 
     @property
     def pair(self) -> tuple[int, int]:

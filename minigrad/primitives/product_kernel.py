@@ -13,8 +13,7 @@ then needs no memory for its gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +72,8 @@ def takes(
 
 def call(a: Any, b: Any, out: Any) -> native.Call:
     """Return the call that writes `a @ b` to `out`, whose rows are in one piece."""
-    return native.Call(_text(a.dtype, _by_rows(b)), *_parameters(a, b, out, out.strides[0]))
+    text, numbers = _passed(a.shape, a.strides, a.dtype, b.shape, b.strides, out.strides[0], None)
+    return native.Call(text, (a, b, out), numbers)
 
 
 def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
@@ -82,32 +82,36 @@ def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
     `arrays` are those of `after` (of the product: None), each as large as the product, or a row, a column or a number.
     There may be at most DEPTH columns of a.
     """
+    text, numbers = _passed(a.shape, a.strides, a.dtype, b.shape, b.strides, 0, after)
     others = [x for x in arrays if x is not None]
-    widths = (x.strides[0] // x.itemsize if x.ndim == 2 else 0 for x in others)
-    return native.Call(_text(a.dtype, _by_rows(b), after), *_parameters(a, b, None, 0), *others, *widths)
+    widths = [x.strides[0] // x.itemsize if x.ndim == 2 else 0 for x in others]
+    return native.Call(text, (a, b, *others), [*numbers, *widths])
 
 
-def _by_rows(b: Any) -> bool:
-    return b.strides[1] == b.itemsize
+@lru_cache(maxsize=1024)
+def _passed(
+    a_shape: tuple[int, int],
+    a_strides: tuple[int, int],
+    dtype: np.dtype,
+    b_shape: tuple[int, int],
+    b_strides: tuple[int, int],
+    row: int,
+    after: After | None,
+) -> tuple[str, tuple[int, ...]]:
+    """Return the source for such matrices, and the numbers that are passed."""
+    size = dtype.itemsize
+    by_rows = b_strides[1] == size
+    strides = (*a_strides, b_strides[0 if by_rows else 1], row)
+    return text(dtype, by_rows, after), (a_shape[0], b_shape[1], a_shape[1], *(s // size for s in strides))
 
 
-def _parameters(a: Any, b: Any, out: Any, stride: int) -> Iterator[Any]:
-    yield from (a, b, out, a.shape[0], b.shape[1], a.shape[1])
-    strides = (*a.strides, b.strides[0 if _by_rows(b) else 1], stride)
-    yield from (s // a.itemsize for s in strides)
-
-
-@cache
-def _text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
-    return text(dtype, by_rows, after)
-
-
+@lru_cache(maxsize=256)
 def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
     """Return the kernel in LLVM's assembly.
 
     It takes a, b, c, rows and columns of c, columns of a, and strides of a (two), b and c. Strides count elements. That
     of b is the one from row to row, or with `by_rows` False from column to column; the other is 1, as that within a row
-    of c is. With `after`, c is not written, and its arrays and their widths follow.
+    of c is. With `after` its arrays take the place of c, and their widths come last.
 
     Examples
     --------
@@ -119,7 +123,7 @@ def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
     vector, bits, width = f"<{lanes} x {kind}>", 8 * dtype.itemsize, lanes * vectors
     packing = _packing_rows if by_rows else _packing_columns
     more = len(after.arrays) - 1 if after else 0
-    parameters = ["ptr"] * 3 + ["i64"] * 7 + ["ptr"] * more + ["i64"] * more
+    parameters = ["ptr"] * (2 + more if after else 3) + ["i64"] * (7 + more)
     functions = "\n".join([
         "declare i64 @llvm.smin.i64(i64, i64)",
         f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
@@ -166,10 +170,11 @@ def _whole(kind: str, heights: list[int], width: int, after: After | None) -> st
                         _write(code, kind, block, width, i, j, rows, columns, p)
                 code.store(stop, place, "i64", 8)
     others = [i for i in range(len(after.arrays)) if i != after.product] if after else []
-    more = "".join([*(f", ptr noalias %x{i}" for i in others), *(f", i64 %w{i}" for i in others)])
+    results = "".join(f", ptr noalias %x{i}" for i in others) if after else ", ptr noalias %c"
+    widths = "".join(f", i64 %w{i}" for i in others)
     return code.define(
-        "internal void @product(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %m, i64 %n, i64 %k, i64 %ar, "
-        f"i64 %ac, i64 %bs, i64 %cr{more})"
+        f"internal void @product(ptr noalias %a, ptr noalias %b{results}, i64 %m, i64 %n, i64 %k, i64 %ar, i64 %ac, "
+        f"i64 %bs, i64 %cr{widths})"
     )
 
 

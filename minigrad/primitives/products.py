@@ -112,13 +112,16 @@ def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     result = out
     if out is None or out.strides[1] != out.itemsize or np.may_share_memory(a, out) or np.may_share_memory(b, out):
         result = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    calls = [calls for calls, _, _ in shares(how, a, b, result)]
-    with contextlib.nullcontext() if how.by_kernel else parallel.blas_in_one_thread():
-        if a.size * b.shape[1] >= SHARED:
-            parallel.run(calls)
-        else:
-            for some in calls:
-                parallel.make(some)
+    shared = a.size * b.shape[1] >= SHARED
+    if how.by_kernel and not shared:
+        product_kernel.call(a, b, result)()
+    else:
+        calls = [calls for calls, _, _ in shares(how, a, b, result)]
+        with contextlib.nullcontext() if how.by_kernel else parallel.blas_in_one_thread():
+            if shared:
+                parallel.run(calls)
+            else:
+                parallel.make([call for some in calls for call in some])
     if out is not None and result is not out:
         np.copyto(out, result)
         return out

@@ -173,7 +173,7 @@ class Source:
         widths = (a.strides[0] // a.itemsize if a.ndim == 2 else 0 for a in arrays)
         parameters = ["ptr"] * n + ["i64"] * (2 + n)
         text = module(f"{DECLARED}\n{self.function('loops', 'internal')}", "loops", parameters)
-        return native.Call(text, *arrays, *(1, *shape)[-2:], *widths)
+        return native.Call(text, arrays, [*(1, *shape)[-2:], *widths])
 
     def _index(self, array: int) -> None:
         """Compute the place in an array that has rows, each `w` elements behind the one before."""

@@ -78,9 +78,8 @@ def total(x: Any, out: Any, axes: tuple[int, ...]) -> Calls | None:
 
 
 def _call(found: tuple[int, int], operands: list[tuple[Any, int, int]], rows: int, columns: int) -> native.Call:
-    loop, data = found
-    words = [x for operand in operands for x in operand]
-    return native.Call(_text(len(operands)), loop, data, rows, columns, *words)
+    strides = [n for _, *steps in operands for n in steps]
+    return native.Call(_text(len(operands)), [a for a, *_ in operands], [*found, rows, columns, *strides])
 
 
 @cache
@@ -128,6 +127,7 @@ def _text(operands: int) -> str:
             place = code.at(f"%x{n}", code.times(i, f"%r{n}"), "i8")
             code.store(place, code.at(addresses, n), "ptr", 8)
         code.run(f"call void %loop(ptr {addresses}, ptr {count}, ptr {strides}, ptr %data)")
-    given = [f"ptr %x{n}, i64 %r{n}, i64 %e{n}" for n in range(operands)]
-    text = code.define(f"internal void @rows(ptr %loop, ptr %data, i64 %rows, i64 %columns, {', '.join(given)})")
-    return module(text, "rows", ["ptr", "ptr", "i64", "i64", *["ptr", "i64", "i64"] * operands])
+    arrays = ", ".join(f"ptr %x{n}" for n in range(operands))
+    steps = ", ".join(f"i64 %r{n}, i64 %e{n}" for n in range(operands))
+    text = code.define(f"internal void @rows({arrays}, ptr %loop, ptr %data, i64 %rows, i64 %columns, {steps})")
+    return module(text, "rows", ["ptr"] * (operands + 2) + ["i64"] * (2 + 2 * operands))
