@@ -129,7 +129,8 @@ def _kept(text: str) -> bytes:
     key = "\n".join((llvmlite.__version__, platform.machine(), name, features, text))
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.o"
     with contextlib.suppress(OSError):
-        digest, code = file.read_bytes().split(b"\n", 1) if _is_ours(folder) and file.exists() else (b"", b"")
+        kept = file.read_bytes() if _is_ours(folder) and file.exists() else b""
+        digest, _, code = kept.partition(b"\n")  # of a torn file, perhaps not even the digest is there
         if digest == _digest(code):
             return code
     code = _machine_code(text)
