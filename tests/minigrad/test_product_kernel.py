@@ -1,6 +1,7 @@
-"""The product kernel: right, within a proven bound; the same bits however a product is cut; no byte beyond its arrays."""
+"""The product kernel: right, within a proven bound; the same bits however it is cut; no byte beyond its arrays."""
 
 import ctypes
+import itertools
 import mmap
 import subprocess
 import sys
@@ -155,8 +156,8 @@ def test_the_bits_do_not_depend_on_how_a_product_is_cut(dtype, order, k, rows, c
     b = np.asarray(b, order=order)
     whole = multiply(a, b)
     rows, columns = ([0, *sorted(set(x)), 61] for x in (rows, columns))
-    for i, stop in zip(rows, rows[1:], strict=False):
-        for j, end in zip(columns, columns[1:], strict=False):
+    for i, stop in itertools.pairwise(rows):
+        for j, end in itertools.pairwise(columns):
             found = multiply(a[i:stop], b[:, j:end])
             assert found.tobytes() == whole[i:stop, j:end].tobytes()
 
