@@ -78,12 +78,10 @@ def check_buffers(compiled):
     plan = Plan(program, groups)
     inner = [g.product.output for g in groups if g.product is not None]
     assert not set(inner) & set(plan.buffers)
-    for entries in compiled._entries.values():
-        for entry in entries:
-            own = [g.product.output for g in entry.replay.plan.groups if g.product is not None]
-            assert own == inner
-            assert not set(own) & set(entry.replay.plan.buffers)
-            assert entry.replay.plan.sizes == plan.sizes
+    (replay,) = replays(compiled)
+    assert [g.product.output for g in replay.plan.groups if g.product is not None] == inner
+    assert not set(inner) & set(replay.plan.buffers)
+    assert replay.plan.sizes == plan.sizes
 
 
 M, K, N = 26, 41, 35
@@ -178,6 +176,27 @@ def test_what_follows_reads_views(view, shape, request):
     name = request.node.callspec.id
     joined = [] if name in STRANGE else [["matmul", "add", "multiply"]]
     check(just(lambda a, b, c: [(a @ b + view(c)) * 2.0]), matrices("float32", tensor(*shape)), joined)
+
+
+@pytest.mark.parametrize("shape", [(), (N,)])
+def test_captured_arrays_that_are_stretched(shape):
+    stretched = mg.broadcast_to(tensor(*shape), FULL)
+    check(just(lambda a, b: [(a @ b + stretched) * stretched]), matrices(), [["matmul", "add", "multiply"]])
+
+
+def test_an_assigned_tensor_in_another_layout():
+    """Where columns are in one piece, a kernel that goes along rows does not write."""
+
+    def make():
+        w = mg.tensor(np.zeros((N, K), "float32")).mT
+
+        def step(x, g):
+            w.assign((x.mT @ g) * 0.5 + 1.0)
+            return [w.sum()]
+
+        return step, [w]
+
+    check(make, rows, [])
 
 
 def test_booleans():
@@ -390,9 +409,13 @@ def test_a_product_that_is_read_elsewhere_has_its_memory():
     def stacked(a, b):
         return [(a @ b) * two + 1.0]
 
+    def partly_at_the_end(a, b):
+        return [mg.exp(((a @ b) * full + 1.0) * 0.1)]
+
     two = tensor(2, M, N)
     for f in (
-        reduced, returned, view_returned, view_read, in_two_groups, read_as_a_view, nothing_to_compile, partly, stacked
+        reduced, returned, view_returned, view_read, in_two_groups, read_as_a_view, nothing_to_compile, partly, stacked,
+        partly_at_the_end
     ):  # fmt: skip
         check(just(f), matrices(), [])
 
@@ -407,8 +430,38 @@ def test_products_of_vectors_and_stacks_do_not_join():
 
 
 def test_products_of_numpy_do_not_join(monkeypatch):
+    def step(a, b):
+        return [(a @ b) * 0.5 + 1.0]
+
+    check(just(step), lambda call: [tensor(9, 9, seed=call), tensor(9, 9, seed=call + 1)], [])  # small ones
+    monkeypatch.setattr(products.parallel, "product_parts", lambda: 2)  # with OpenBLAS in parts
+    check(just(lambda a, b: step(a, b[:, ::2])), lambda call: [tensor(M, K, seed=call), tensor(K, 2 * N)], [])
     monkeypatch.setattr(native, "multiplies_and_adds", lambda: False)
-    check(just(lambda a, b: [(a @ b) * 0.5 + 1.0]), matrices(), [])
+    check(just(step), matrices(), [])
+
+
+def test_without_kernels_nothing_joins():
+    step, _ = descent(plain)()
+    compiled = mg.compile(step, kernels=False)
+    compiled(*rows(0))
+    (replay,) = replays(compiled)
+    assert all(group.product is None for group in replay.plan.groups)
+    (product,) = (e.output for e in replay.program.equations if e.primitive.name == "matmul")
+    assert product in replay.plan.buffers
+
+
+@pytest.mark.parametrize("m, k, n", [(3, 130, 61), (26, 41, 35), (64, 130, 64)])
+def test_all_threads_share_a_product_and_what_follows(m, k, n):
+    """By columns where there are few rows, or a large product has more columns than rows are worth."""
+    compiled = mg.compile(lambda a, b: [(a @ b) * 0.1 + 1.0], threads=3, kernels=True)
+    compiled(tensor(m, k), tensor(k, n))
+    assert merged(compiled) == [["add", "matmul", "multiply"]]
+    (replay,) = replays(compiled)
+    assert len(replay.phases[-1]) == 3
+
+
+def replays(compiled):
+    return [entry.replay for entries in compiled._entries.values() for entry in entries]
 
 
 # Memory that changes on the way: w is a square matrix, or one of the shape of the operand b
