@@ -95,7 +95,8 @@ def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     """Return `a @ b`, as `np.matmul` does."""
     if xp is not np or not is_managed(a, b):
         return xp.matmul(a, b, out=out)
-    if out is not None and (out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype):
+    fits = out is None or (out.shape == (a.shape[0], b.shape[1]) and out.dtype == a.dtype and out.flags.writeable)
+    if not fits:
         return np.matmul(a, b, out=out)  # which says what is wrong
     result = out
     if out is None or out.strides[1] != out.itemsize or np.may_share_memory(a, out) or np.may_share_memory(b, out):

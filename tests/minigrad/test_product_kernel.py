@@ -303,3 +303,16 @@ def test_a_product_in_parts_is_the_product(shape, dtype, order, monkeypatch):
         copy = square.copy(order="K")
         left, right = (square if which == other else copy for other in ("right", "left"))
         assert products.matmul(np, left, right, out=copy).tobytes() == expected.tobytes()
+
+
+def test_a_result_that_does_not_fit_is_refused_as_numpy_does():
+    a, b = drawn(11, 70, 80, 90, "float32")
+    fixed = np.zeros((70, 90), "float32")
+    fixed.flags.writeable = False
+    for out in (np.zeros((70, 91), "float32"), np.zeros((70, 90), "int32"), fixed):
+        before = out.copy()
+        with pytest.raises((ValueError, TypeError)):
+            products.matmul(np, a, b, out=out)
+        np.testing.assert_array_equal(out, before)
+    wider = np.zeros((70, 90), "float64")  # which NumPy converts to
+    np.testing.assert_array_equal(products.matmul(np, a, b, out=wider), np.matmul(a, b, out=np.empty_like(wider)))
