@@ -177,19 +177,20 @@ def _kept(text: str) -> bytes:
     key = "\n".join((llvmlite.__version__, platform.machine(), name, features, text))
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.o"
     with contextlib.suppress(OSError):
-        digest, code = file.read_bytes().split(b"\n", 1) if _is_ours(folder) and file.exists() else (b"", b"")
-        if digest == _digest(code):
+        kept = file.read_bytes() if _is_ours(folder) and file.exists() else b""
+        digest, _, code = kept.partition(b"\n")  # of a torn file, perhaps not even the digest is there
+        if digest == _digest(file, code):
             return code
     code = _machine_code(text)
     with contextlib.suppress(OSError):  # a folder that may not be written to
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_ours(folder):
-            write_atomically(file, _digest(code) + b"\n" + code)
+            write_atomically(file, _digest(file, code) + b"\n" + code)
     return code
 
 
-def _digest(code: bytes) -> bytes:
-    return hashlib.sha256(code).hexdigest().encode()
+def _digest(file: Path, code: bytes) -> bytes:
+    return hashlib.sha256(file.name.encode() + code).hexdigest().encode()
 
 
 def _is_ours(folder: Path) -> bool:

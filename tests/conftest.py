@@ -122,6 +122,7 @@ FILES_OF_THE_CPU = (
     "test_cuda_replay.py",
     "test_cuda_training.py",
     "test_cuda_variants.py",
+    "test_epilogues.py",
 )
 
 

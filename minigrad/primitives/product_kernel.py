@@ -127,7 +127,7 @@ def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
     functions = "\n".join([
         "declare i64 @llvm.smin.i64(i64, i64)",
         f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
-        packing(kind, vector, lanes, width),
+        packing(kind, vector, lanes, width, lanes * dtype.itemsize),
         *(_block(kind, bits, lanes, vectors, height) for height in heights),
         *([after.text] if after else []),
         _whole(kind, heights, width, after),
@@ -210,25 +210,26 @@ def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
     """Return the function that multiplies some rows of A with the packed columns."""
     code = Code(kind)
     vector, width = f"<{lanes} x {kind}>", lanes * vectors
-    sums = [[code.slot(vector, 64) for _ in range(vectors)] for _ in range(height)]
+    size = lanes * bits // 8  # bytes: what a vector is aligned to, and no more where it does not fill a cache line
+    sums = [[code.slot(vector, size) for _ in range(vectors)] for _ in range(height)]
     last = code.minus("%rows", 1)  # rows that are missing are computed from the last one, and not used
     rows = [code.at("%a", code.times(_least(code, i, last), "%ar")) for i in range(height)]
 
     def multiply(p: str) -> None:
         packed = code.at("%packed", code.times(p, width))
-        b = [code.load(code.at(packed, v * lanes), vector, 64) for v in range(vectors)]
+        b = [code.load(code.at(packed, v * lanes), vector, size) for v in range(vectors)]
         k = code.times(p, "%ac")
         for i in range(height):
             one = code.let(f"insertelement {vector} poison, {kind} {code.load(code.at(rows[i], k))}, i64 0")
             a = code.let(f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer")
             for v in range(vectors):
-                given = f"{vector} {a}, {vector} {b[v]}, {vector} {code.load(sums[i][v], vector, 64)}"
-                code.store(code.let(f"call {vector} @llvm.fma.v{lanes}f{bits}({given})"), sums[i][v], vector, 64)
+                given = f"{vector} {a}, {vector} {b[v]}, {vector} {code.load(sums[i][v], vector, size)}"
+                code.store(code.let(f"call {vector} @llvm.fma.v{lanes}f{bits}({given})"), sums[i][v], vector, size)
 
     with code.loop(0, "%depth", CHAIN) as start:
         for row in sums:
             for s in row:
-                code.store("zeroinitializer", s, vector, 64)
+                code.store("zeroinitializer", s, vector, size)
         stop = code.plus(start, _least(code, code.minus("%depth", start), CHAIN))
         even = code.minus(stop, code.let(f"and i64 {stop}, 1"))
         with code.loop(start, even, 2) as p:
@@ -240,11 +241,11 @@ def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
         with code.when(start, "ne", 0):
             for i in range(height):
                 for v in range(vectors):
-                    before, s = code.load(places[i][v], vector, 64), code.load(sums[i][v], vector, 64)
-                    code.store(code.let(f"fadd {vector} {before}, {s}"), sums[i][v], vector, 64)
+                    before, s = code.load(places[i][v], vector, size), code.load(sums[i][v], vector, size)
+                    code.store(code.let(f"fadd {vector} {before}, {s}"), sums[i][v], vector, size)
         for i in range(height):
             for v in range(vectors):
-                code.store(code.load(sums[i][v], vector, 64), places[i][v], vector, 64)
+                code.store(code.load(sums[i][v], vector, size), places[i][v], vector, size)
     return code.define(
         f"internal void @block{height}(ptr noalias %a, i64 %ar, i64 %ac, i64 %rows, i64 %depth, ptr noalias %packed, "
         "ptr noalias %block)",
@@ -252,7 +253,7 @@ def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
     )
 
 
-def _packing_rows(kind: str, vector: str, lanes: int, width: int) -> str:
+def _packing_rows(kind: str, vector: str, lanes: int, width: int, size: int) -> str:
     """Return the function that packs columns of a matrix whose rows are in one piece, and zeros beyond its edge."""
     code = Code(kind)
     with code.loop(0, "%depth") as p:
@@ -260,16 +261,16 @@ def _packing_rows(kind: str, vector: str, lanes: int, width: int) -> str:
         target = code.at("%packed", code.times(p, width))
         with code.when("%columns", "eq", width):
             for v in range(0, width, lanes):
-                code.store(code.load(code.at(source, v), vector), code.at(target, v), vector, 64)
+                code.store(code.load(code.at(source, v), vector), code.at(target, v), vector, size)
         with code.when("%columns", "ne", width):
             for v in range(0, width, lanes):
-                code.store("zeroinitializer", code.at(target, v), vector, 64)
+                code.store("zeroinitializer", code.at(target, v), vector, size)
             with code.loop(0, "%columns") as j:
                 code.store(code.load(code.at(source, j)), code.at(target, j))
     return code.define(_PACK)
 
 
-def _packing_columns(kind: str, vector: str, lanes: int, width: int) -> str:
+def _packing_columns(kind: str, vector: str, lanes: int, width: int, size: int) -> str:
     """Return the function that packs columns of a matrix that are in one piece each: it transposes squares."""
     code = Code(kind)
     source = code.at("%b", code.plus(code.times("%j", "%bs"), "%p"))
@@ -279,7 +280,7 @@ def _packing_columns(kind: str, vector: str, lanes: int, width: int) -> str:
         rows = [code.load(code.at(corner, code.times(i, "%bs")), vector) for i in range(lanes)]
         target = code.at("%packed", code.plus(code.times(p, width), j))
         for i, row in enumerate(_transposed(code, rows, vector, lanes)):
-            code.store(row, code.at(target, i * width), vector, 64)
+            code.store(row, code.at(target, i * width), vector, size)
     for start, stop, first in ((0, whole, squares), (whole, "%depth", 0)):  # columns, and rows, beyond the squares
         with code.loop(start, stop) as p:
             target = code.at("%packed", code.times(p, width))

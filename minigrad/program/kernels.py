@@ -176,9 +176,9 @@ class Source:
         return native.Call(text, arrays, [*(1, *shape)[-2:], *widths])
 
     def _index(self, array: int) -> None:
-        """Compute the place in an array that has rows, each `w` elements behind the one before."""
-        self._per_row.append(f"%f{array} = mul nuw nsw i64 %i, %w{array}")
-        self._body.append(f"%k{array} = add nuw nsw i64 %f{array}, %j")
+        """Compute the place in an array that has rows, each `w` elements behind the one before: w may be negative."""
+        self._per_row.append(f"%f{array} = mul nsw i64 %i, %w{array}")
+        self._body.append(f"%k{array} = add nsw i64 %f{array}, %j")
 
     def _add(self, instruction: str) -> str:
         self._scalars += 1

@@ -118,8 +118,8 @@ class TiledGroup:
         used = [self._arrays[x] for x in (*read, *self._targets)]
         by_columns = by_columns and len(group.shape) == 2
         if product is not None:
-            (stage,) = fused(operations, self._targets)
-            assert isinstance(stage, Fused)
+            # a single one too: an assignment may have become part of what computes its value
+            stage = Fused(operations, [op for op in operations if op.result in self._targets])
             self._multiply(product, stage, group.shape, read, parts, by_columns)
             return
         flat = not by_columns and all(a.size == 1 or (a.shape == group.shape and a.flags.c_contiguous) for a in used)
