@@ -99,9 +99,9 @@ def _text() -> str:
     return f"declare void @llvm.{name}({declared})\n{text}"
 
 
-# `together` returns when the other threads look for work again: until then they read the job, whose memory is the
-# caller's. A job has the number of phases, that of lanes, where progress is, how many phases were done by earlier runs, where
-# sched_yield is, and from word 8 on for each phase and lane where its list is and how long.
+# A job has the number of phases, that of lanes, where progress is, how many phases were done by earlier runs, where
+# sched_yield is, and from word 8 on for each phase and lane where its list is and how long. `together` returns when the
+# other threads look for work again: until then they read the job, whose memory is the caller's.
 _SOURCE = """
 define internal void @make(ptr %job, i64 %phase, i64 %lane) nounwind {
 start:

@@ -18,6 +18,9 @@ from typing import Any
 
 from .files import write_atomically
 
+PASSES = "O2, vectorized"  # what `_machine_code` asks of LLVM: another name for other passes
+MOST_FILES = 2000  # that are kept: some 20 MB
+
 _engines: list[Any] = []  # code lives as long as the engine that made it
 _built: dict[str, tuple[int, Callable]] = {}
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -161,7 +164,7 @@ def cache_folder() -> Path | None:
     """Return where machine code is kept, or None where it is not."""
     given = os.environ.get("MINIGRAD_CACHE", "").strip()
     if given:
-        return None if given.lower() == "off" else Path(given)
+        return None if given.lower() == "off" else Path(given).expanduser()
     home = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.expanduser("~/.cache")
     return Path(home) / "minigrad" if os.path.isabs(home) else None
 
@@ -174,7 +177,7 @@ def _kept(text: str) -> bytes:
     if folder is None:
         return _machine_code(text)
     name, features, _ = _target()
-    key = "\n".join((llvmlite.__version__, platform.machine(), name, features, text))
+    key = "\n".join((PASSES, llvmlite.__version__, platform.machine(), name, features, text))
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.o"
     with contextlib.suppress(OSError):
         kept = file.read_bytes() if _is_ours(folder) and file.exists() else b""
@@ -186,7 +189,16 @@ def _kept(text: str) -> bytes:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_ours(folder):
             write_atomically(file, _digest(file, code) + b"\n" + code)
+            _make_room(folder)
     return code
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the oldest half of the files where there are too many: a number in a program is in its source."""
+    files = sorted(folder.glob("*.o"), key=lambda file: file.stat().st_mtime)
+    if len(files) > MOST_FILES:
+        for file in files[: len(files) // 2]:
+            file.unlink(missing_ok=True)
 
 
 def _digest(file: Path, code: bytes) -> bytes:

@@ -126,11 +126,14 @@ def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
     parameters = ["ptr"] * (2 + more if after else 3) + ["i64"] * (7 + more)
     functions = "\n".join([
         "declare i64 @llvm.smin.i64(i64, i64)",
+        "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)",
+        "declare ptr @malloc(i64)",
+        "declare void @free(ptr)",
         f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
         packing(kind, vector, lanes, width, lanes * dtype.itemsize),
         *(_block(kind, bits, lanes, vectors, height) for height in heights),
         *([after.text] if after else []),
-        _whole(kind, heights, width, after),
+        _whole(kind, bits, heights, width, after),
     ])  # fmt: skip
     return module(functions, "product", parameters)
 
@@ -139,10 +142,12 @@ def _least(code: Code, a: Any, b: Any) -> str:
     return code.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
 
-def _whole(kind: str, heights: list[int], width: int, after: After | None) -> str:
+def _whole(kind: str, bits: int, heights: list[int], width: int, after: After | None) -> str:
     """Return the function that goes over all of C, block by block."""
     code = Code(kind)
-    packed = code.slot(f"[{DEPTH * width} x {kind}]", 64)
+    # not on the stack, of which a thread may have too little
+    room = code.let(f"call ptr @malloc(i64 {DEPTH * width * bits // 8 + 64})")
+    packed = code.let(f"call ptr @llvm.ptrmask.p0.i64(ptr {code.at(room, 64, 'i8')}, i64 -64)")
     block = code.slot(f"[{heights[0] * width} x {kind}]", 64)
     with code.loop(0, "%k", DEPTH) as p:
         depth = _least(code, code.minus("%k", p), DEPTH)
@@ -170,6 +175,7 @@ def _whole(kind: str, heights: list[int], width: int, after: After | None) -> st
                         _write(code, kind, block, width, i, j, rows, columns, p)
                 code.store(stop, place, "i64", 8)
     others = [i for i in range(len(after.arrays)) if i != after.product] if after else []
+    code.run(f"call void @free(ptr {room})")
     results = "".join(f", ptr noalias %x{i}" for i in others) if after else ", ptr noalias %c"
     widths = "".join(f", i64 %w{i}" for i in others)
     return code.define(
