@@ -28,7 +28,7 @@ from .program import Program, Variable
 from .record import run_and_record
 from .replay import Replay
 
-BEFORE_KERNELS = 0.5  # seconds of replay after which compiling, which takes about as long, is likely to pay
+BEFORE_KERNELS = 0.2  # seconds of replay after which compiling, which takes about as long, is likely to pay
 MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
 
 

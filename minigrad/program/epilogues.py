@@ -25,8 +25,9 @@ def with_products(program: Program) -> list[Group]:
     >>> import minigrad as mg
     >>> x, w = mg.ones((64, 100)), mg.ones((100, 64))
     >>> program = mg.record(lambda x, w: (x @ w) * 2.0 + 1.0)(x, w)
-    >>> with_products(program)  # doctest: +SKIP
-    [<group matmul multiply add>]
+    >>> groups = with_products(program)  # with llvmlite [<group matmul multiply add>]
+    >>> len(groups) in (1, 2)
+    True
     """
     return schedule(program, _joins)
 

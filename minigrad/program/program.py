@@ -266,13 +266,17 @@ class Program:
             yield v, x
 
     def plan(self) -> Plan:
-        """Return how a replay on the program's device orders the equations, and the memory that it needs: print it."""
+        """Return how a replay on the program's device orders the equations, and the memory that it needs: print it.
+
+        On the CPU it is the replay with kernels, where llvmlite is installed.
+        """
         from .cuda import launches
+        from .epilogues import with_products
         from .memory import Plan
 
         values = (*self.arguments, *self.captured, *(e.output for e in self.equations))
         on_gpu = any(v.device.type == "cuda" for v in values)
-        return Plan(self, launches(self) if on_gpu else None)
+        return Plan(self, launches(self) if on_gpu else with_products(self))
 
     def kernels(self) -> str:
         """Return the CUDA kernels that a GPU gets for the program, as text: print it. No GPU is needed for that.
