@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,10 +29,20 @@ _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 @cache
 def available() -> bool:
-    """Return whether llvmlite is installed."""
+    """Return whether llvmlite is installed, and builds functions here."""
     try:
-        import llvmlite.binding  # noqa: F401
+        import llvmlite.binding
     except ImportError:
+        return False
+    try:
+        Call("define void @kernel(ptr %words) { ret void }", (), ())()
+    except Exception as error:
+        warnings.warn(
+            f"llvmlite {llvmlite.__version__} cannot build machine code here, so NumPy computes alone: "
+            f"{type(error).__name__}: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return False
     return True
 

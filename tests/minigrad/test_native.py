@@ -328,3 +328,13 @@ def test_elements_of_other_types_have_their_own_places():
     given_bytes, floats = np.array([1, 200, 3, 255], np.uint8), np.zeros(4, "float32")
     run(given_bytes.ctypes.data, floats.ctypes.data)
     assert floats.tolist() == [1, 200, 3, 255]
+
+
+def test_a_broken_llvmlite_is_told_and_not_used(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no target")
+
+    monkeypatch.setattr(native, "_address", fail)
+    monkeypatch.setattr(native, "_built", {})
+    with pytest.warns(RuntimeWarning, match="cannot build machine code here.*no target"):
+        assert not native.available.__wrapped__()
