@@ -8,7 +8,7 @@ from minigrad.native import available
 
 from .workloads import CHAIN, CHANNELS, CODE, HISTORY, MAX_ITER, RHO, WEIGHT_DECAY, Arrays, Workload
 
-available()  # loads llvmlite where it is installed, and starts it: like what the peers import, that is not counted as memory
+available()  # loads and starts llvmlite where it is installed: not counted as memory, as what peers import is not
 
 
 def version():
