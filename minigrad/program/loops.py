@@ -43,6 +43,8 @@ def elementwise(function: Any, inputs: list[Any], out: Any) -> native.Call | Non
     if found is None or out.size == 0:
         return None
     arrays = [*(np.broadcast_to(x, out.shape) for x in inputs), out]
+    if not all(a.flags.aligned for a in arrays):
+        return None
     if out.ndim != 2:
         if out.ndim != 1 and not all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
             return None
@@ -81,7 +83,7 @@ def total(x: Any, out: Any, axes: tuple[int, ...]) -> Calls | None:
     in_rows = x.flags.c_contiguous or (one and x.strides[1] == x.itemsize)
     if found is None or x.dtype.kind != "f" or not in_rows or not out.flags.c_contiguous or x.size == 0 or x.ndim == 0:
         return None
-    if one and x.shape[1] == 1:
+    if (one and x.shape[1] == 1) or not x.flags.aligned:
         return None  # NumPy sums a single column as it does a row
     step = out.itemsize
     if len(axes) == x.ndim:

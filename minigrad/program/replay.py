@@ -131,8 +131,9 @@ class Replay:
             array = given[i]
             start = array.__array_interface__["data"][0]
             stop = start + array.nbytes
-            if any(low < stop and start < high for low, high in self._written):
-                array = array.copy()  # the step changes it before the last call that reads it
+            # loops want aligned elements; and what the step changes it changes before the last call that reads it
+            if not array.flags.aligned or any(low < stop and start < high for low, high in self._written):
+                array = array.copy()
                 given[i] = array  # alive until the last call: native ones know its address alone
                 start = array.__array_interface__["data"][0]
             binding.to(array, start)
