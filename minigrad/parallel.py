@@ -171,7 +171,8 @@ def make(calls: Calls) -> None:
 
 def run(shares: list[Calls]) -> None:
     """Make the calls of all shares, and return after the last one; in this thread alone where the others are busy."""
-    if len(shares) > 1 and all(isinstance(function, native.Call) for calls in shares for function, _ in calls):
+    functions = [function for calls in shares for function, _ in calls]
+    if len(shares) > 1 and functions and all(isinstance(function, native.Call) for function in functions):
         run_job(handover.Job([shares]))
         return
     # while Python exits, threads stand still for ever

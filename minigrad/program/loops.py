@@ -17,7 +17,9 @@ import numpy as np
 
 from .. import native
 from ..assembly import Code, module
+from ..native import start_of
 from ..parallel import Calls
+from .phases import overlap, region
 
 KINDS = "biuf"  # of dtypes: what NumPy computes with complex numbers may depend on how it was called
 FIELDS = 8 + ctypes.sizeof(ctypes.c_void_p)  # of an object of Python come before those of the function
@@ -25,6 +27,9 @@ FIELDS = 8 + ctypes.sizeof(ctypes.c_void_p)  # of an object of Python come befor
 
 def elementwise(function: Any, inputs: list[Any], out: Any) -> native.Call | None:
     """Return the call of a NumPy function on arrays that broadcast to `out`, or None where there is none.
+
+    There is one where NumPy too goes along rows whose elements lie one behind the other, or are one element: the last
+    bits of some functions depend on that.
 
     Examples
     --------
@@ -38,12 +43,26 @@ def elementwise(function: Any, inputs: list[Any], out: Any) -> native.Call | Non
     if found is None or out.size == 0:
         return None
     arrays = [*(np.broadcast_to(x, out.shape) for x in inputs), out]
+    if not all(a.flags.aligned for a in arrays):
+        return None
     if out.ndim != 2:
         if out.ndim != 1 and not all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
             return None
         row = (1, out.size)
         arrays = [a.reshape(row) if any(a.strides) else np.broadcast_to(a.reshape(-1)[:1], row) for a in arrays]
-    return _call(found, [(a, *a.strides) for a in arrays], *arrays[-1].shape)
+    (rows, columns), step = out.shape if out.ndim == 2 else row, out.itemsize
+    if all(a.strides[0] == columns * a.strides[1] for a in arrays):
+        rows, columns = 1, out.size  # NumPy takes rows that follow each other as one
+    if columns == 1 < rows or (columns > 1 and arrays[-1].strides[1] != step):
+        return None
+    if columns > 1 and any(a.strides[1] not in (0, a.itemsize) for a in arrays):
+        return None
+    written = region(arrays[-1])
+    for a in arrays[:-1]:  # NumPy copies what it would write over before it is read
+        same = start_of(a) == start_of(out) and a.strides == arrays[-1].strides and a.dtype == out.dtype
+        if not same and overlap(region(a), written):
+            return None
+    return _call(found, [(a, *a.strides) for a in arrays], rows, columns)
 
 
 def total(x: Any, out: Any, axes: tuple[int, ...]) -> Calls | None:
@@ -62,8 +81,10 @@ def total(x: Any, out: Any, axes: tuple[int, ...]) -> Calls | None:
     found = _loop(np.add, (x.dtype, x.dtype), out.dtype)
     one = len(axes) == 1 and x.ndim == 2
     in_rows = x.flags.c_contiguous or (one and x.strides[1] == x.itemsize)
-    if found is None or x.dtype.kind != "f" or not in_rows or not out.flags.c_contiguous or x.size == 0:
+    if found is None or x.dtype.kind != "f" or not in_rows or not out.flags.c_contiguous or x.size == 0 or x.ndim == 0:
         return None
+    if (one and x.shape[1] == 1) or not x.flags.aligned:
+        return None  # NumPy sums a single column as it does a row
     step = out.itemsize
     if len(axes) == x.ndim:
         shape, to, read = (1, x.size), (0, 0), (0, step)
@@ -85,7 +106,9 @@ def _call(found: tuple[int, int], operands: list[tuple[Any, int, int]], rows: in
 @cache
 def _loop(function: Any, inputs: tuple[np.dtype, ...], out: np.dtype) -> tuple[int, int] | None:
     """Return the addresses of a function's loop for these dtypes, and of what it is passed."""
-    if not isinstance(function, np.ufunc) or (len(inputs), 1) != (function.nin, function.nout):
+    if not isinstance(function, np.ufunc) or (len(inputs), 1) != (function.nin, function.nout) or function.signature:
+        return None
+    if function is np.power and out.kind in "iu":  # whose loop may raise an error
         return None
     if not native.available() or any(d.kind not in KINDS or not d.isnative for d in (*inputs, out)):
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..native import Call
+from ..native import Call, available
 from ..parallel import Calls
 
 WORTH_A_THREAD = 20_000.0  # nanoseconds of work, about what handing it over and back takes
@@ -69,7 +69,7 @@ class Phase:
     @property
     def is_native(self) -> bool:
         """Whether all calls are native, so that threads need no Python for them."""
-        return all(isinstance(function, Call) for lane in self._lanes for function, _ in lane.calls)
+        return available() and all(isinstance(function, Call) for lane in self._lanes for function, _ in lane.calls)
 
     @property
     def shares(self) -> list[Calls]:

@@ -73,8 +73,11 @@ class Replay:
         self._by_columns: set[Variable] = set()  # what threads compute column by column
         stored = set(self.plan.buffers)
         for group in self.plan.groups:
+            first = group.equations[0]
             if group.shape is None:
-                self._bind_one(group.equations[0])
+                self._bind_one(first)
+            elif first.primitive.effect and self._reads_what_it_assigns_to(first):
+                self._move(first)
             else:
                 by_columns = self._goes_by_columns(group)
                 tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, fuse)
@@ -128,8 +131,10 @@ class Replay:
             array = given[i]
             start = array.__array_interface__["data"][0]
             stop = start + array.nbytes
-            if any(low < stop and start < high for low, high in self._written):
-                array = array.copy()  # the step changes it before the last call that reads it
+            # loops want aligned elements; and what the step changes it changes before the last call that reads it
+            if not array.flags.aligned or any(low < stop and start < high for low, high in self._written):
+                array = array.copy()
+                given[i] = array  # alive until the last call: native ones know its address alone
                 start = array.__array_interface__["data"][0]
             binding.to(array, start)
         manages = parallel.product_parts() > 1
@@ -165,6 +170,17 @@ class Replay:
 
     # Single equations
 
+    def _reads_what_it_assigns_to(self, e: Equation) -> bool:
+        """Return whether an assignment is of a view of the tensor itself, as in `w.assign(w.mT)`."""
+        target, value, roots = e.variables[0], e.inputs[1], self.plan.roots
+        return isinstance(value, Variable) and value is not target and roots[value] is roots[target]
+
+    def _move(self, e: Equation) -> None:
+        """Assign to a tensor a view of itself: one call, in which NumPy reads everything before it is written over."""
+        target, value = (self._arrays[v] for v in e.variables)
+        self._arrays[e.output] = target
+        self._stages.append(Stage([Share([(np.copyto, (target, value))], [value], [target], target.nbytes / 4)]))
+
     def _bind_one(self, e: Equation) -> None:
         xp = e.output.device.xp
         inputs: list[Any] = [self._arrays[v] if isinstance(v, Variable) else v for v in e.inputs]
@@ -196,7 +212,8 @@ class Replay:
             self._stages.append(Stage([Share(c, reads, [to], cost / len(parts)) for c, reads, to in parts]))
         elif e.primitive.name == "matmul" and same_dtype:
             self._alone(e, (np.matmul, (*inputs, out)))
-        elif e.primitive.takes_out and same_dtype:
+        elif e.primitive.takes_out and same_dtype and (e.primitive.name != "mean" or out.itemsize > 2):
+            # (np.mean of float16 adds up in what it writes to)
             self._alone(e, (partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
         else:
             self._alone(e, (_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
@@ -208,7 +225,10 @@ class Replay:
         flat = out.reshape(whole)  # without the axes that are kept with length 1
         pieces = [(x, flat)]
         if x.ndim == 2 and axes == (0,) and not then and x.size * SUM_NANOSECONDS > WORTH_A_WAIT:
-            pieces = [(x[:, columns], flat[columns]) for columns in splits(x.shape[1], self._threads)]
+            cuts = splits(x.shape[1], self._threads)
+            if len(cuts) > 1 and x.shape[1] - cuts[-1].start == 1:  # NumPy sums a single column in another order
+                cuts[-2:] = [slice(cuts[-2].start, x.shape[1])]
+            pieces = [(x[:, columns], flat[columns]) for columns in cuts]
         shares = []
         for part, to in pieces:
             calls: Calls | None = None

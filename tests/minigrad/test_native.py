@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigrad import native
-from minigrad.assembly import Code
+from minigrad.assembly import Code, module
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +27,15 @@ def adding(number):
     with code.loop(0, "%n") as i:
         place = code.at("%x", i)
         code.store(code.let(f"fadd double {code.load(place)}, {float(number)}"), place)
-    return code.define("void @kernel(ptr %x, i64 %n)")
+    return module(code.define("internal void @add(ptr %x, i64 %n)"), "add", ["ptr", "i64"])
 
 
-def added(text):
-    """What a source adds to 1: built anew, or from what is kept, for this call."""
-    native._functions.pop(text, None)
+def added(text, anew=True):
+    """What a source adds to 1: built for this call, or read from what is kept, unless this process may have it."""
+    if anew:
+        native._built.pop(text, None)
     x = np.ones(5)
-    native.function(text, None, ctypes.c_void_p, ctypes.c_int64)(x.ctypes.data, 4)
+    native.Call(text, (x,), (4,))()
     assert x[4] == 1 and len(set(x[:4])) == 1
     return x[0] - 1
 
@@ -97,9 +99,32 @@ def test_what_is_kept_is_built_once_and_computes_the_same(folder, builds):
 
 def test_a_function_is_built_once_in_a_process(folder, builds):
     text = adding(3)
-    native._functions.pop(text, None)
-    functions = [native.function(text, None, ctypes.c_void_p, ctypes.c_int64) for _ in range(2)]
-    assert functions[0] is functions[1] and builds == [text]
+    native._built.pop(text, None)
+    one, two = np.ones(5), np.ones(5)
+    calls = [native.Call(text, (one,), (4,)), native.Call(text, (two,), (2,))]
+    assert calls[0].address == calls[1].address and builds == [text]
+    for call in calls:
+        call()
+    assert one.tolist() == [4, 4, 4, 4, 1] and two.tolist() == [4, 4, 1, 1, 1]  # each has words of its own
+
+
+def test_what_is_passed_lies_in_words_that_may_be_changed():
+    one, two = np.ones(5), np.ones(5)
+    call = native.Call(adding(12), (one,), (4,))
+    assert [*call.words] == [one.ctypes.data, 4] and [*call.pointers] == [0]
+    assert call.pair == (call.address, ctypes.addressof(call.words))
+    call.words[0], call.words[1] = two.ctypes.data, 2
+    call()
+    assert one.tolist() == [1] * 5 and two.tolist() == [13, 13, 1, 1, 1]
+
+
+def test_a_call_keeps_its_arrays_alive():
+    x = np.ones(5)
+    call, gone = native.Call(adding(13), (x,), (4,)), weakref.ref(x)
+    del x
+    assert gone() is not None
+    del call
+    assert gone() is None
 
 
 def test_code_of_another_processor_or_compiler_is_not_loaded(folder, builds, monkeypatch):
@@ -241,7 +266,11 @@ def test_processes_that_begin_at_once_keep_one_whole_file(folder, builds):
 
 def test_threads_that_build_at_once(folder):
     found = {}
-    threads = [threading.Thread(target=lambda n=n: found.update({n: added(adding(30 + n % 3))})) for n in range(9)]
+    for n in range(3):
+        native._built.pop(adding(30 + n), None)
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: added(adding(30 + n % 3), anew=False)})) for n in range(9)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -251,7 +280,7 @@ def test_threads_that_build_at_once(folder):
 
 def test_text_that_is_no_assembly_is_an_error_and_not_kept(folder):
     with pytest.raises(RuntimeError):
-        native.function("define void @kernel( {", None)
+        native.Call("define void @kernel( {", (), ())
     assert not folder.exists()
 
 
@@ -265,17 +294,20 @@ def test_the_processor_has_vector_registers(monkeypatch):
     ]:
         monkeypatch.setattr(native, "_target", lambda features=features: ("", "", frozenset(features)))
         monkeypatch.setattr(native.platform, "machine", lambda machine=machine: machine)
-        assert (native.multiplies_and_adds(), native.vector_registers()) == expected
+        found = native.multiplies_and_adds.__wrapped__()  # which keeps what it found
+        assert (found, native.vector_registers()) == expected
     monkeypatch.setattr(native, "available", lambda: False)
-    assert not native.multiplies_and_adds()
+    assert not native.multiplies_and_adds.__wrapped__()
 
 
 # Loops
 
 
-def built(code, declaration, *types):
-    native._functions.pop(text := code.define(declaration), None)
-    return native.function(text, None, *types)
+def run(code, parameters, arrays, numbers=()):
+    """Do what a body says with its parameters: arrays first."""
+    kinds = [parameter.split()[0] for parameter in parameters.split(", ")]
+    text = module(code.define(f"internal void @body({parameters})"), "body", kinds)
+    native.Call(text, arrays, numbers)()
 
 
 _numbers = st.integers(-20, 20)
@@ -294,10 +326,8 @@ def test_loops_repeat_for_the_indices_of_range(start, stop, step, other):
         code.store(value, code.at("%x", n))
         code.store(code.plus(n, 1), count, "i64")
     code.store(code.load(count, "i64"), "%n", "i64")
-    run = built(code, "void @kernel(ptr %x, ptr %n, i64 %first, i64 %last, i64 %other)",
-                *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)  # fmt: skip
     x, n = np.full(41 * 41, -1), np.zeros(1, np.int64)
-    run(x.ctypes.data, n.ctypes.data, start, stop, other)
+    run(code, "ptr %x, ptr %n, i64 %first, i64 %last, i64 %other", (x, n), (start, stop, other))
     expected = [1000 * i + j - 1 for i in range(start, stop, step) for j in range(i, other)]
     assert x[: n[0]].tolist() == expected and (x[n[0] :] == -1).all()
 
@@ -312,10 +342,9 @@ def test_a_block_is_done_when_the_comparison_holds():
             code.store(1, code.at("%x", place))
     with code.when("%a", "slt", 0), code.when("%b", "slt", 0):
         code.store(1, code.at("%x", 6))
-    run = built(code, "void @kernel(ptr %x, i64 %a, i64 %b)", ctypes.c_void_p, *[ctypes.c_int64] * 2)
     for a, b in [(1, 2), (2, 2), (3, 2), (-1, 1), (-3, -2), (1, -1)]:
         x = np.zeros(7, np.int64)
-        run(x.ctypes.data, a, b)
+        run(code, "ptr %x, i64 %a, i64 %b", (x,), (a, b))
         assert x.tolist() == [*(int(getattr(a, name)(b)) for name in COMPARISONS.values()), int(a < 0 and b < 0)]
 
 
@@ -324,9 +353,8 @@ def test_elements_of_other_types_have_their_own_places():
     with code.loop(0, 4) as i:
         byte = code.load(code.at("%bytes", i, "i8"), "i8")
         code.store(code.let(f"uitofp i8 {byte} to float"), code.at("%floats", i))
-    run = built(code, "void @kernel(ptr %bytes, ptr %floats)", *[ctypes.c_void_p] * 2)
     given_bytes, floats = np.array([1, 200, 3, 255], np.uint8), np.zeros(4, "float32")
-    run(given_bytes.ctypes.data, floats.ctypes.data)
+    run(code, "ptr %bytes, ptr %floats", (given_bytes, floats))
     assert floats.tolist() == [1, 200, 3, 255]
 
 

@@ -27,16 +27,25 @@ REGISTERS = [(32, 64), (16, 32), (32, 16)]  # of AVX-512, of AVX2, of NEON: LLVM
 @pytest.fixture(params=REGISTERS, ids=lambda r: f"{r[0]} registers of {r[1]} bytes")
 def registers(request, monkeypatch):
     monkeypatch.setattr(native, "vector_registers", lambda: request.param)
-    product_kernel.kernel.cache_clear()
+    forget()
     yield request.param
-    product_kernel.kernel.cache_clear()
+    forget()
+
+
+def forget():
+    """Sources and cuts are kept for layouts alone: not for what a test changes."""
+    for kept in (product_kernel.text, product_kernel._passed, products._cut):
+        kept.cache_clear()
 
 
 def multiply(a, b, out=None):
     out = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
-    function, arguments = product_kernel.call(a, b, out)
-    function(*arguments)
+    product_kernel.call(a, b, out)()
     return out
+
+
+def takes(a, b):
+    return product_kernel.takes(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype)
 
 
 def roundings(k):
@@ -87,9 +96,9 @@ def drawn(seed, m, k, n, dtype):
 def test_products_of_all_shapes_and_layouts(m, k, n, dtype, data):
     a, b = drawn(0, m, k, n, dtype)
     a, b = (LAYOUTS[data.draw(st.sampled_from(list(LAYOUTS)))](x) for x in (a, b))
-    if not product_kernel.takes(a, b):
+    if not takes(a, b):
         b = np.asfortranarray(b) if data.draw(st.booleans()) else np.ascontiguousarray(b)
-    assert product_kernel.takes(a, b)
+    assert takes(a, b)
     assert_close(multiply(a, b), a, b)
 
 
@@ -171,7 +180,7 @@ def test_layouts_do_not_change_the_bits():
             assert multiply(LAYOUTS[name](a), b).tobytes() == expected
         for name in ("F", "rows reversed", "every other row"):
             other = LAYOUTS[name](b)
-            assert product_kernel.takes(a, other)
+            assert takes(a, other)
             assert multiply(a, other).tobytes() == expected
 
 
@@ -248,6 +257,29 @@ def test_nothing_is_read_outside_of_the_operands():
     assert done.stdout == "all read and written\n", (done.returncode, done.stderr[-500:])
 
 
+def test_threads_with_small_stacks_multiply():
+    """What is packed is larger than their stacks. In a process of its own, which a stack that is too small ends."""
+    code = f"""
+import threading
+import numpy as np
+from tests.minigrad.test_product_kernel import drawn, multiply
+found = []
+threading.stack_size(64 * 1024)
+for dtype in {DTYPES}:
+    a, b = drawn(12, 30, {DEPTH + 3}, 100, dtype)
+    for order in "CF":
+        c = np.asarray(b, order=order)
+        expected = multiply(a, c).tobytes()
+        thread = threading.Thread(target=lambda: found.append(multiply(a, c).tobytes() == expected))
+        thread.start()
+        thread.join()
+print(found)
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[True, True, True, True]\n", (done.returncode, done.stderr[-500:])
+
+
 def test_the_text_is_valid_for_every_kind_of_processor(registers):
     import llvmlite.binding as llvm
 
@@ -262,36 +294,44 @@ def test_the_text_is_valid_for_every_kind_of_processor(registers):
 
 def test_which_products_the_kernel_takes(monkeypatch):
     a, b = drawn(8, 6, 7, 8, "float32")
-    assert product_kernel.takes(a, b) and product_kernel.takes(a[::2, ::2], b[::2]) and product_kernel.takes(a, b[::-1])
-    assert product_kernel.takes(a.T, a) and product_kernel.takes(a, a.T)
+    assert takes(a, b) and takes(a[::2, ::2], b[::2]) and takes(a, b[::-1])
+    assert takes(a.T, a) and takes(a, a.T)
     for dtype in ("float16", "int32", "complex64", ">f4", "bool"):
-        assert not product_kernel.takes(a.astype(dtype), b.astype(dtype))
-    assert not product_kernel.takes(a, b.astype("float64"))
+        assert not takes(a.astype(dtype), b.astype(dtype))
+    assert not takes(a, b.astype("float64"))
     for x, y in [(a[:1], b), (a, b[:, :1]), (a[:, :1], b[:1])]:
-        assert not product_kernel.takes(x, y)
-    assert not product_kernel.takes(a, b[:, ::2]) and not product_kernel.takes(a, b[:, ::-1])
+        assert not takes(x, y)
+    assert not takes(a, b[:, ::2]) and not takes(a, b[:, ::-1])
     packed = np.zeros(6, [("x", "float32"), ("y", "int16")])  # elements six bytes apart
     odd = np.lib.stride_tricks.as_strided(packed["x"], (3, 2), (12, 6), writeable=False)
-    assert not product_kernel.takes(odd, a[:2]) and not product_kernel.takes(a[:, :3], odd)
+    assert not takes(odd, a[:2]) and not takes(a[:, :3], odd)
     monkeypatch.setattr(native, "multiplies_and_adds", lambda: False)
-    assert not product_kernel.takes(a, b)
+    assert not takes(a, b)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(products, "PART", 2**14)
+    monkeypatch.setattr(products, "COLUMNS", 2**20)
+    forget()
+    yield
+    forget()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("shape", [(7, 300, 300), (300, 300, 7), (100, 70, 90), (80, 600, 400)])
-def test_a_product_in_parts_is_the_product(shape, dtype, order, monkeypatch):
+def test_a_product_in_parts_is_the_product(small_parts, shape, dtype, order, monkeypatch):
     """Rows or columns, in any number of parts, in an `out` with wide rows, reversed, or over an operand."""
-    monkeypatch.setattr(products, "PART", 2**14)
-    monkeypatch.setattr(products, "COLUMNS", 2**20)
     m, k, n = shape
     a, b = drawn(9, m, k, n, dtype)
     b = np.asarray(b, order=order)
     expected = multiply(a, b)
-    assert products.by_columns(a, b) == (m < 8 or shape == (80, 600, 400))
     for cores in (1, 2, 3, 5):
         monkeypatch.setattr(products.parallel, "cores", lambda cores=cores: cores)
-        assert len(products.shares(a, b, expected)) == cores
+        how = products.cut(a, b)
+        assert how.by_kernel and how.by_columns == (m < 8 or shape == (80, 600, 400))
+        assert len(products.shares(how, a, b, expected)) == len(how.slices) == cores
         assert products.matmul(np, a, b).tobytes() == expected.tobytes()
         wide = np.zeros((m, n + 5), dtype)
         for out in (wide[:, 2 : 2 + n], np.zeros((m, n), dtype)[:, ::-1], np.zeros((n, m), dtype).T):
