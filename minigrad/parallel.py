@@ -160,7 +160,7 @@ def _current_processor() -> Callable[[], int] | None:
 
 _processor = _current_processor()
 _workers: list[_Worker] = []
-_in_use = threading.Lock()
+_free = {"workers": True}  # empty while somebody uses them
 
 
 def make(calls: Calls) -> None:
@@ -174,63 +174,66 @@ def run(shares: list[Calls]) -> None:
     functions = [function for calls in shares for function, _ in calls]
     if len(shares) > 1 and functions and all(isinstance(function, native.Call) for function in functions):
         run_job(handover.Job([shares]))
-        return
-    # while Python exits, threads stand still for ever
-    if len(shares) < 2 or sys.is_finalizing() or not _in_use.acquire(blocking=False):
-        for calls in shares:
-            make(calls)
-        return
-    try:
-        if not _enough_workers(len(shares) - 1):
-            for calls in shares:
-                make(calls)
-            return
-        started = _workers[: len(shares) - 1]
-        if _processor is not None:
-            # Linux may wake a thread on its caller's processor, and leave it there for long with the other one idle
-            here = _processor()
-            for worker in started:
-                worker.avoid(here)
-        errors: list[BaseException | None] = []
-        busy = 0
-        try:
-            for worker, calls in zip(started, shares[1:], strict=True):
-                worker.start(calls)
-                busy += 1
-            make(shares[0])
-        finally:
-            errors += [worker.finish() for worker in started[:busy]]
-        for error in filter(None, errors):
-            raise error
-    finally:
-        for worker in _workers:
-            worker.settle()
-        _in_use.release()
+    elif len(shares) < 2 or not _with_workers(len(shares) - 1, lambda workers: _share_out(shares, workers)):
+        make([call for calls in shares for call in calls])
 
 
 def run_job(job: handover.Job) -> None:
     """Make the calls of a job, and return after the last one; in this thread alone where the others are busy."""
-    if job.lanes < 2 or sys.is_finalizing() or not _in_use.acquire(blocking=False):
+    if job.lanes < 2 or not _with_workers(job.lanes - 1, lambda workers: _do_together(job, workers)):
         job.alone()
-        return
+
+
+def _with_workers(number: int, work: Callable[[list[_Worker]], bool]) -> bool:
+    """Return what `work` returns with so many workers, or False where there are none to be had just now."""
+    if sys.is_finalizing():  # threads stand still for ever then
+        return False
     try:
-        if not _enough_workers(job.lanes - 1):
-            job.alone()
-            return
-        started = _workers[: job.lanes - 1]
+        del _free["workers"]  # one step, after which Ctrl-C can come in the next `try` only, as it could after a call
+    except KeyError:
+        return False
+    try:
+        if not _enough_workers(number):
+            return False
         if _processor is not None:
+            # Linux may wake a thread on its caller's processor, and leave it there for long with the other one idle
             here = _processor()
-            for worker in started:
+            for worker in _workers[:number]:
                 worker.avoid(here)
-        mailboxes = [worker.mail for worker in started]
-        for _ in range(TRIES):
-            for worker in started:
-                worker.look()
-            if job.together(mailboxes):
-                return
-        job.alone()  # whoever keeps them from coming
+        return work(_workers[:number])
     finally:
-        _in_use.release()
+        try:
+            for worker in _workers:
+                worker.settle()
+        finally:
+            _free["workers"] = True
+
+
+def _share_out(shares: list[Calls], workers: list[_Worker]) -> bool:
+    """Make the calls of the first share here, and those of the others in the workers."""
+    errors: list[BaseException | None] = []
+    busy = 0
+    try:
+        for worker, calls in zip(workers, shares[1:], strict=True):
+            worker.start(calls)
+            busy += 1
+        make(shares[0])
+    finally:
+        errors += [worker.finish() for worker in workers[:busy]]
+    for error in filter(None, errors):
+        raise error
+    return True
+
+
+def _do_together(job: handover.Job, workers: list[_Worker]) -> bool:
+    """Do a job; return whether it was done, as it is not when the workers do not come."""
+    mailboxes = [worker.mail for worker in workers]
+    for _ in range(TRIES):
+        for worker in workers:
+            worker.look()
+        if job.together(mailboxes):
+            return True
+    return False
 
 
 def _enough_workers(number: int) -> bool:
@@ -243,11 +246,12 @@ def _enough_workers(number: int) -> bool:
 
 def _forget() -> None:
     """Let a forked child begin without the threads, and the locks, of its parent."""
-    global _in_use, _blas_lock
+    global _blas_lock
     _workers.clear()
     if _blas_limited:  # by threads that the child does not have
         _restore_blas()
-    _in_use, _blas_lock = threading.Lock(), threading.Lock()
+    _free["workers"] = True
+    _blas_lock = threading.Lock()
     _blas_users.clear()
 
 

@@ -104,6 +104,7 @@ def test_an_interruption_waits_for_the_other_threads():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of signals here")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # interruptions that Python dropped
 def test_interruptions_at_any_moment_do_no_harm_to_later_work():
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -127,6 +128,7 @@ def test_interruptions_at_any_moment_do_no_harm_to_later_work():
             done[:] = [0, 0]
             parallel.run(shares)
             assert done == [1, 1]
+            assert parallel._free  # nobody keeps the workers
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
