@@ -428,14 +428,27 @@ def test_a_worker_that_comes_alone_is_let_go_again():
     assert x[:24:8].tolist() == [1, 1, 1]
 
 
-def test_who_asks_a_worker_to_leave_need_not_wait():
-    mail = handover.mailbox()
-    mail[handover.LEAVE] = 1
-    handover.serve(mail)
-    assert mail[handover.STATE] == handover.ASLEEP
-    mail[handover.LEAVE] = 0
-    handover.serve(mail)  # until it is tired
-    assert mail[handover.STATE] == handover.ASLEEP
+def test_who_asks_a_worker_to_leave_need_not_wait(monkeypatch):
+    monkeypatch.setattr(handover, "LOOKS", 300_000)
+    mail, took = handover.mailbox(), []
+    for leave in (0, 1):  # until it is tired, and at once
+        mail[handover.LEAVE] = leave
+        start = time.thread_time()
+        handover.serve(mail)
+        took.append(time.thread_time() - start)
+        assert mail[handover.STATE] == handover.ASLEEP
+    assert took[1] < took[0] / 10
+
+
+def test_shares_of_python_do_not_wait_for_workers_that_look_for_jobs(monkeypatch):
+    x = np.zeros(32, np.int64)
+    monkeypatch.setattr(handover, "LOOKS", 30_000_000)  # many seconds
+    parallel.run_job(Job([[[step(x, 8 * lane, 8 * lane, 1)] for lane in range(2)]]))
+    start = time.monotonic()
+    for _ in range(3):
+        parallel.run([[], [(x.sum, ())]])
+    assert time.monotonic() - start < 2
+    until_asleep()
 
 
 # Interruptions
@@ -596,6 +609,10 @@ def test_python_ends_while_threads_look_for_work(how):
     expected = "ready\n" + ("[1, 1, 1]\n" if "object" in how else "")
     for _ in range(2 if how in ("at once", "while another thread makes jobs") else 1):
         assert ended(code) == (expected, 0)
+
+
+def test_a_job_while_python_exits_starts_no_thread():
+    assert ended(LATE + ENDINGS["in an object that goes last"], timeout=20) == ("[1, 1, 1]\n", 0)
 
 
 # Compiled steps
