@@ -131,8 +131,9 @@ class Replay:
             array = given[i]
             start = array.__array_interface__["data"][0]
             stop = start + array.nbytes
-            # loops want aligned elements; and what the step changes it changes before the last call that reads it
-            if not array.flags.aligned or any(low < stop and start < high for low, high in self._written):
+            # calls expect aligned elements without gaps; and the step changes its own before the last call reads them
+            fits = array.flags.c_contiguous and array.flags.aligned
+            if not fits or any(low < stop and start < high for low, high in self._written):
                 array = array.copy()
                 given[i] = array  # alive until the last call: native ones know its address alone
                 start = array.__array_interface__["data"][0]

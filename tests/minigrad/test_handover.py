@@ -81,7 +81,7 @@ def test_a_phase_sees_all_that_an_earlier_one_wrote(lanes):
         x, expected = np.zeros(2 * lanes * width, np.int64), np.zeros(2 * lanes * width, np.int64)
         phases = 20
         job = Job(relay(lanes, phases, x, width))
-        for _ in range(1000 if lanes == 2 else 100):
+        for _ in range(500 if lanes == 2 else 50):
             for p in range(phases):
                 for lane in range(lanes):
                     at = [(q % 2 * lanes + n) * width for q, n in ((p, lane), (p + 1, (lane + 1) % lanes))]
@@ -285,7 +285,7 @@ print(parallel.cores(), len(parallel._workers), threading.active_count())
 def test_a_job_may_be_freed_right_after_its_run():
     """What is freed is overwritten here first: a thread that still read it would go astray."""
     addresses = []
-    for turn in range(3000):
+    for turn in range(2000):
         x = np.zeros(32, np.int64)
         lanes = 2 + turn % 2
         job = Job([[[step(x, 8 * lane, 8 * lane, 1)] for lane in range(lanes)]] * (1 + turn % 3))
@@ -300,7 +300,7 @@ def test_a_job_may_be_freed_right_after_its_run():
 
 def test_no_worker_is_at_work_after_a_run():
     x = np.zeros(32, np.int64)
-    for turn in range(2000):
+    for turn in range(1000):
         parallel.run_job(Job([[[step(x, 8 * lane, 8 * lane, 1), rest(turn % 50)] for lane in range(3)]]))
         states = [worker.mail[handover.STATE] for worker in parallel._workers[:2]]
         assert not {handover.WORKING, handover.KEPT} & set(states)
@@ -428,14 +428,27 @@ def test_a_worker_that_comes_alone_is_let_go_again():
     assert x[:24:8].tolist() == [1, 1, 1]
 
 
-def test_who_asks_a_worker_to_leave_need_not_wait():
-    mail = handover.mailbox()
-    mail[handover.LEAVE] = 1
-    handover.serve(mail)
-    assert mail[handover.STATE] == handover.ASLEEP
-    mail[handover.LEAVE] = 0
-    handover.serve(mail)  # until it is tired
-    assert mail[handover.STATE] == handover.ASLEEP
+def test_who_asks_a_worker_to_leave_need_not_wait(monkeypatch):
+    monkeypatch.setattr(handover, "LOOKS", 300_000)
+    mail, took = handover.mailbox(), []
+    for leave in (0, 1):  # until it is tired, and at once
+        mail[handover.LEAVE] = leave
+        start = time.thread_time()
+        handover.serve(mail)
+        took.append(time.thread_time() - start)
+        assert mail[handover.STATE] == handover.ASLEEP
+    assert took[1] < took[0] / 10
+
+
+def test_shares_of_python_do_not_wait_for_workers_that_look_for_jobs(monkeypatch):
+    x = np.zeros(32, np.int64)
+    monkeypatch.setattr(handover, "LOOKS", 30_000_000)  # many seconds
+    parallel.run_job(Job([[[step(x, 8 * lane, 8 * lane, 1)] for lane in range(2)]]))
+    start = time.monotonic()
+    for _ in range(3):
+        parallel.run([[], [(x.sum, ())]])
+    assert time.monotonic() - start < 2
+    until_asleep()
 
 
 # Interruptions
@@ -517,7 +530,7 @@ def test_a_forked_child_has_workers_of_its_own(begun):
         + f"""
 import warnings
 warnings.simplefilter("ignore")
-for _ in range(20):
+for _ in range(6):
     if {begun}:
         parallel.run_job(job)
     x[:] = 0
@@ -553,7 +566,7 @@ def busy():
         parallel.run_job(long)
 thread = threading.Thread(target=busy)
 thread.start()
-for _ in range(20):
+for _ in range(8):
     child = os.fork()
     if child == 0:
         x[:] = 0
@@ -594,8 +607,12 @@ time.sleep(0.01)
 def test_python_ends_while_threads_look_for_work(how):
     code = LATE + "for _ in range(50): parallel.run_job(job)\nprint('ready', flush=True)\n" + ENDINGS[how]
     expected = "ready\n" + ("[1, 1, 1]\n" if "object" in how else "")
-    for _ in range(3 if how in ("at once", "while another thread makes jobs") else 1):
+    for _ in range(2 if how in ("at once", "while another thread makes jobs") else 1):
         assert ended(code) == (expected, 0)
+
+
+def test_a_job_while_python_exits_starts_no_thread():
+    assert ended(LATE + ENDINGS["in an object that goes last"], timeout=20) == ("[1, 1, 1]\n", 0)
 
 
 # Compiled steps
