@@ -455,6 +455,7 @@ def test_shares_of_python_do_not_wait_for_workers_that_look_for_jobs(monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of signals here")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # interruptions that Python dropped
 def test_interruptions_at_any_moment_do_no_harm_to_later_jobs():
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -481,6 +482,7 @@ def test_interruptions_at_any_moment_do_no_harm_to_later_jobs():
             x[:], made[:] = 0, [0, 0]
             parallel.run_job(job)
             assert x[:16:8].tolist() == [21, 21]  # three times 4 * x + 1
+            assert parallel._free  # nobody keeps the workers
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
