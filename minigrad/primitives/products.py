@@ -107,9 +107,10 @@ def _transpose(x: Any, out: Any) -> None:
 def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     """Return `a @ b`, as `np.matmul` does."""
     how = cut(a, b) if xp is np else None
-    fits = out is None or (out.shape == (a.shape[0], b.shape[1]) and out.dtype == a.dtype and out.flags.writeable)
-    if how is None or not fits:
-        return xp.matmul(a, b, out=out)  # which says what is wrong
+    if how is None:
+        return xp.matmul(a, b, out=out)
+    if out is not None and (out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype or not out.flags.writeable):
+        return np.matmul(a, b, out=out)  # which says what is wrong
     result = out
     if out is None or out.strides[1] != out.itemsize or np.may_share_memory(a, out) or np.may_share_memory(b, out):
         result = np.empty((a.shape[0], b.shape[1]), a.dtype)
