@@ -20,6 +20,7 @@ from minigrad import handover, native, parallel
 from minigrad.assembly import Code, module
 from minigrad.handover import Job
 from minigrad.native import Call
+from minigrad.program.phases import Phase
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="llvmlite is not installed")
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +251,12 @@ def test_nothing_becomes_a_job_where_llvmlite_is_missing():
     assert ended(code) == ("done\n", 0)
 
 
+def test_a_phase_without_calls_is_no_job_where_llvmlite_is_missing(monkeypatch):
+    assert Phase(2).is_native
+    monkeypatch.setattr("minigrad.program.phases.available", lambda: False)
+    assert not Phase(2).is_native
+
+
 def ended(code, timeout=60, **environment):
     """What a process printed, and how it ended; -9 where it had to be killed."""
     process = subprocess.Popen(
@@ -449,6 +456,18 @@ def test_shares_of_python_do_not_wait_for_workers_that_look_for_jobs(monkeypatch
         parallel.run([[], [(x.sum, ())]])
     assert time.monotonic() - start < 2
     until_asleep()
+
+
+def test_workers_look_for_jobs_again_after_shares_of_python(monkeypatch):
+    x = np.zeros(32, np.int64)
+    job = Job([[[step(x, 8 * lane, 8 * lane, 1)] for lane in range(2)]])
+    monkeypatch.setattr(parallel, "TRIES", 10_000)  # not alone, however busy the machine is
+    alone = []
+    monkeypatch.setattr(Job, "alone", lambda self: alone.append(self))
+    for turn in range(1, 6):
+        parallel.run([[], [(x.sum, ())]])
+        parallel.run_job(job)
+        assert x[0] == x[8] == sum(4**i for i in range(turn)) and not alone
 
 
 # Interruptions
