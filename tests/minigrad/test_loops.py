@@ -317,9 +317,10 @@ def test_compiled_reductions_have_the_bits_of_eager_ones(cheap, shape, dtype):
 
     def arguments(call):
         x = np.random.default_rng(call).normal(size=shape)
-        return [mg.tensor(np.full(shape, -0.0) if call == 3 else x, dtype=dtype)]
+        return [mg.tensor(np.full(shape, -0.0) if call == 2 else x, dtype=dtype)]
 
-    same(step, arguments, threads=(3,), calls=4)
+    # one call records, one replays; and one of -0.0
+    same(step, arguments, threads=(3,), calls=3)
 
 
 @pytest.mark.parametrize("shape", [(1000, 5), (64, 64)], ids=str)
