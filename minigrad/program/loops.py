@@ -45,17 +45,13 @@ def elementwise(function: Any, inputs: list[Any], out: Any) -> native.Call | Non
     arrays = [*(np.broadcast_to(x, out.shape) for x in inputs), out]
     if not all(a.flags.aligned for a in arrays):
         return None
-    if out.ndim != 2:
-        if out.ndim != 1 and not all(a.flags.c_contiguous or not any(a.strides) for a in arrays):
-            return None
+    if all(a.flags.c_contiguous or not any(a.strides) for a in arrays):  # NumPy takes that as one row
         row = (1, out.size)
         arrays = [a.reshape(row) if any(a.strides) else np.broadcast_to(a.reshape(-1)[:1], row) for a in arrays]
-    (rows, columns), step = out.shape if out.ndim == 2 else row, out.itemsize
-    if all(a.strides[0] == columns * a.strides[1] for a in arrays):
-        rows, columns = 1, out.size  # NumPy takes rows that follow each other as one
-    if columns == 1 < rows or (columns > 1 and arrays[-1].strides[1] != step):
+    elif out.ndim != 2:
         return None
-    if columns > 1 and any(a.strides[1] not in (0, a.itemsize) for a in arrays):
+    rows, columns = arrays[-1].shape
+    if columns == 1 < rows or (columns > 1 and any(a.strides[1] not in (0, a.itemsize) for a in arrays)):
         return None
     written = region(arrays[-1])
     for a in arrays[:-1]:  # NumPy copies what it would write over before it is read

@@ -93,7 +93,7 @@ def test_every_function_gives_the_bits_of_numpy(name):
                     found, expected = (LAYOUTS[to](np.zeros(shape, written)) for _ in range(2))
                     call = loops.elementwise(function, xs, found)
                     if call is None:
-                        assert shape[1] == 1  # a column of a wider matrix
+                        assert shape[1] == 1 and {to, *chosen} != {"one piece"}  # a column of a wider matrix
                         continue
                     assert isinstance(call, Call)
                     call()
@@ -317,9 +317,10 @@ def test_compiled_reductions_have_the_bits_of_eager_ones(cheap, shape, dtype):
 
     def arguments(call):
         x = np.random.default_rng(call).normal(size=shape)
-        return [mg.tensor(np.full(shape, -0.0) if call == 3 else x, dtype=dtype)]
+        return [mg.tensor(np.full(shape, -0.0) if call == 2 else x, dtype=dtype)]
 
-    same(step, arguments, threads=(3,), calls=4)
+    # one call records, one replays; and one of -0.0
+    same(step, arguments, threads=(3,), calls=3)
 
 
 @pytest.mark.parametrize("shape", [(1000, 5), (64, 64)], ids=str)
@@ -464,8 +465,9 @@ def test_arguments_that_share_memory_with_what_a_step_changes(cheap):
         assert bits(v.numpy()) == bits(w.numpy()) and bits(t.numpy()) == bits(u.numpy())
 
 
-def test_arguments_are_not_kept_alive(cheap):
-    compiled = mg.compile(several_phases, threads=2, kernels=True)
+@pytest.mark.parametrize("kernels", [True, False])
+def test_arguments_are_not_kept_alive(cheap, kernels):
+    compiled = mg.compile(lambda x, y: [mg.exp(x) + y, x.sum(axis=0)], threads=2, kernels=kernels)
     for call in range(4):
         x = one(call, "x")
         gone = weakref.ref(x)
