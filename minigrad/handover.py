@@ -16,9 +16,9 @@ from typing import Any
 from . import native
 from .native import Call, words_of
 
-# words of a mailbox
-STATE, JOB, LANE, LEAVE = range(4)
-ASLEEP, LOOKING, WORKING, KEPT = range(4)  # states; one that is kept will get work
+# words of a mailbox: the second and third are the job that is to be done, and the lane in it
+STATE, LEAVE = 0, 3
+ASLEEP, LOOKING, WORKING, KEPT = range(4)  # states; a thread that is kept is about to get work
 
 PATIENCE = 300  # looks, some ten microseconds, after which other threads that want to run may do so between looks
 LOOKS = 1_000  # at a mailbox before its thread sleeps: longer than it takes from one step of training to the next
@@ -100,7 +100,10 @@ def _yield() -> int:
 @cache
 def _text() -> str:
     name, declared, given = ("aarch64.hint", "i32", "i32 1") if native.is_arm() else ("x86.sse2.pause", "", "")
-    text = _SOURCE.replace("PAUSE", f"call void @llvm.{name}({given})").replace("PATIENCE", str(PATIENCE))
+    text = _SOURCE.replace("PAUSE", f"call void @llvm.{name}({given})")
+    known = {"ASLEEP": ASLEEP, "LOOKING": LOOKING, "WORKING": WORKING, "KEPT": KEPT, "PATIENCE": PATIENCE}
+    for word, number in known.items():
+        text = text.replace(word, str(number))
     return f"declare void @llvm.{name}({declared})\n{text}"
 
 
@@ -243,7 +246,7 @@ ask:
   br label %look
 look:
   %turn = phi i64 [0, %ask], [%turn.next, %again]
-  %tried = cmpxchg ptr %mail, i64 1, i64 3 acq_rel monotonic
+  %tried = cmpxchg ptr %mail, i64 LOOKING, i64 KEPT acq_rel monotonic
   %success = extractvalue { i64, i1 } %tried, 1
   br i1 %success, label %got, label %again
 again:
@@ -261,7 +264,7 @@ give_up:
 let_go:
   %free.at = getelementptr ptr, ptr %mails, i64 %free
   %freed = load ptr, ptr %free.at
-  store atomic i64 1, ptr %freed release, align 8
+  store atomic i64 LOOKING, ptr %freed release, align 8
   %free.next = add i64 %free, 1
   br label %give_up
 none:
@@ -279,7 +282,7 @@ post:
   store ptr %job, ptr %job.at
   %lane.at = getelementptr i64, ptr %to, i64 2
   store i64 %lane, ptr %lane.at
-  store atomic i64 2, ptr %to release, align 8
+  store atomic i64 WORKING, ptr %to release, align 8
   br label %hand
 work:
   call void @lane(ptr %job, i64 0)
@@ -299,7 +302,7 @@ ask_last:
   br label %still
 still:
   %state = load atomic i64, ptr %last acquire, align 8
-  %reads = icmp eq i64 %state, 2
+  %reads = icmp eq i64 %state, WORKING
   br i1 %reads, label %pause, label %gone
 pause:
   PAUSE
@@ -321,12 +324,12 @@ end:
 define internal void @serve(ptr %mail, ptr %yield, i64 %looks) nounwind {
 start:
   %leave.at = getelementptr i64, ptr %mail, i64 3
-  store atomic i64 1, ptr %mail release, align 8
+  store atomic i64 LOOKING, ptr %mail release, align 8
   br label %look
 look:
   %turn = phi i64 [0, %start], [0, %work], [%next, %again]
   %state = load atomic i64, ptr %mail acquire, align 8
-  %given = icmp eq i64 %state, 2
+  %given = icmp eq i64 %state, WORKING
   br i1 %given, label %work, label %idle
 work:
   %job.at = getelementptr i64, ptr %mail, i64 1
@@ -334,7 +337,7 @@ work:
   %lane.at = getelementptr i64, ptr %mail, i64 2
   %lane = load i64, ptr %lane.at
   call void @lane(ptr %job, i64 %lane)
-  store atomic i64 1, ptr %mail release, align 8
+  store atomic i64 LOOKING, ptr %mail release, align 8
   br label %look
 idle:
   %leave = load atomic i64, ptr %leave.at monotonic, align 8
@@ -343,7 +346,7 @@ idle:
   %ends = or i1 %asked, %tired
   br i1 %ends, label %stop, label %rest
 stop:
-  %tried = cmpxchg ptr %mail, i64 1, i64 0 acq_rel monotonic
+  %tried = cmpxchg ptr %mail, i64 LOOKING, i64 ASLEEP acq_rel monotonic
   %asleep = extractvalue { i64, i1 } %tried, 1
   br i1 %asleep, label %end, label %rest
 rest:

@@ -11,8 +11,11 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import warnings
-from collections.abc import Callable, Sequence
+import weakref
+from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,31 @@ from .files import write_atomically
 PASSES = "O2, vectorized"  # what `_machine_code` asks of LLVM: another name for other passes
 MOST_FILES = 2000  # that are kept: some 20 MB
 
-_engines: list[Any] = []  # code lives as long as the engine that made it
-_built: dict[str, tuple[int, Callable]] = {}
-_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+class _Built:
+    """A function in memory, as long as a call of it lives, or it is one of the last that were built."""
+
+    def __init__(self, text: str) -> None:
+        import llvmlite.binding as llvm
+
+        # the engine takes the machine with it when it goes
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(_kept(text)))
+        self._engine.finalize_object()
+        self.address = self._engine.get_function_address("kernel")
+        self.function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
+
+
+_built: weakref.WeakValueDictionary[str, _Built] = weakref.WeakValueDictionary()
+_last_built: deque[_Built] = deque(maxlen=256)
+
+
+def _function(text: str) -> _Built:
+    found = _built.get(text)
+    if found is None:
+        found = _built[text] = _Built(text)
+        _last_built.append(found)
+    return found
 
 
 @cache
@@ -61,26 +86,21 @@ class Call:
 
     Attributes
     ----------
-    address : int
-        Of the function.
     words : array of ctypes.c_int64
         What is passed, one after the other.
     """
 
-    __slots__ = ("_arrays", "_at", "_function", "address", "words")
+    __slots__ = ("_arrays", "_at", "_function", "words")
 
     def __init__(self, text: str, arrays: Sequence[Any], numbers: Sequence[int]) -> None:
-        if text not in _built:
-            address = _address(text)
-            _built[text] = address, _FUNCTION(address)
-        self.address, self._function = _built[text]
+        self._function = _function(text)
         self._arrays = arrays  # kept alive
         self.words = words_of([*map(start_of, arrays), *numbers])
         self._at = ctypes.addressof(self.words)
 
     def __call__(self) -> None:
         """Make the call; other Python threads run meanwhile."""
-        self._function(self._at)
+        self._function.function(self._at)
 
     @property
     def pointers(self) -> range:
@@ -90,7 +110,7 @@ class Call:
     @property
     def pair(self) -> tuple[int, int]:
         """The address of the function, and of what is passed."""
-        return self.address, self._at
+        return self._function.address, self._at
 
 
 def words_of(numbers: Sequence[int]) -> Any:
@@ -139,23 +159,17 @@ def vector_registers() -> tuple[int, int]:
 
 @cache
 def _machine() -> Any:
+    """Return the machine that makes code."""
+    return _new_machine()
+
+
+def _new_machine() -> Any:
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features, _ = _target()
     return llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=2)
-
-
-def _address(text: str, name: str = "kernel") -> int:
-    import llvmlite.binding as llvm
-
-    code = _kept(text)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _engines.append(engine)
-    return engine.get_function_address(name)
 
 
 def _machine_code(text: str) -> bytes:
@@ -205,8 +219,9 @@ def _kept(text: str) -> bytes:
 
 
 def _make_room(folder: Path) -> None:
-    """Remove the oldest half of the files where there are too many: a number in a program is in its source."""
-    files = sorted(folder.glob("*.o"), key=lambda file: file.stat().st_mtime)
+    """Remove the oldest half of our files where there are too many: a number in a program is in its source."""
+    ours = (file for file in folder.glob("*.o") if re.fullmatch("[0-9a-f]{64}", file.stem))
+    files = sorted(ours, key=lambda file: file.stat().st_mtime)
     if len(files) > MOST_FILES:
         for file in files[: len(files) // 2]:
             file.unlink(missing_ok=True)

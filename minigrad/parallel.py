@@ -28,7 +28,7 @@ from .errors import DataError
 
 Calls = list[tuple[Callable, tuple]]
 
-TRIES = 100  # to wake threads, each waits for a quarter of a millisecond
+TRIES = 1000  # to wake threads, each of which waits for some tens of microseconds
 ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
 
 
@@ -138,7 +138,8 @@ class _Worker:
                 self._busy = False
                 _wake(self._end)
             elif native.available():
-                handover.serve(self.mail)
+                with contextlib.suppress(Exception):  # too little memory, say: then it sleeps
+                    handover.serve(self.mail)
 
 
 def _wake(lock: threading.Lock) -> None:

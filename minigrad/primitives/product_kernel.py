@@ -82,6 +82,7 @@ def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
     `arrays` are those of `after` (of the product: None), each as large as the product, or a row, a column or a number.
     There may be at most DEPTH columns of a.
     """
+    assert a.shape[1] <= DEPTH
     text, numbers = _passed(a.shape, a.strides, a.dtype, b.shape, b.strides, 0, after)
     others = [x for x in arrays if x is not None]
     widths = [x.strides[0] // x.itemsize if x.ndim == 2 else 0 for x in others]

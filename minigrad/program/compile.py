@@ -273,7 +273,15 @@ class _Entry:
         given = self._given(args)
         if self._seconds_left < 0:
             self._seconds_left = math.inf
-            self.replay = Replay(self.replay.program, self._threads, fuse=True)
+            try:
+                self.replay = Replay(self.replay.program, self._threads, fuse=True)
+            except Exception as error:
+                warnings.warn(
+                    f"the step {self.replay.program.name} goes on without kernels, because of: {type(error).__name__}: "
+                    f"{error}",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
         replay = self.replay
         start = perf_counter()
         try:

@@ -195,7 +195,9 @@ class Replay:
         elif e.primitive.name == "mean" and same_dtype and out.itemsize > 2 and inputs[0].size < 2**24:
             count = np.asarray(inputs[0].size // max(out.size, 1), out.dtype)  # exact below 2**24
             # as np.mean does, with fewer steps in Python
-            self._reduce("sum", inputs[0], out, e.metadata.get("axis"), [(np.divide, (out, count, out))])
+            division = loops.elementwise(np.divide, [out, count], out) if self._fuse else None
+            then: Calls = [(division, ())] if division else [(np.divide, (out, count, out))]
+            self._reduce("sum", inputs[0], out, e.metadata.get("axis"), then)
         elif e.primitive.name == "sum_to" and same_dtype:
             kept = (1,) * (inputs[0].ndim - out.ndim) + out.shape
             axes = tuple(i for i, n in enumerate(kept) if n != inputs[0].shape[i])

@@ -127,7 +127,7 @@ class TiledGroup:
         if fuse and (flat or all(span(a, group.shape) for a in used)):
             stages = fused(operations, self._targets)
         bytes_each = sum(a.itemsize for a in used if a.size > 1) + 2 * max(op.dtype.itemsize for op in operations)
-        most = CACHE // bytes_each if len(stages) > 1 else prod(group.shape)
+        most = CACHE // bytes_each if len(stages) > 1 else max(prod(group.shape), 1)
         cost = prod(group.shape) * _nanoseconds(operations)
         # matrices are shared as the products before and after them are; of vectors only long ones are worth it
         parts = parts if len(group.shape) > 1 or cost > WORTH_A_THREAD else 1
@@ -191,7 +191,7 @@ class TiledGroup:
                 inputs = [self._number(stage, x, shape) if _is_number(x) else places[x] for x in stage.inputs]
                 out = places[stage.result]
                 whole = self._fuse and all(isinstance(x, np.ndarray) for x in inputs)
-                call = loops.elementwise(stage.function, inputs, out) if whole else None
+                call = loops.elementwise(getattr(np, stage.name, None), inputs, out) if whole else None
                 yield (call, ()) if call else (stage.function, (*inputs, out))
 
     def _number(self, op: Operation, x: Any, shape: tuple) -> Any:

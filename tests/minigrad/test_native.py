@@ -1,12 +1,14 @@
 """Machine code from LLVM's assembly: what is generated computes what it should, and what is kept is only our own."""
 
 import ctypes
+import gc
 import os
 import stat
 import subprocess
 import sys
 import threading
 import weakref
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +104,7 @@ def test_a_function_is_built_once_in_a_process(folder, builds):
     native._built.pop(text, None)
     one, two = np.ones(5), np.ones(5)
     calls = [native.Call(text, (one,), (4,)), native.Call(text, (two,), (2,))]
-    assert calls[0].address == calls[1].address and builds == [text]
+    assert calls[0].pair[0] == calls[1].pair[0] and builds == [text]
     for call in calls:
         call()
     assert one.tolist() == [4, 4, 4, 4, 1] and two.tolist() == [4, 4, 1, 1, 1]  # each has words of its own
@@ -112,7 +114,7 @@ def test_what_is_passed_lies_in_words_that_may_be_changed():
     one, two = np.ones(5), np.ones(5)
     call = native.Call(adding(12), (one,), (4,))
     assert [*call.words] == [one.ctypes.data, 4] and [*call.pointers] == [0]
-    assert call.pair == (call.address, ctypes.addressof(call.words))
+    assert call.pair[1] == ctypes.addressof(call.words)
     call.words[0], call.words[1] = two.ctypes.data, 2
     call()
     assert one.tolist() == [1] * 5 and two.tolist() == [13, 13, 1, 1, 1]
@@ -364,7 +366,32 @@ def test_a_broken_llvmlite_is_told_and_not_used(monkeypatch):
     def fail(*_):
         raise RuntimeError("no target")
 
-    monkeypatch.setattr(native, "_address", fail)
-    monkeypatch.setattr(native, "_built", {})
+    monkeypatch.setattr(native, "_kept", fail)
+    native._built.pop("define void @kernel(ptr %words) { ret void }", None)
     with pytest.warns(RuntimeWarning, match="cannot build machine code here.*no target"):
         assert not native.available.__wrapped__()
+
+
+def test_code_that_nobody_calls_any_more_is_let_go(monkeypatch):
+    monkeypatch.setattr(native, "_last_built", deque(maxlen=2))
+    x = np.ones(5)
+    kept = native.Call(adding(40), (x,), (4,))
+    for n in range(41, 47):
+        native.Call(adding(n), (x,), (4,))()
+    gc.collect()
+    assert [n for n in range(40, 47) if adding(n) in native._built] == [40, 45, 46]
+    x[:] = 1
+    kept()
+    assert x.tolist() == [41] * 4 + [1]
+
+
+def test_files_of_others_are_never_removed(folder, monkeypatch):
+    monkeypatch.setattr(native, "MOST_FILES", 3)
+    folder.mkdir(parents=True, mode=0o700)
+    for n in range(5):
+        (folder / f"theirs{n}.o").write_bytes(b"theirs")
+    for n in range(50, 60):
+        native._built.pop(adding(n), None)
+        native.Call(adding(n), (np.ones(5),), (4,))
+    names = [file.name for file in folder.iterdir()]
+    assert sum(name.startswith("theirs") for name in names) == 5 and len(names) - 5 <= 4
