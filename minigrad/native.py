@@ -1,7 +1,8 @@
 """Native: loops written as LLVM's assembly, which llvmlite turns into machine code, where it is installed.
 
-Machine code is kept in a folder from process to process, because LLVM takes a tenth of a second and thirty megabytes
-for a function: `~/.cache/minigrad`, or what the environment variable MINIGRAD_CACHE names ("off": none).
+Machine code is kept in a folder from process to process, because LLVM takes ten to a hundred milliseconds for a
+function, and thirty megabytes for the first: `~/.cache/minigrad`, or what the environment variable MINIGRAD_CACHE names
+("off": none).
 """
 
 from __future__ import annotations

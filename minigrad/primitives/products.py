@@ -1,8 +1,8 @@
 """Products of large matrices, cut into parts that the cores share.
 
 A part is a call of the product kernel, where that is available and takes such matrices, else of NumPy. Every part is a
-product of its own, and which parts there are depends on shapes and layouts alone, so the bits do too: eager operations
-and replayed programs cut alike.
+product of its own, and which parts there are depends, within a process, on shapes and layouts alone, so the bits do
+too: eager operations and replayed programs cut alike.
 """
 
 from __future__ import annotations

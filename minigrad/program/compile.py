@@ -116,7 +116,12 @@ class Compiled:
     @property
     def programs(self) -> list[Program]:
         """The recorded programs, after the passes: print them to see what is replayed."""
-        return [entry.replay.program for entries in self._entries.values() for entry in entries]
+        return [replay.program for replay in self.replays]
+
+    @property
+    def replays(self) -> list[Replay | CudaReplay]:
+        """What runs for each of the programs: on the CPU, print one to see its phases and threads."""
+        return [entry.replay for entries in self._entries.values() for entry in entries]
 
     @property
     def assigned(self) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Groups: which equations of a program run together, and in which order.
 
 Elementwise equations of one shape that belong together form a group, which then runs tile by tile: what only the group
-itself reads never leaves the cache. All other equations stand alone.
+itself reads never leaves the cache. All other equations stand alone, but for products that `joins` lets join.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TINY = 64  # elements
 class Group:
     """Equations that run together, in program order, and the shape over which they are tiled (None: one equation).
 
-    The first of a group may be a matrix product (`epilogues`); all others are elementwise.
+    One of them may be a matrix product (`epilogues`); all others are elementwise.
     """
 
     __slots__ = ("equations", "product", "shape")

@@ -1,7 +1,7 @@
 """Kernels: runs of arithmetic inside a tile as one compiled loop each, where llvmlite is installed.
 
 A kernel makes one pass over its arrays where NumPy makes one per operation. It is written as LLVM's assembly, which
-llvmlite turns into machine code in milliseconds. Only operations that IEEE 754 defines to the last bit are compiled
+llvmlite turns into machine code. Only operations that IEEE 754 defines to the last bit are compiled
 (+, -, *, /, sqrt, comparisons, choices), and LLVM may not reorder them; exp, log and the like stay NumPy's, whose last
 bits another library would not give. So results are the same with and without kernels.
 """

@@ -68,6 +68,29 @@ class Plan:
                     ending.setdefault(i, []).append(block)
             free += ending.pop(i, ())
 
+    def __str__(self) -> str:
+        """Return a line for each group: what it computes, where its results are that others read, and until when."""
+        numbers = {id(group): i for i, group in enumerate((g for g in self.groups if not is_view(g)), 1)}
+        lines = [repr(self)]
+        for group in self.groups:
+            if is_view(group):
+                continue
+            results = []
+            for e in group.equations:
+                v = e.output
+                if e.primitive.effect:
+                    results.append(f"{v.name} in {self.roots[v].name}")
+                elif v in self.buffers:
+                    readers = [numbers[id(g)] for g in self.groups if id(g) in numbers and self._reads(g, v)]
+                    until = f"until {max(readers)}" if readers else "for the caller"
+                    results.append(f"{v!r} in block {self.buffers[v]}, {until}")
+            names = " ".join(e.primitive.name for e in group.equations if not e.output.view or e.primitive.effect)
+            lines.append(f"{numbers[id(group)]:4}  {names}: {'; '.join(results)}")
+        return "\n".join(lines)
+
+    def _reads(self, group: Group, v: Variable) -> bool:
+        return any(self.roots[x] is v for e in group.equations for x in e.variables if e.output is not v)
+
     def _last_uses(self, program: Program) -> dict[Variable, int]:
         """Return for every memory the position of the last group that reads it; results are read after the last."""
         last_use = {}

@@ -28,6 +28,7 @@ class Share:
     writes: list[Any]
     cost: float
     keeps: Any = None  # memory of the calls themselves
+    name: str = ""  # of the operations, to be read by people
 
 
 @dataclass
@@ -43,12 +44,14 @@ class _Lane:
     """What one thread does in a phase."""
 
     calls: Calls = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     reads: list[Region] = field(default_factory=list)
     writes: list[Region] = field(default_factory=list)
     cost: float = 0.0
 
     def add(self, share: Share) -> None:
         self.calls += share.calls
+        self.names.append(share.name)
         self.reads += map(region, share.reads)
         self.writes += map(region, share.writes)
         self.cost += share.cost
@@ -79,6 +82,12 @@ class Phase:
         if sum(lane.cost for lane in used[1:]) < worth * (len(used) - 1):
             return [[call for lane in used for call in lane.calls]]
         return [lane.calls for lane in used]
+
+    @property
+    def names(self) -> list[list[str]]:
+        """What each thread computes."""
+        names = [lane.names for lane in self._lanes if lane.calls]
+        return names if len(self.shares) > 1 else [[name for some in names for name in some]]
 
     def disturbs(self, stage: Stage) -> bool:
         """Return whether the stage has to come after this phase."""
@@ -139,6 +148,7 @@ def _folded(stage: Stage, threads: int) -> Stage:
                 [a for share in mine for a in share.writes],
                 sum(share.cost for share in mine),
                 [share.keeps for share in mine],
+                mine[0].name if mine else "",
             )
         )
     return Stage(merged, stage.alone)

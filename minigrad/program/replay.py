@@ -2,8 +2,8 @@
 
 Running a step is then a loop over phases, in each of which the threads make their calls. Groups of elementwise
 equations run tile by tile, so that what one call writes is still in the cache when the next one reads it; they, and
-large matrix products, are shared by the threads. The calls are those of eager execution, on the same layouts, so the
-results are the same to the last bit.
+large matrix products, are shared by the threads. The calls are those of eager execution, on the same layouts, or
+native ones that give the same bits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from .. import parallel
 from ..handover import Job
+from ..native import Call
 from ..parallel import Calls, splits
 from ..primitives import products
 from . import loops
@@ -73,6 +74,7 @@ class Replay:
         self._by_columns: set[Variable] = set()  # what threads compute column by column
         stored = set(self.plan.buffers)
         for group in self.plan.groups:
+            begun = len(self._stages)
             first = group.equations[0]
             if group.shape is None:
                 self._bind_one(first)
@@ -82,6 +84,8 @@ class Replay:
                 by_columns = self._goes_by_columns(group)
                 tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, fuse)
                 self._stages.append(Stage(tiled.shares))
+            for stage in self._stages[begun:]:
+                _name(stage, group)
         self._written = [region(self._arrays[v])[:2] for v in self.assigned]
         self._arrange(threads)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
@@ -107,7 +111,9 @@ class Replay:
             if may and Binding(place, shares).calls * BYTES_FOR_A_CALL <= place.nbytes:
                 bound.append(i)
         copies = [self._copy_in(i, place, threads) for i, (_, place) in enumerate(self.inputs) if i not in bound]
-        found = [(phase.shares, phase.is_native, phase.alone) for phase in phases([*copies, *self._stages], threads)]
+        ordered = phases([*copies, *self._stages], threads)
+        self._names = [phase.names for phase in ordered]
+        found = [(phase.shares, phase.is_native, phase.alone) for phase in ordered]
         self.phases = [shares for shares, _, _ in found]
         self._bindings = {i: Binding(self.inputs[i][1], self.phases) for i in bound}
         # phases of native calls as jobs; of others what threads do, and whether OpenBLAS has one thread meanwhile
@@ -118,6 +124,15 @@ class Replay:
             else:
                 # products that parallel.py shares out are computed with one, as in eager execution; all else is not
                 self._parts += [(shares, not alone) for shares, _, alone in group]
+
+    def __str__(self) -> str:
+        """Return the phases, and what each thread computes in them."""
+        lines = [f"replay of {self.program.name}: {len(self.phases)} phases, {self._threads} threads"]
+        for i, (shares, names) in enumerate(zip(self.phases, self._names, strict=True)):
+            native = all(isinstance(function, Call) for calls in shares for function, _ in calls)
+            lines.append(f"phase {i}{'' if native else ', through Python'}")
+            lines += [f"  thread {t}: {'; '.join(some)}" for t, some in enumerate(names)]
+        return "\n".join(lines)
 
     def run(self, given: list[Any]) -> None:
         """Read the arrays given for the inputs, and make the calls: results are then in the outputs, and assigned."""
@@ -166,6 +181,7 @@ class Replay:
         shares = []
         for rows in splits(place.shape[0], threads) if place.ndim > 1 else [...]:
             share = Share([(copy, (rows,))], [], [place[rows]], place[rows].size * COPY_NANOSECONDS)
+            share.name = f"copy of {self.inputs[position][0].name}"
             shares.append(share)
         return Stage(shares)
 
@@ -253,3 +269,12 @@ class Replay:
 
 def _copy_result(forward: Callable, out: Any) -> None:
     np.copyto(out, forward(), casting="unsafe")
+
+
+def _name(stage: Stage, group: Group) -> None:
+    """Give shares the name of what they compute, with the number of the share where there are several."""
+    names = " ".join(e.primitive.name for e in group.equations)
+    results = [e.output.name for e in group.equations if e.primitive.effect] or [group.equations[-1].output.name]
+    for i, share in enumerate(stage.shares, 1):
+        part = f" ({i} of {len(stage.shares)})" if len(stage.shares) > 1 else ""
+        share.name = f"{names} -> {', '.join(results)}{part}"

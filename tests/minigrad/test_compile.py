@@ -770,3 +770,27 @@ def test_a_complex_column_that_lies_backwards_is_replayed_to_the_bit():
         compiled = mg.compile(lambda x: x[::-1] * x[::-1], threads=2)
         compiled(x)
         assert (x[::-1] * x[::-1]).numpy().tobytes() == compiled(x).numpy().tobytes()
+
+
+def test_plans_and_replays_can_be_read():
+    w = mg.Parameter(normal(64, 64))
+
+    def step(x):
+        g = mg.exp(x).sum(axis=0)
+        w.assign(w - 0.1 * g)
+        return g.sum()
+
+    compiled = mg.compile(step, threads=2, kernels=False)
+    compiled(mg.tensor(normal(64, 64)))
+    (program,), (replay,) = compiled.programs, compiled.replays
+    lines = str(program.plan()).splitlines()
+    assert lines[0] == repr(program.plan())
+    assert [line.split(":")[0].split(maxsplit=1)[1] for line in lines[1:]] == [
+        "exp", "sum", "multiply", "subtract assign", "sum",
+    ]  # fmt: skip
+    name = program.captured and next(iter(program.captured)).name
+    assert lines[1].endswith("in block 0, until 2") and f"{name}' in {name}" in lines[4]
+    assert lines[5].endswith("for the caller")
+    text = str(replay)
+    assert text.startswith("replay of step: ") and "phase 0" in text and "  thread 1: " in text
+    assert all(text.count(f"-> {e.output.name}") for e in program.equations if e.primitive.name in ("exp", "sum"))
