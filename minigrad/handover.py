@@ -83,6 +83,12 @@ class Job:
         return bool(self._result[0])
 
 
+@cache
+def build() -> Call:
+    """Have the functions of this file built, once for all."""
+    return Call(_text(), (), ())
+
+
 def serve(mail: Any) -> None:
     """Do the work that comes to a mailbox, until none has come for a while, or somebody asks to leave."""
     Call(_text(), (), (2, addressof(mail), _yield(), LOOKS, 0))()

@@ -13,6 +13,7 @@ import hashlib
 import os
 import platform
 import re
+import threading
 import warnings
 import weakref
 from collections import deque
@@ -48,9 +49,16 @@ _last_built: deque[_Built] = deque(maxlen=256)
 def _function(text: str) -> _Built:
     found = _built.get(text)
     if found is None:
-        found = _built[text] = _Built(text)
+        with _building:
+            found = _built[text] = _Built(text)
         _last_built.append(found)
     return found
+
+
+# a child that was forked while LLVM is at work would wait for LLVM's locks for ever
+_building = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_building.acquire, after_in_parent=_building.release, after_in_child=_building.release)
 
 
 @cache
@@ -190,7 +198,7 @@ def cache_folder() -> Path | None:
     """Return where machine code is kept, or None where it is not."""
     given = os.environ.get("MINIGRAD_CACHE", "").strip()
     if given:
-        return None if given.lower() == "off" else Path(given).expanduser()
+        return None if given.lower() == "off" else Path(os.path.expanduser(given))
     home = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.expanduser("~/.cache")
     return Path(home) / "minigrad" if os.path.isabs(home) else None
 

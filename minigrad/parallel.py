@@ -29,6 +29,7 @@ from .errors import DataError
 Calls = list[tuple[Callable, tuple]]
 
 TRIES = 1000  # to wake threads, each of which waits for some tens of microseconds
+MOST_THREADS = 256
 ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
 
 
@@ -39,13 +40,13 @@ def cores() -> int:
     Raises
     ------
     DataError
-        MINIGRAD_THREADS is no integer of at least 1.
+        MINIGRAD_THREADS is no integer from 1 to 256.
     """
     given = os.environ.get("MINIGRAD_THREADS", "").strip()
     if given:
-        if not given.isdecimal() or int(given) < 1:
+        if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
             raise DataError(
-                f"the environment variable MINIGRAD_THREADS is {given!r}; expected an integer of at least 1"
+                f"the environment variable MINIGRAD_THREADS is {given!r}; expected an integer from 1 to {MOST_THREADS}"
             )
         return int(given)
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
@@ -228,6 +229,7 @@ def _share_out(shares: list[Calls], workers: list[_Worker]) -> bool:
 
 def _do_together(job: handover.Job, workers: list[_Worker]) -> bool:
     """Do a job; return whether it was done, as it is not when the workers do not come."""
+    handover.build()  # here, because Python may end while another thread does it
     mailboxes = [worker.mail for worker in workers]
     for _ in range(TRIES):
         for worker in workers:

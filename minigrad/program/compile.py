@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Hashable, Iterable
 from functools import update_wrapper
 from time import perf_counter
@@ -111,6 +113,7 @@ class Compiled:
         self._elsewhere: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be replayed, and what they capture
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
+        _alive.add(self)
         update_wrapper(self, step)
 
     @property
@@ -215,6 +218,23 @@ class Compiled:
                 stacklevel=4,
             )
             return None
+
+
+_alive: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Let a child record anew what another thread of its parent was running."""
+    for compiled in _alive:
+        if compiled._lock.acquire(blocking=False):
+            compiled._lock.release()
+        else:
+            compiled._lock = threading.RLock()
+            compiled._entries.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Entry:
@@ -354,6 +374,6 @@ def _kind(args: tuple) -> tuple:
             kind += (np.ndarray, x.shape, x.dtype, x.strides)
         else:
             kind += (type(x), x if isinstance(x, Hashable) else id(x))
-            if isinstance(x, float):  # 0.0 and -0.0 are equal
-                kind.append(math.copysign(1.0, x))
+            if isinstance(x, float | complex | np.inexact):  # 0.0 and -0.0 are equal
+                kind.append(repr(x))
     return tuple(kind)

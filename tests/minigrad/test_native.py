@@ -3,10 +3,12 @@
 import ctypes
 import gc
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from pathlib import Path
@@ -395,3 +397,31 @@ def test_files_of_others_are_never_removed(folder, monkeypatch):
         native.Call(adding(n), (np.ones(5),), (4,))
     names = [file.name for file in folder.iterdir()]
     assert sum(name.startswith("theirs") for name in names) == 5 and len(names) - 5 <= 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_while_another_thread_builds_can_build(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE", "off")
+    going, built = True, 0
+
+    def build():
+        nonlocal built
+        while going:
+            built += 1
+            native.Call(adding(1000 + built), (np.ones(5),), (4,))
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    try:
+        for n in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # ends it if it hangs
+                os._exit(0 if added(adding(500 + n)) == 500 + n else 1)
+            assert os.waitpid(child, 0)[1] == 0
+            time.sleep(0.003)
+    finally:
+        going = False
+        thread.join()
+    assert built > 20
