@@ -125,6 +125,13 @@ def test_the_filters_with_the_largest_norms_come_first():
     assert axes.get_title() == "model: 2 of 3 filters"
 
 
+def test_filters_whose_norms_differ_by_rounding_keep_their_order():
+    units = np.eye(4, dtype=np.float32) * (1 + np.float32([0, 1, -2, 3]) * np.finfo(np.float32).eps)
+    drawn = axes_of(figures.filters({"directions": units}, (2, 2), columns=4)).images[0].get_array()
+    expected = figures.mosaic(np.eye(4), (2, 2), 4, symmetric=True)
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("count, grid", [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3))])
 def test_many_models_wrap_into_rows(count, grid):
     figure = figures.filters({f"model {i}": np.eye(4) for i in range(count)}, (2, 2))
