@@ -39,6 +39,14 @@ class Checkpoint:
         if not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(f"fit: there is no folder {self.path.absolute().parent} for the checkpoint")
 
+    def refuse_to_replace(self) -> None:
+        """Raise if a file is there, which a training that begins anew would write over after its first epoch."""
+        if self.path.exists():
+            raise DataError(
+                f"fit: {self.path} is there already, and a training from the start would write over it; to go on from "
+                "it give resume=True, to begin another remove it or name another file"
+            )
+
     @property
     def previous(self) -> Path:
         """Where the checkpoint before the last one is."""
