@@ -176,6 +176,15 @@ def test_a_damaged_array_file_is_refused(tmp_path, capsys):
     assert "not a readable .npy file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"), [([], "lowest loss"), (["--validation", "0.2"], "lowest validation loss")]
+)
+def test_patience_says_which_loss_was_lowest(tmp_path, capsys, options, words):
+    common = ["train", "--sizes", "64,8", "--epochs", "2", "--patience", "2", "--out", str(tmp_path / "m.safetensors")]
+    assert main([*common, *options]) == 0
+    assert f"with the {words}, " in capsys.readouterr().out
+
+
 def test_an_interrupted_training_resumes_to_the_same_model(tmp_path, monkeypatch, capsys):
     common = ["train", "--sizes", "64,8", "--epochs", "5", "--noise", "masking:0.25", "--contractive", "0.01"]
     common += ["--sparsity", "0.1:0.1", "--validation", "0.2", "--patience", "4"]
