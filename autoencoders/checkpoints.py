@@ -102,7 +102,14 @@ class Checkpoint:
         if numbers["settings"] != self.settings:
             found = numbers["settings"]
             names = [name for name, value in self.settings.items() if found.get(name) != value]
-            other = "; ".join(f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}" for name in names)
+            if "batch_size" in names and "first batch" in names:
+                names.remove("first batch")  # it is another one because of its size
+            other = "; ".join(
+                "the first samples are not those of before"  # what is kept of them tells a reader nothing
+                if name == "first batch"
+                else f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}"
+                for name in names
+            )
             raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
         if numbers["generators"].keys() != generators.keys():
             raise DataError(
