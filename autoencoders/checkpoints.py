@@ -39,6 +39,14 @@ class Checkpoint:
         if not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(f"fit: there is no folder {self.path.absolute().parent} for the checkpoint")
 
+    def refuse_to_replace(self) -> None:
+        """Raise if a file is there, which a training that begins anew would write over after its first epoch."""
+        if self.path.exists():
+            raise DataError(
+                f"fit: {self.path} is there already, and a training from the start would write over it; to go on from "
+                "it give resume=True, to begin another remove it or name another file"
+            )
+
     @property
     def previous(self) -> Path:
         """Where the checkpoint before the last one is."""
@@ -94,7 +102,14 @@ class Checkpoint:
         if numbers["settings"] != self.settings:
             found = numbers["settings"]
             names = [name for name, value in self.settings.items() if found.get(name) != value]
-            other = "; ".join(f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}" for name in names)
+            if "batch_size" in names and "first batch" in names:
+                names.remove("first batch")  # it is another one because of its size
+            other = "; ".join(
+                "the first samples are not those of before"  # what is kept of them tells a reader nothing
+                if name == "first batch"
+                else f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}"
+                for name in names
+            )
             raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
         if numbers["generators"].keys() != generators.keys():
             raise DataError(

@@ -166,6 +166,7 @@ def fine_tune(
     seed: int = 0,
     progress: bool = True,
     callback: Callable[[Any, History], bool | None] | None = None,
+    softmax: SoftmaxRegression | None = None,
 ) -> SoftmaxRegression:
     """Put a softmax on top of a model's code and train both with labels, by Adam; the learning rate falls to near 0.
 
@@ -185,6 +186,9 @@ def fine_tune(
         Noise on the input in training, such as ``lambda x: ae.masking_noise(x, 0.1)``.
     dropout : float in [0, 1)
         On the code in training.
+    softmax : SoftmaxRegression, optional
+        Where the softmax begins, such as ``softmax_regression(codes, y)``; it is left as it is. By default it begins at
+        0, and the first steps move a good encoder away from where it was.
 
     Returns
     -------
@@ -219,6 +223,15 @@ def fine_tune(
         raise DTypeError(f"fine_tune: got {type(model).__name__}; expected a model with parameters and a method encode")
     width = codes(model, samples[:1]).size
     whole = SoftmaxRegression(width, classes, model, dropout, next(model.parameters()).dtype)
+    if softmax is not None:
+        if softmax.linear.weight.shape != whole.linear.weight.shape:
+            raise ShapeError(
+                f"fine_tune: softmax has weights of shape {softmax.linear.weight.shape}; expected "
+                f"{whole.linear.weight.shape}, codes and classes"
+            )
+        if not np.array_equal(softmax.classes, classes):
+            raise DataError(f"fine_tune: softmax has classes {softmax.classes.tolist()}; expected {classes.tolist()}")
+        whole.linear.load_state_dict(softmax.linear.state_dict())
 
     def objective(net: Any, x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
         return mg.cross_entropy(net(x if corrupt is None else corrupt(x)), y)

@@ -103,7 +103,8 @@ def fit(
         epoch, also after all epochs and after Ctrl-C.
     checkpoint : str or path-like, optional
         A file to write after every epoch, atomically, with all that the next epoch depends on; the one before is kept
-        beside it. However the training ends, it is there.
+        beside it. However the training ends, it is there; a file that is there at the start is refused without
+        `resume`, so that no training is lost.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
 
@@ -183,6 +184,8 @@ def fit(
         "validation": held_out is not None,
     }
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
+    if file is not None and not resume:
+        file.refuse_to_replace()
     if isinstance(schedule, optim.Schedule):
         if schedule.optimizer is not optimizer:
             raise DataError("fit: the schedule is of another optimizer; pass optimizer=schedule.optimizer as well")

@@ -6,10 +6,13 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import minigrad as mg
 from autoencoders import corruption
 from minigrad.errors import MinigradError
+
+N = TypeVar("N", int, float)
 
 NOISES: dict[str, Callable[[mg.Tensor, float], mg.Tensor]] = {
     "masking": corruption.masking_noise,
@@ -27,10 +30,18 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+def _as(kind: Callable[[str], N], text: str) -> N | None:
+    """Return the number in a text, or None where there is none: argparse would name the Python function."""
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
 def fraction(text: str) -> float:
     """Return a number from 0 to below 1."""
-    value = float(text)
-    if not 0 <= value < 1:
+    value = _as(float, text)
+    if value is None or not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text}")
     return value
 
@@ -39,8 +50,8 @@ def whole(low: int) -> Callable[[str], int]:
     """Return the type of whole numbers of at least `low`."""
 
     def whole_number(text: str) -> int:
-        value = int(text)
-        if value < low:
+        value = _as(int, text)
+        if value is None or value < low:
             raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}, got {text}")
         return value
 
@@ -51,8 +62,8 @@ def number(low: float, above: bool = False) -> Callable[[str], float]:
     """Return the type of numbers of at least, or above, `low`."""
 
     def real_number(text: str) -> float:
-        value = float(text)
-        if not low <= value < float("inf") or (above and value == low):
+        value = _as(float, text)
+        if value is None or not low <= value < float("inf") or (above and value == low):
             raise argparse.ArgumentTypeError(
                 f"expected a number {'above' if above else 'of at least'} {low:g}, got {text}"
             )

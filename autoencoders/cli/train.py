@@ -142,7 +142,8 @@ def run(options: argparse.Namespace) -> None:
         if options.patience is not None:
             judged = history.validation or history.terms
             sums = [sum(values) for values in zip(*judged.values(), strict=True)]
-            print(f"the model is that of epoch {1 + int(np.argmin(sums))}, with the lowest loss, {min(sums):.4f}")
+            kind = "validation loss" if history.validation else "loss"
+            print(f"the model is that of epoch {1 + int(np.argmin(sums))}, with the lowest {kind}, {min(sums):.4f}")
     print(f"saved: {path}")
 
 

@@ -44,7 +44,7 @@ def features(commands: Any) -> None:
     )
     command.add_argument("--l2", type=number(0.0), default=1e-5, help="factor of the squared weights of softmax")
     command.add_argument(
-        "--fine-tune", type=whole(1), metavar="EPOCHS", help="put a softmax on top and train the whole encoder"
+        "--fine-tune", type=whole(1), metavar="EPOCHS", help="train the encoder and the softmax on top, from there"
     )
     command.add_argument("--noise", type=noise, default=None, help="on the input while fine-tuning")
     command.add_argument("--dropout", type=fraction, default=0.0, help="before the softmax while fine-tuning")
@@ -96,11 +96,9 @@ def _features(options: argparse.Namespace) -> None:
     if options.model is not None:
         model, train = load(options, train)
         test = test.reshape(-1, *model.input_shape)
-    if options.fine_tune is not None:
-        _fine_tune(options, model, train, found.y_train, test, found.y_test)
-        return
+    given = train, test
     if model is not None:
-        train, test = (measures.codes(model, x).reshape(len(x), -1) for x in (train, test))
+        train, test = (measures.codes(model, x).reshape(len(x), -1) for x in given)
     if estimator is None:
         softmax = classifier.softmax_regression(train, found.y_train, l2=options.l2)
         scores = [softmax.accuracy(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
@@ -111,13 +109,21 @@ def _features(options: argparse.Namespace) -> None:
             raise MinigradError(f"--classifier {options.classifier}: {error}") from error
         scores = [estimator.score(x, y) for x, y in ((train, found.y_train), (test, found.y_test))]
     what = "the inputs" if model is None else f"codes of {model}"
-    print(f"{options.classifier} on {what}: accuracy {scores[0]:.2%} on train, {scores[1]:.2%} on test")
+    print(f"{options.classifier} on {what}: accuracy {scores[0]:.2%} on train, {scores[1]:.2%} on test", flush=True)
+    if options.fine_tune is not None:
+        _fine_tune(options, model, softmax, given[0], found.y_train, given[1], found.y_test)
 
 
 def _fine_tune(
-    options: argparse.Namespace, model: Any, train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray
+    options: argparse.Namespace,
+    model: Any,
+    softmax: classifier.SoftmaxRegression,
+    train: np.ndarray,
+    y: np.ndarray,
+    test: np.ndarray,
+    y_test: np.ndarray,
 ) -> None:
-    """Train the encoder and a softmax on top, with labels; print the error on test data."""
+    """Train the encoder and the softmax on top, with labels; print the error on test data."""
 
     def report(net: Any, history: Any) -> None:
         if history.epochs % 10 == 0 or history.epochs == options.fine_tune:
@@ -127,6 +133,7 @@ def _fine_tune(
     whole_model = classifier.fine_tune(
         model, train, y, epochs=options.fine_tune, batch_size=options.batch_size, seed=options.seed,
         learning_rate=options.learning_rate, corrupt=options.noise, dropout=options.dropout, callback=report,
+        softmax=softmax,
     )  # fmt: skip
     accuracy = whole_model.accuracy(test, y_test)
     print(f"fine-tuned {model}: accuracy {accuracy:.2%} on test, error {1 - accuracy:.2%} on test")

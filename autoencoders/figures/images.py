@@ -72,7 +72,8 @@ def filters(
         First-layer weights of each model: column l is the filter of unit l.
     shape : (height, width)
     count : int, at least 1
-        How many filters of each model: those with the largest norms, largest first.
+        How many filters of each model: those with the largest norms, largest first; norms that are equal to five
+        digits of the largest one keep their order.
     columns : int, at least 1
 
     Raises
@@ -93,7 +94,9 @@ def filters(
     for name, weight in weights.items():
         w = finite_array(weight, "filters", repr(name), ("pixels", "units"))
         _image_shape(shape, w.T.shape, "filters", repr(name))
-        largest = np.argsort(-np.linalg.norm(w, axis=0), kind="stable")[:count]
+        norms = np.linalg.norm(w, axis=0)
+        norms = np.round(norms / (norms.max() or 1.0), 5)  # rounding must not shuffle directions of norm 1
+        largest = np.argsort(-norms, kind="stable")[:count]
         of = "" if len(largest) == w.shape[1] else f" of {w.shape[1]}"
         pictures[f"{name}: {len(largest)}{of} filters"] = mosaic(w.T[largest], shape, columns, symmetric=True)
     rows = -(-len(pictures) // 3)

@@ -55,8 +55,12 @@ def curves(series: Mapping[str, ArrayLike], ylabel: str, floor: tuple[str, float
     lines = named(series, "curves", ("epochs",))
     bounds = [] if floor is None else [finite_array([floor[1]], "curves", "floor", ("bounds",))]
     figure, axes = single("epoch", ylabel)
-    for name, values in lines.items():
-        axes.plot(range(1, len(values) + 1), values, label=name)
+    for i, (name, values) in enumerate(lines.items()):
+        # dashes come again after as many lines as there are markers: then with another marker
+        marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
+        apart = -(-len(values) // 8)
+        where = (i * apart // len(lines), apart)  # each line elsewhere, so that close lines do not hide each other's
+        axes.plot(range(1, len(values) + 1), values, label=name, marker=marker, markevery=where, markersize=4)
     if floor is not None:
         axes.axhline(floor[1], label=floor[0], **REFERENCE)
     whole_numbers(axes)

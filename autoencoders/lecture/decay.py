@@ -93,7 +93,8 @@ def section(walk: Walk) -> Section:
                 f"both. The smallest test error here is that of: {least}."
             ),
             Text(
-                "For a linear autoencoder the optimum with decay is known in closed form: the principal directions "
+                "For a linear autoencoder the optimum with decay is known in closed form. Here λ is the whole factor "
+                "of the squared weights, without the ½ from above. The optimum is the principal directions "
                 "themselves, each shrunk by √(1 − λ/sᵢ²), and those with sᵢ² ≤ λ left out. L-BFGS reached a loss of "
                 f"{exact['reached']:.6f}; the formula says {exact['floor']:.6f}."
             ),

@@ -85,7 +85,8 @@ def section(walk: Walk) -> Section:
                     {name: preferred_input(m.encoder_weights[0].detach()) for name, m in trained.items()},
                     walk.data.image_shape,
                 ),
-                "The inputs of norm 1 that excite 64 units most. With more noise a unit can rely less on single pixels."
+                "The inputs of norm 1 that excite the first 64 units most. With more noise a unit can rely less on "
+                "single pixels."
                 + (
                     " In 8 × 8 pixels there is little room to see it; run with --data mnist."
                     if walk.name == "digits"

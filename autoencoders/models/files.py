@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from autoencoders.checkpoints import FORMAT as CHECKPOINT
 from autoencoders.models.base import Model
 from autoencoders.models.convolutional import ConvAutoencoder
 from autoencoders.models.dense import Autoencoder
@@ -138,6 +139,11 @@ def _read(file: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray], dict[
     """Return the kind of a model's file, the configuration, the arrays and the metadata."""
     state, metadata = files.load_with_metadata(file)
     kind = FORMATS.get(metadata.get("format", ""))
+    if metadata.get("format") == CHECKPOINT:
+        raise DataError(
+            f"{file}: is a checkpoint of a training, not a saved model: finish the training, which saves it: by the "
+            "same `train` command with --resume, in Python by fit(..., resume=True) and save_model"
+        )
     if kind is None:
         raise DataError(
             f"{file}: not a saved autoencoder: got format {metadata.get('format')!r}; expected one of "

@@ -176,6 +176,8 @@ tanh = primitive(
 
 
 def _sigmoid(xp: Any, x: Any, /, *, out: Any = None) -> Any:
+    if hasattr(x, "dtype") and x.dtype.kind in "biu":  # -x may be none of their numbers
+        x = x.astype("float64")
     # full relative accuracy also for x << 0; where exp(-x) is inf the quotient is 0, as it should be
     below = -x
     own = below if getattr(below, "ndim", 0) else None  # an array of this function's own, written over again and again

@@ -8,14 +8,15 @@ compute an assigned value, an optimizer's update, is on the right, folded into o
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 from .. import tape
-from ..errors import GraphError
+from ..errors import DataError, GraphError
+from ..files import write_atomically
 from ..sweep import reachable
 from ..tensor import Tensor
 from .program import Equation, Program, Variable, is_literal
@@ -78,9 +79,16 @@ def draw(what: Program | Tensor, path: str | os.PathLike | None = None, fold_upd
     what : Program or Tensor
         A tensor that requires grad shows the operations that backward would run through.
     path : optional
-        A file to write the SVG to as well; any browser shows it.
+        A .svg file to write to as well; any browser shows it.
     fold_updates : bool
         Draw an optimizer's update of a parameter as one box that says how many operations it is.
+
+    Raises
+    ------
+    DataError
+        The path is not the name of a .svg file.
+    OSError
+        The folder does not exist, or the file cannot be written.
 
     Examples
     --------
@@ -89,14 +97,15 @@ def draw(what: Program | Tensor, path: str | os.PathLike | None = None, fold_upd
     >>> mg.draw(program)[:4]
     '<svg'
     """
+    if path is not None and Path(path).suffix.lower() != ".svg":
+        raise DataError(
+            f"draw: {os.fspath(path)}: expected the name of a .svg file; any browser shows it and prints it to a PDF"
+        )
     program = what if isinstance(what, Program) else of_tensor(what)
     layout = _Layout(program, fold_updates)
     text = _svg(list(layout.boxes.values()), layout.width, layout.height)
     if path is not None:
-        folder = os.path.dirname(os.path.abspath(path))
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, suffix=".svg", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        write_atomically(path, text.encode())
     return text
 
 

@@ -118,8 +118,8 @@ class Plan:
     def __repr__(self) -> str:
         return (
             f"<plan: {self.operations} operations in {sum(not is_view(g) for g in self.groups)} groups; "
-            f"{_mib(self.sizes)} for {len(self.buffers)} values in {len(self.sizes)} blocks "
-            f"({_mib(self.unplanned)} for {len(self.unplanned)} unplanned), {_mib(self.arguments)} for arguments>"
+            f"{_size(self.sizes)} for {len(self.buffers)} values in {len(self.sizes)} blocks "
+            f"({_size(self.unplanned)} for {len(self.unplanned)} unplanned), {_size(self.arguments)} for arguments>"
         )
 
 
@@ -128,5 +128,6 @@ def is_view(group: Group) -> bool:
     return all(e.output.view and not e.primitive.effect for e in group.equations)
 
 
-def _mib(sizes: Iterable[int]) -> str:
-    return f"{sum(sizes) / 2**20:.1f} MiB"
+def _size(sizes: Iterable[int]) -> str:
+    total = sum(sizes)
+    return f"{total / 2**20:.1f} MiB" if total >= 2**20 else f"{total / 2**10:.1f} KiB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -296,7 +297,7 @@ class Program:
 
         return listing(self)
 
-    def draw(self, path: str | None = None, fold_updates: bool = True) -> str:
+    def draw(self, path: str | os.PathLike | None = None, fold_updates: bool = True) -> str:
         """Return the graph as SVG, and write it to `path` if given: see `mg.draw`."""
         from .draw import draw
 

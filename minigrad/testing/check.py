@@ -24,6 +24,7 @@ from ..tensor import Tensor, Version
 
 COMPLEX_STEP = 1e-30
 EPS = float(np.finfo(np.float64).eps)
+MEANING = ". (cotangent . f) is the sum of the elements of f, each times a fixed random number"
 
 Arrays = Sequence[np.ndarray]
 
@@ -38,7 +39,8 @@ def check_grad(
 ) -> None:
     """Raise CheckError unless the gradients of `f` at `inputs` are right.
 
-    The result of f, of any shape, is contracted with a random cotangent. The gradient is compared with a numerical
+    The result of f, of any shape, is contracted with a random cotangent: (cotangent . f) is the sum of its elements,
+    each times a fixed random number. The gradient is compared with a numerical
     derivative along a random direction; where that fails, element by element, to say where it is wrong. The second
     order does the same for (gradient . random direction). Also checked: dtypes and shapes of gradients; that two runs
     agree bit for bit; that a zero cotangent gives zero and that the memory layout of the cotangent changes nothing;
@@ -96,7 +98,8 @@ def check_grad(
     complex_step = analytic and _complex_step_works(problem)
     tolerance = rtol if rtol is not None else 1e-9 if complex_step else 1e-6
     reference = _Reference(lambda xs: problem.value(xs).reshape(-1), point, u.reshape(-1), complex_step, step)
-    _compare("the first derivative of (cotangent . f)", gradients, names, reference, tolerance, rng)
+    subject = "(cotangent . f)"
+    _compare(f"the first derivative of {subject}", subject, gradients, names, reference, tolerance, rng)
     if order == 2:
         _check_second_order(problem, u, gradients, names, rtol or 1e-6, step, rng)
     if any(given[i].dtype != np.float64 for i in problem.wanted):
@@ -273,10 +276,11 @@ class _Reference:
         rounding = 32.0 * EPS / steps[-1] * float(np.abs(self.weights) @ np.abs(values[-1][0]))
         return float(self.weights @ slopes[0]), rounding
 
-    def kink(self, direction: Arrays) -> str:
-        """Return a sentence about the two one-sided slopes along `direction`, if they do not come together; else "".
+    def kink(self, direction: Arrays, subject: str) -> str:
+        """Return a sentence about a kink or a jump of `subject` along `direction`, if there is one; else "".
 
-        Of a smooth function they come ten times closer with a tenth of the step.
+        The two one-sided slopes of a smooth function come ten times closer with a tenth of the step; those over a jump
+        grow ten times.
         """
 
         def at(t: float) -> np.ndarray:
@@ -293,10 +297,19 @@ class _Reference:
         jumps = size > 5.0 * max(abs(right), abs(left)) + noise  # the slope of a step grows without end
         if not bends and not jumps:
             return ""
-        return (
-            f". But there it has a kink or a jump: its slope is {left_near:.4g} on one side and {right_near:.4g} on "
-            "the other, from close by. Move the inputs away from points where f is not differentiable"
-        )
+        h = self.step / 10
+        if jumps:
+            down, up = -left_near * h + 0.0, right_near * h + 0.0
+            what = (
+                f"jumps or is infinitely steep: it changes by {down:.4g} over a step of {h:g} down, and by {up:.4g} "
+                "over one up"
+            )
+        else:
+            what = (
+                f"has a kink: its slope is {left_near + 0.0:.4g} on one side and {right_near + 0.0:.4g} on the other, "
+                "from close by"
+            )
+        return f". But there {subject} {what}. Move the inputs away from points where f is not differentiable"
 
 
 def _directions(arrays: Arrays, rng: np.random.Generator) -> list[np.ndarray]:
@@ -312,9 +325,18 @@ def _unit(arrays: Arrays, k: int, index: tuple[int, ...]) -> Arrays:
 
 
 def _compare(
-    what: str, got: Arrays, names: list[str], reference: _Reference, rtol: float, rng: np.random.Generator
+    what: str,
+    subject: str,
+    got: Arrays,
+    names: list[str],
+    reference: _Reference,
+    rtol: float,
+    rng: np.random.Generator,
 ) -> None:
-    """Compare along a random direction; when that fails, find the element that is most wrong and raise."""
+    """Compare along a random direction; when that fails, find the element that is most wrong and raise.
+
+    `what` is the derivative that is compared, and `subject` the function that it is the derivative of.
+    """
     direction = _directions(got, rng)
     slope = float(sum(np.sum(g * d) for g, d in zip(got, direction, strict=True)))
     expected, rounding = reference.along(direction)
@@ -333,13 +355,13 @@ def _compare(
                 wrong.append((relative if np.isfinite(relative) else np.inf, k, index, float(g[index]), element))
     if not wrong:
         raise CheckError(
-            f"{what} is wrong along a random direction: got {slope:.10g}, expected {expected:.10g} ({method})"
+            f"{what} is wrong along a random direction: got {slope:.10g}, expected {expected:.10g} ({method}){MEANING}"
         )
     relative, k, index, value, element = max(wrong, key=lambda w: w[0])
     raise CheckError(
         f"{what} is wrong for {names[k]} at index {index}: got {value:.10g}, expected {element:.10g} ({method}), "
         f"relative error {relative:.2g}; {len(wrong)} of {sum(g.size for g in got)} elements are wrong"
-        f"{'' if reference.complex_step else reference.kink(_unit(got, k, index))}"
+        f"{'' if reference.complex_step else reference.kink(_unit(got, k, index), subject)}{MEANING}"
     )
 
 
@@ -376,4 +398,12 @@ def _check_second_order(
     weights = np.concatenate([d.reshape(-1) for d in direction])
     point = [*(problem.arrays[i] for i in problem.wanted), u]
     reference = _Reference(evaluate, point, weights, False, step)
-    _compare("the second derivative", got, [*names, "the upstream gradient"], reference, rtol, rng)
+    _compare(
+        "the second derivative",
+        "the first derivative (f has a kink where that jumps)",
+        got,
+        [*names, "the upstream gradient"],
+        reference,
+        rtol,
+        rng,
+    )

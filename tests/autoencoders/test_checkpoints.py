@@ -97,6 +97,17 @@ def test_other_settings_and_missing_files_are_refused(tmp_path):
     assert all((before[k] == v).all() for k, v in model.state_dict().items())
 
 
+def test_a_training_from_the_start_writes_over_no_checkpoint(tmp_path):
+    path = tmp_path / "training.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(path, stop_after=4)
+    content = path.read_bytes()
+    with pytest.raises(DataError, match=r"is there already.*resume=True.*remove it"):
+        train(path, epochs=2)
+    assert path.read_bytes() == content
+    assert train(path, resume=True) == train()
+
+
 def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "training.safetensors"
     train(path, epochs=2)

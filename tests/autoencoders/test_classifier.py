@@ -106,9 +106,26 @@ def test_fine_tuning_is_reproducible():
     assert (found[0] == found[1]).all() and (found[0] != found[2]).any()
 
 
+def test_fine_tuning_begins_at_the_softmax_that_is_given_and_leaves_it():
+    digits = ae.datasets.digits()
+    model = ae.Autoencoder((64, 10), seed=0)
+    softmax = ae.softmax_regression(ae.features.codes(model, digits.x_train), digits.y_train)
+    before = softmax.state_dict()
+    tuned = ae.fine_tune(  # by steps far below the rounding of its weights
+        model, digits.x_train, digits.y_train, epochs=1, learning_rate=1e-30, softmax=softmax
+    )
+    for name, array in tuned.linear.state_dict().items():
+        np.testing.assert_array_equal(array, before[f"linear.{name}"])
+    assert tuned.linear.weight is not softmax.linear.weight
+    ae.fine_tune(model, digits.x_train, digits.y_train, epochs=1, learning_rate=0.1, softmax=softmax)
+    assert all((array == before[name]).all() for name, array in softmax.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"softmax": ae.SoftmaxRegression(4, [0, 1, 2])}, ShapeError, r"softmax has weights of shape \(4, 3\)"),
+        ({"softmax": ae.SoftmaxRegression(3, ["a", "b", "c"])}, DataError, r"softmax has classes \['a'"),
         ({"y": Y[:5]}, ShapeError, "a label for every row"),
         ({"y": np.zeros(120)}, DataError, "at least two"),
         ({"epochs": 0}, DataError, "fine_tune: got epochs=0"),

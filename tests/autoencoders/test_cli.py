@@ -72,7 +72,10 @@ def test_train_reads_arrays(tmp_path):
         (["train", "--optimizer", "newton"], "--optimizer"),
         (["features", "--fine-tune", "0"], "--fine-tune: expected a whole number of at least 1"),
         (["figures", "--model", "m.safetensors", "--format", "bmp"], "--format"),
-        (["train", "--epochs", "many"], "--epochs"),
+        (["train", "--epochs", "many"], "--epochs: expected a whole number of at least 0, got many"),
+        (["lecture", "--seed", "x"], "--seed: expected a whole number of at least 0, got x"),
+        (["train", "--l2", "some"], "--l2: expected a number of at least 0, got some"),
+        (["train", "--validation", "some"], "--validation: expected a number of at least 0 and below 1, got some"),
         (["train", "--learning-rate", "-1"], "--learning-rate: expected a number above 0"),
         (["train", "--learning-rate", "0"], "--learning-rate: expected a number above 0"),
         (["train", "--learning-rate", "nan"], "--learning-rate: expected a number above 0"),
@@ -176,6 +179,15 @@ def test_a_damaged_array_file_is_refused(tmp_path, capsys):
     assert "not a readable .npy file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"), [([], "lowest loss"), (["--validation", "0.2"], "lowest validation loss")]
+)
+def test_patience_says_which_loss_was_lowest(tmp_path, capsys, options, words):
+    common = ["train", "--sizes", "64,8", "--epochs", "2", "--patience", "2", "--out", str(tmp_path / "m.safetensors")]
+    assert main([*common, *options]) == 0
+    assert f"with the {words}, " in capsys.readouterr().out
+
+
 def test_an_interrupted_training_resumes_to_the_same_model(tmp_path, monkeypatch, capsys):
     common = ["train", "--sizes", "64,8", "--epochs", "5", "--noise", "masking:0.25", "--contractive", "0.01"]
     common += ["--sparsity", "0.1:0.1", "--validation", "0.2", "--patience", "4"]
@@ -194,6 +206,10 @@ def test_an_interrupted_training_resumes_to_the_same_model(tmp_path, monkeypatch
         assert main([*common, "--out", str(out)]) == 130
     words = capsys.readouterr().err
     assert "interrupted" in words and "parts.checkpoint.safetensors" in words and "--resume" in words
+    assert main(["info", "--model", str(tmp_path / "parts.checkpoint.safetensors")]) == 2
+    assert (
+        "is a checkpoint of a training, not a saved model" in (words := capsys.readouterr().err) and "--resume" in words
+    )
     assert main([*common, "--out", str(out), "--resume"]) == 0
     resumed, whole = (mg.load(tmp_path / name) for name in ("parts.safetensors", "whole.safetensors"))
     assert {name: a.tobytes() for name, a in resumed.items()} == {name: a.tobytes() for name, a in whole.items()}

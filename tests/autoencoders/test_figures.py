@@ -125,6 +125,22 @@ def test_the_filters_with_the_largest_norms_come_first():
     assert axes.get_title() == "model: 2 of 3 filters"
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 100])
+def test_curves_of_many_models_are_told_apart_without_colour(epochs):
+    lines = axes_of(figures.curves({f"model {i}": np.full(epochs, 1.0) for i in range(10)}, "loss")).lines
+    assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in lines}) == 10
+    for line in lines:  # at least one marker is on the line
+        start, step = line.get_markevery()
+        assert 1 <= len(range(start, epochs, step)) <= 8
+
+
+def test_filters_whose_norms_differ_by_rounding_keep_their_order():
+    units = np.eye(4, dtype=np.float32) * (1 + np.float32([0, 1, -2, 3]) * np.finfo(np.float32).eps)
+    drawn = axes_of(figures.filters({"directions": units}, (2, 2), columns=4)).images[0].get_array()
+    expected = figures.mosaic(np.eye(4), (2, 2), 4, symmetric=True)
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("count, grid", [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3))])
 def test_many_models_wrap_into_rows(count, grid):
     figure = figures.filters({f"model {i}": np.eye(4) for i in range(count)}, (2, 2))

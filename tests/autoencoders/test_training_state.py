@@ -172,7 +172,9 @@ def test_softmax_regression_draws_nothing_from_the_default_generator():
     ("change", "message"),
     [
         ({"model": ae.Autoencoder((6, 3), "tanh")}, "model was"),
-        ({"X": 1 - U}, "first batch was"),
+        ({"X": 1 - U}, "other settings: the first samples are not those of before$"),
+        ({"batch_size": 7}, "other settings: batch_size was 128, and is 7$"),
+        ({"X": (1 - U)[:30], "batch_size": 7}, "batch_size was 128, and is 7; samples was 40, and is 30$"),
         ({"validation": U}, "validation was False"),
         ({"objective": lambda model, x: {"other": plain(model, x)}}, r"terms \['other'\], and \['loss'\]"),
     ],

@@ -217,3 +217,11 @@ def test_a_step_that_runs_as_it_is_leaves_neither_gradients_nor_graphs(place):
     assert w.grad is None
     np.testing.assert_allclose(w.numpy(), values - 0.2 * values**3, rtol=1e-6)
     assert not step(w.detach()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(8, "0.0 KiB"), (1024, "4.0 KiB"), (2**18 - 1, "1024.0 KiB"), (2**18, "1.0 MiB")]
+)
+def test_a_plan_says_kib_below_one_mib(size, words):
+    plan = mg.record(lambda x: mg.exp(x))(mg.zeros(size)).plan()
+    assert f" {words} for 1 values" in repr(plan) and repr(plan).endswith(f", {words} for arguments>")

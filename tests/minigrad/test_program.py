@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import DTypeError, GraphError, ShapeError
+from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
 from minigrad.program import Equation, Variable
 from minigrad.program.draw import phases
 
@@ -343,6 +343,17 @@ def test_drawing_a_tensor_shows_the_graph_behind_it(tmp_path) -> None:  # type: 
     assert all(name in svg for name in ("multiply", "exp", "sum"))
     with pytest.raises(GraphError, match="does not remember what made it"):
         mg.draw(mg.tensor([1.0]))
+
+
+def test_drawing_writes_svg_files_into_folders_that_exist(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    program = mg.record(lambda x: x + 1)(mg.tensor([1.0]))
+    for name in ("graph.png", "graph"):
+        with pytest.raises(DataError, match="draw: .*graph.*expected the name of a .svg file"):
+            program.draw(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no such folder to write into: .*nowhere'$"):
+        program.draw(tmp_path / "nowhere" / "graph.svg")
+    assert not list(tmp_path.iterdir())
+    assert program.draw(tmp_path / "graph.SVG") == (tmp_path / "graph.SVG").read_text(encoding="utf-8")
 
 
 def test_equations_are_readable_on_their_own() -> None:

@@ -1,5 +1,7 @@
 """Tensors: how they are made, what they show, and what they refuse."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,28 @@ def test_item_and_len():
         mg.zeros(2).item()
     with pytest.raises(TypeError, match="0-d"):
         len(mg.tensor(1.0))
+
+
+@pytest.mark.parametrize("name", ["+", "-", "*", "/", "**", "@"])
+def test_operators_in_place_do_not_make_a_parameter_a_tensor(name):
+    names = {"w": mg.Parameter(np.eye(2)), "t": mg.tensor(np.eye(2)), "x": mg.tensor(np.full((2, 2), 2.0))}
+    before = names["w"]
+    with pytest.raises(GraphError, match=re.escape(f"w.assign(w {name} x)")):
+        exec(f"w {name}= x", names)
+    assert names["w"] is before
+    exec(f"t {name}= x; r = w {name} x; w.assign(r)", names)
+    np.testing.assert_array_equal(names["t"].numpy(), names["r"].detach().numpy())
+    np.testing.assert_array_equal(before.detach().numpy(), names["r"].detach().numpy())
+
+
+def test_sigmoid_takes_integers_as_exp_does():
+    for dtype in ("int8", "uint8", "int64", "bool"):
+        values = np.array([0, 1, -3 if dtype.startswith("int") else 1], dtype)
+        expected = 1 / (1 + np.exp(-values.astype("float64")))
+        for f in (mg.sigmoid, mg.compile(mg.sigmoid)):
+            found = f(mg.tensor(values))
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-7)  # rounded once
 
 
 def test_repr_shows_values_dtype_and_origin():

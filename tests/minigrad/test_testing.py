@@ -209,8 +209,32 @@ def test_integers_and_bools_are_passed_through():
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_kink_is_noticed_and_named(f, x):
-    with pytest.raises(CheckError, match="kink or a jump|not finite|nan|inf"):
+    with pytest.raises(CheckError, match="kink|jumps|not finite|nan|inf"):
         check_grad(f, np.array(x))
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "words"),
+    [
+        # at equal distance from both slopes the derivative at a kink passes; the next one sees the jump by 2 u d
+        (
+            mg.abs,
+            [0.0, 1.0],
+            r"the first derivative \(f has a kink .*\) jumps .* changes by -(\S+) over .* by \1 over one",
+        ),
+        (lambda x: mg.maximum(x, 0.5), [0.5, 1.0], r"f has a kink .* changes by -(\S+) over .* by \1 over one up"),
+        (mg.relu, [0.0, 1.0], r"\(cotangent \. f\) has a kink: its slope is 0 on one side and 0\.1257 on the other"),
+        (
+            mg.round,
+            [0.5],
+            r"\(cotangent \. f\) jumps .* changes by 0 over a step of 0\.0001 down, and by 0\.1257 over one up",
+        ),
+    ],
+)
+def test_a_kink_is_told_from_a_jump(f, x, words):
+    with pytest.raises(CheckError, match=words) as caught:
+        check_grad(f, np.array(x))
+    assert str(caught.value).endswith("is the sum of the elements of f, each times a fixed random number")
 
 
 def test_a_wrong_derivative_of_a_smooth_function_is_not_blamed_on_a_kink():
