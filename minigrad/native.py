@@ -13,6 +13,7 @@ import hashlib
 import os
 import platform
 import re
+import sys
 import threading
 import warnings
 import weakref
@@ -41,6 +42,11 @@ class _Built:
         self.address = self._engine.get_function_address("kernel")
         self.function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_engine") and not sys.is_finalizing():
+            with _building:
+                self._engine.close()
+
 
 _built: weakref.WeakValueDictionary[str, _Built] = weakref.WeakValueDictionary()
 _last_built: deque[_Built] = deque(maxlen=256)
@@ -51,11 +57,11 @@ def _function(text: str) -> _Built:
     if found is None:
         with _building:
             found = _built[text] = _Built(text)
-        _last_built.append(found)
+            _last_built.append(found)
     return found
 
 
-# a child that was forked while LLVM is at work would wait for LLVM's locks for ever
+# a child that was forked while LLVM is at work would wait for its locks, and those of llvmlite, for ever
 _building = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_building.acquire, after_in_parent=_building.release, after_in_child=_building.release)
