@@ -39,7 +39,14 @@ def one_layer(encode: Encoder) -> Autoencoder | None:
     return model if len(model.encoder_weights) == 1 else None
 
 
-def squared_norms(encode: Encoder, x: mg.Tensor, method: str, probes: int = 1, caller: str = "jacobian") -> mg.Tensor:
+def squared_norms(
+    encode: Encoder,
+    x: mg.Tensor,
+    method: str,
+    probes: int = 1,
+    caller: str = "jacobian",
+    codes: mg.Tensor | None = None,
+) -> mg.Tensor:
     """Return |J(x_i)|^2, the squared Frobenius norm, for every sample; `autoencoders.contractive` explains the methods.
 
     Parameters
@@ -50,6 +57,8 @@ def squared_norms(encode: Encoder, x: mg.Tensor, method: str, probes: int = 1, c
         "closed" only where `one_layer` finds a model.
     probes : int
         How many random directions "hutchinson" averages over.
+    codes : Tensor, optional
+        encode(x), which "closed" then does not compute.
 
     Returns
     -------
@@ -68,7 +77,7 @@ def squared_norms(encode: Encoder, x: mg.Tensor, method: str, probes: int = 1, c
     """
     model = one_layer(encode)
     if model is not None and x.ndim == 2 and method in ("auto", "closed"):
-        slope = SLOPES[model.activation](model.encode(x))
+        slope = SLOPES[model.activation](model.encode(x) if codes is None else codes)
         return mg.square(slope) @ mg.sum(mg.square(model.encoder_weights[0]), axis=0)
     h, pull_back = mg.vjp(encode, x)
     _check_rows(h, x, caller)

@@ -30,7 +30,7 @@ from .program import Program, Variable
 from .record import run_and_record
 from .replay import Replay
 
-BEFORE_KERNELS = 0.2  # seconds of replay after which compiling, which takes about as long, is likely to pay
+BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
 MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
 
 
@@ -148,7 +148,8 @@ class Compiled:
         with self._lock:
             for entry in self._entries.get(key, ()):
                 if entry.is_valid():
-                    return self._as_it_is(args, entry.captured) if entry.overlaps(args) else entry.run(args)
+                    given = entry.given(args)
+                    return self._as_it_is(args, entry.captured) if entry.overlaps(given) else entry.run(given)
             return self._record(key, args)
 
     def _as_it_is(self, args: tuple, captured: list[Tensor]) -> Any:
@@ -270,14 +271,13 @@ class _Entry:
         """Return whether the captured tensors still live where they did."""
         return all(t._array is array for t, array in self._captured)
 
-    def overlaps(self, args: tuple) -> bool:
+    def overlaps(self, given: list[Any]) -> bool:
         """Return whether an argument shares memory that the step assigns to, and so would change on the way.
 
         It may be a view of a captured tensor, or an argument that is assigned to may be captured or another argument.
         """
         if not self._versions and not self._written_arguments:
             return False
-        given = self._given(args)
         versions = [id(x._version) if isinstance(x, Tensor) and x._version is not None else None for x in given]
         if any(version in self._versions for version in versions):
             return True
@@ -289,13 +289,13 @@ class _Entry:
                 return True
         return False
 
-    def _given(self, args: tuple) -> list[Any]:
+    def given(self, args: tuple) -> list[Any]:
+        """Return the tensors and arrays among the arguments."""
         found = (x for _, x in trees.leaves(args)) if self._nested else args
         return [x for x in found if isinstance(x, Tensor | np.ndarray)]
 
-    def run(self, args: tuple) -> Any:
-        """Copy the arguments in, replay, and copy the results out."""
-        given = self._given(args)
+    def run(self, given: list[Any]) -> Any:
+        """Bind the arguments or copy them in, replay, and copy the results out."""
         if self._seconds_left < 0:
             self._seconds_left = math.inf
             try:

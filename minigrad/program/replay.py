@@ -226,7 +226,10 @@ class Replay:
                 self._by_columns.add(e.output)
             cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
             parts: list[tuple[Calls, list[Any], Any]] = [([(np.matmul, (a, b, out))], inputs, out)]
-            if how:
+            outer = loops.elementwise(np.multiply, [a, b], out) if self._fuse and a.shape[1] == 1 else None
+            if outer is not None:  # as NumPy multiplies, and as `products` does where it cuts
+                parts = [([(outer, ())], inputs, out)]
+            elif how:
                 parts = products.shares(how, a, b, out)
             self._stages.append(Stage([Share(c, reads, [to], cost / len(parts)) for c, reads, to in parts]))
         elif e.primitive.name == "matmul" and same_dtype:

@@ -115,3 +115,27 @@ def test_a_sample_may_have_more_axes_than_one():
     assert ae.features.singular_values_along(model.encode, x).shape == (5, 6)
     with pytest.raises(DataError, match="closed form"):
         ae.contractive(model.encode, mg.tensor(x), method="closed")
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "identity"])
+def test_codes_that_are_known_are_not_computed_again(activation):
+    model = ae.Autoencoder((5, 3), activation=activation, dtype="float64", seed=1)
+    x = mg.tensor(np.random.default_rng(0).normal(size=(4, 5)))
+    values, gradients, products = [], [], []
+    for given in (False, True):
+        h = model.encode(x)
+        program = mg.record(lambda x, h: ae.contractive(model.encode, x, "closed", codes=h))(x, h)
+        products.append(sum(e.primitive.name == "matmul" for e in program.equations))
+        penalty = ae.contractive(model.encode, x, "closed", codes=h if given else None)
+        values.append(penalty.item())
+        gradients.append([g.numpy() for g in mg.autograd.grad(penalty, model.encoder_weights)])
+    assert values[0] == values[1] and products == [1, 1]  # with the row of squared weights alone
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15)
+
+
+def test_codes_of_another_shape_are_refused():
+    model = ae.Autoencoder((5, 3))
+    x = mg.ones((4, 5))
+    with pytest.raises(ShapeError, match=r"codes of shape \(4, 5\); expected \(4, 3\)"):
+        ae.contractive(model.encode, x, codes=x)

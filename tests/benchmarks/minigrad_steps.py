@@ -111,7 +111,7 @@ def dense(workload, arrays):
         if workload.penalty == "sparse":
             penalty = ae.kl_sparsity(h, RHO)
         elif workload.penalty == "contractive":
-            penalty = ae.contractive(model.encode, x, "closed")
+            penalty = ae.contractive(model.encode, x, "closed", codes=h)
         return loss + CODE * penalty if workload.penalty else loss
 
     return model, loss_of
