@@ -147,6 +147,20 @@ end:
   ret void
 }
 
+define internal void @rest(i64 %turn, ptr %yield) nounwind {
+start:
+  PAUSE
+  %long = icmp sgt i64 %turn, PATIENCE
+  %can = icmp ne ptr %yield, null
+  %both = and i1 %long, %can
+  br i1 %both, label %give, label %end
+give:
+  call void %yield()
+  br label %end
+end:
+  ret void
+}
+
 define internal void @wait(ptr %place, i64 %goal, ptr %yield) nounwind {
 start:
   br label %look
@@ -154,18 +168,10 @@ look:
   %turn = phi i64 [0, %start], [%next, %again]
   %seen = load atomic i64, ptr %place acquire, align 8
   %there = icmp sge i64 %seen, %goal
-  br i1 %there, label %end, label %rest
-rest:
-  PAUSE
-  %next = add i64 %turn, 1
-  %long = icmp sgt i64 %next, PATIENCE
-  %can = icmp ne ptr %yield, null
-  %both = and i1 %long, %can
-  br i1 %both, label %give, label %again
-give:
-  call void %yield()
-  br label %again
+  br i1 %there, label %end, label %again
 again:
+  %next = add i64 %turn, 1
+  call void @rest(i64 %next, ptr %yield)
   br label %look
 end:
   ret void
@@ -307,17 +313,15 @@ ask_last:
   %last = load ptr, ptr %last.at
   br label %still
 still:
+  %looked = phi i64 [0, %ask_last], [%tries, %pause]
   %state = load atomic i64, ptr %last acquire, align 8
   %reads = icmp eq i64 %state, WORKING
   br i1 %reads, label %pause, label %gone
 pause:
-  PAUSE
   %yield.at = getelementptr i64, ptr %job, i64 4
   %yield = load ptr, ptr %yield.at
-  %can = icmp ne ptr %yield, null
-  br i1 %can, label %give, label %still
-give:
-  call void %yield()
+  %tries = add i64 %looked, 1
+  call void @rest(i64 %tries, ptr %yield)
   br label %still
 gone:
   %left.next = add i64 %left, 1
@@ -333,7 +337,7 @@ start:
   store atomic i64 LOOKING, ptr %mail release, align 8
   br label %look
 look:
-  %turn = phi i64 [0, %start], [0, %work], [%next, %again]
+  %turn = phi i64 [0, %start], [0, %work], [%next, %rest]
   %state = load atomic i64, ptr %mail acquire, align 8
   %given = icmp eq i64 %state, WORKING
   br i1 %given, label %work, label %idle
@@ -356,16 +360,8 @@ stop:
   %asleep = extractvalue { i64, i1 } %tried, 1
   br i1 %asleep, label %end, label %rest
 rest:
-  PAUSE
   %next = add i64 %turn, 1
-  %long = icmp sgt i64 %next, PATIENCE
-  %can = icmp ne ptr %yield, null
-  %both = and i1 %long, %can
-  br i1 %both, label %give, label %again
-give:
-  call void %yield()
-  br label %again
-again:
+  call void @rest(i64 %next, ptr %yield)
   br label %look
 end:
   ret void

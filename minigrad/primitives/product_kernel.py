@@ -50,30 +50,37 @@ def blocks(dtype: np.dtype) -> tuple[list[int], int, int]:
     The largest block, a row of B and an element of A fill the registers.
     """
     registers, size = native.vector_registers()
-    heights, vectors = (
-        ([12, 8, 4], 2) if registers == 32 and size == 64 else ([8, 4], 3) if registers == 32 else ([4], 3)
-    )
+    heights, vectors = [4], 3
+    if registers == 32:
+        heights, vectors = ([12, 8, 4], 2) if size == 64 else ([8, 4], 3)
     return heights, vectors, size // dtype.itemsize
 
 
-def takes(
-    a_shape: tuple[int, int],
-    a_strides: tuple[int, int],
-    a_dtype: np.dtype,
-    b_shape: tuple[int, int],
-    b_strides: tuple[int, int],
-    b_dtype: np.dtype,
-) -> bool:
+class Layout(NamedTuple):
+    """How a matrix lies in memory."""
+
+    shape: tuple[int, int]
+    strides: tuple[int, int]
+    dtype: np.dtype
+
+
+def layout(a: Any) -> Layout:
+    """Return how a matrix lies in memory."""
+    return Layout(a.shape, a.strides, a.dtype)
+
+
+def takes(a: Layout, b: Layout) -> bool:
     """Return whether the kernel multiplies two matrices: of these dtypes, with rows or columns of b in one piece."""
-    if a_dtype not in FLOATS or a_dtype != b_dtype or min(*a_shape, *b_shape) < 2 or not native.multiplies_and_adds():
+    if a.dtype not in FLOATS or a.dtype != b.dtype or min(*a.shape, *b.shape) < 2 or not native.multiplies_and_adds():
         return False
-    return a_dtype.itemsize in b_strides and all(s % a_dtype.itemsize == 0 for s in (*a_strides, *b_strides))
+    size = a.dtype.itemsize
+    return size in b.strides and all(s % size == 0 for s in (*a.strides, *b.strides))
 
 
 def call(a: Any, b: Any, out: Any) -> native.Call:
     """Return the call that writes `a @ b` to `out`, whose rows are in one piece."""
-    text, numbers = _passed(a.shape, a.strides, a.dtype, b.shape, b.strides, out.strides[0], None)
-    return native.Call(text, (a, b, out), numbers)
+    source, numbers = _passed(layout(a), layout(b), out.strides[0], None)
+    return native.Call(source, (a, b, out), numbers)
 
 
 def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
@@ -83,27 +90,19 @@ def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
     There may be at most DEPTH columns of a.
     """
     assert a.shape[1] <= DEPTH
-    text, numbers = _passed(a.shape, a.strides, a.dtype, b.shape, b.strides, 0, after)
+    source, numbers = _passed(layout(a), layout(b), 0, after)
     others = [x for x in arrays if x is not None]
     widths = [x.strides[0] // x.itemsize if x.ndim == 2 else 0 for x in others]
-    return native.Call(text, (a, b, *others), [*numbers, *widths])
+    return native.Call(source, (a, b, *others), [*numbers, *widths])
 
 
 @lru_cache(maxsize=1024)
-def _passed(
-    a_shape: tuple[int, int],
-    a_strides: tuple[int, int],
-    dtype: np.dtype,
-    b_shape: tuple[int, int],
-    b_strides: tuple[int, int],
-    row: int,
-    after: After | None,
-) -> tuple[str, tuple[int, ...]]:
+def _passed(a: Layout, b: Layout, row: int, after: After | None) -> tuple[str, tuple[int, ...]]:
     """Return the source for such matrices, and the numbers that are passed."""
-    size = dtype.itemsize
-    by_rows = b_strides[1] == size
-    strides = (*a_strides, b_strides[0 if by_rows else 1], row)
-    return text(dtype, by_rows, after), (a_shape[0], b_shape[1], a_shape[1], *(s // size for s in strides))
+    size = a.dtype.itemsize
+    by_rows = b.strides[1] == size
+    strides = (*a.strides, b.strides[0 if by_rows else 1], row)
+    return text(a.dtype, by_rows, after), (a.shape[0], b.shape[1], a.shape[1], *(s // size for s in strides))
 
 
 @lru_cache(maxsize=256)

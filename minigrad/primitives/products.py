@@ -16,6 +16,7 @@ import numpy as np
 from .. import parallel
 from ..parallel import Calls
 from . import product_kernel
+from .product_kernel import Layout, layout
 
 # multiplications below which OpenBLAS uses one thread by itself, so there is nothing to manage; fewer with a vector.
 # Those of complex numbers count twice
@@ -38,27 +39,17 @@ def cut(a: Any, b: Any) -> Cut | None:
     """Return how `a @ b` is cut, or None where it is one call of NumPy."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         return None
-    layouts = (a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype)
-    return _cut(*layouts, parallel.cores(), parallel.product_parts())
+    return _cut(layout(a), layout(b), parallel.cores(), parallel.product_parts())
 
 
 @lru_cache(maxsize=1024)
-def _cut(
-    a_shape: tuple[int, int],
-    a_strides: tuple[int, int],
-    a_dtype: np.dtype,
-    b_shape: tuple[int, int],
-    b_strides: tuple[int, int],
-    b_dtype: np.dtype,
-    cores: int,
-    product_parts: int,
-) -> Cut | None:
-    (m, k), n = a_shape, b_shape[1]
+def _cut(a: Layout, b: Layout, cores: int, product_parts: int) -> Cut | None:
+    (m, k), n = a.shape, b.shape[1]
     multiplications = m * k * n
-    if multiplications * (2 if a_dtype.kind == "c" else 1) < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED):
+    if multiplications * (2 if a.dtype.kind == "c" else 1) < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED):
         return None
-    by_kernel = product_kernel.takes(a_shape, a_strides, a_dtype, b_shape, b_strides, b_dtype)
-    if not by_kernel and (product_parts < 2 or a_dtype != b_dtype or a_dtype.kind not in "fc" or a_dtype.itemsize < 4):
+    by_kernel = product_kernel.takes(a, b)
+    if not by_kernel and (product_parts < 2 or a.dtype != b.dtype or a.dtype.kind not in "fc" or a.dtype.itemsize < 4):
         return None
     parts = max(1, min(cores if by_kernel else product_parts, multiplications // PART))
     # Rows are right for most: what is computed row by row before and after a product then needs no other part. But

@@ -45,7 +45,7 @@ def multiply(a, b, out=None):
 
 
 def takes(a, b):
-    return product_kernel.takes(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype)
+    return product_kernel.takes(product_kernel.layout(a), product_kernel.layout(b))
 
 
 def roundings(k):
