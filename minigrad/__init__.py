@@ -24,11 +24,12 @@ from .functions import (
 )
 from .linalg import eigh, einsum, outer, qr, slogdet, svd
 from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace
+from .parameter import Parameter
 from .precision import matmul_precision, set_matmul_precision
 from .primitives import *  # the operations, by the names of the table
 from .program import Compiled, Program, compile, draw, record
 from .selection import one_hot, sort, take, take_along_axis, topk
 from .tape import enable_grad, no_grad
-from .tensor import Parameter, Tensor, tensor
+from .tensor import Tensor, tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .version import __version__

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..convolution import conv2d, conv_transpose2d
 from ..errors import DTypeError, ShapeError
+from ..parameter import Parameter
 from ..random import Generator
-from ..tensor import Parameter, Tensor
+from ..tensor import Tensor
 from . import init as initial
 from .layers import positive
 from .module import Module

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..functions import elu, gelu, silu
+from ..parameter import Parameter
 from ..primitives import relu, sigmoid, softmax, softplus, tanh, where
 from ..random import Generator
-from ..tensor import Parameter, Tensor
+from ..tensor import Tensor
 from . import init as initial
 from .module import Module
 

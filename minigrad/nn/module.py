@@ -10,8 +10,9 @@ import numpy as np
 from .. import tape
 from ..devices import Device, device
 from ..errors import DataError, DTypeError
+from ..parameter import Parameter
 from ..state import check
-from ..tensor import Parameter, Tensor, tensor
+from ..tensor import Tensor, tensor
 
 
 class Buffer(Tensor):

@@ -9,9 +9,10 @@ import numpy as np
 from .. import tape
 from ..errors import DataError, DTypeError, ShapeError
 from ..functions import var
+from ..parameter import Parameter
 from ..primitives import mean, sqrt
 from ..random import Generator, default_generator
-from ..tensor import Parameter, Tensor, as_tensor
+from ..tensor import Tensor, as_tensor
 from .layers import positive
 from .module import Buffer, Module
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import DTypeError
+from ..parameter import Parameter
 from ..primitives import maximum, reshape, sqrt, square
-from ..tensor import Parameter, Tensor
+from ..tensor import Tensor
 from .optimizer import Optimizer
 
 

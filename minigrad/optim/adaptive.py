@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..parameter import Parameter
 from ..primitives import sqrt, square
-from ..tensor import Parameter, Tensor
+from ..tensor import Tensor
 from .optimizer import Optimizer
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from .. import tape
 from ..errors import DataError
+from ..parameter import Parameter
 from ..primitives import clip, minimum, sqrt, square
 from ..primitives import sum as total
-from ..tensor import Parameter, Tensor
+from ..tensor import Tensor
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, DivergenceError, DTypeError
-from ..tensor import Parameter, Tensor
+from ..parameter import Parameter
+from ..tensor import Tensor
 from .optimizer import Optimizer
 
 Point = tuple[float, np.ndarray]  # a value and a gradient

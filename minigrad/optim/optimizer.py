@@ -11,9 +11,10 @@ import numpy as np
 
 from .. import creation, tape
 from ..errors import DataError, DeviceError, DTypeError
+from ..parameter import Parameter
 from ..program.compile import compile
 from ..state import check
-from ..tensor import Parameter, Tensor, Version, tensor
+from ..tensor import Tensor, Version, tensor
 
 STEPS_BEFORE_REPLAY = 3  # a few steps of a kind are done before one is recorded
 

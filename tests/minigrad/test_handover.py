@@ -329,6 +329,16 @@ def test_jobs_do_not_pile_up():
 # Several callers
 
 
+def in_four_threads(work):
+    """Call `work` with the numbers 0 to 3 at the same time, and see all calls end."""
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 def test_several_python_threads_use_jobs_at_once():
     failures = []
 
@@ -345,12 +355,8 @@ def test_several_python_threads_use_jobs_at_once():
             if not (x == expected).all():
                 failures.append(seed)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not failures and not any(thread.is_alive() for thread in threads)
+    in_four_threads(work)
+    assert not failures
 
 
 def test_jobs_and_shares_of_python_take_turns():
@@ -655,9 +661,5 @@ def test_compiled_steps_in_several_threads_at_once():
             if [t.numpy().tobytes() for t in compiled(x)] != expected:
                 failures.append(seed)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not failures and not any(thread.is_alive() for thread in threads)
+    in_four_threads(work)
+    assert not failures
