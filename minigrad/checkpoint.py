@@ -49,11 +49,11 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     def checkpointed(*args: Any) -> Any:
         if tape.recording() or not tape.grad_enabled():
             return f(*args)
-        given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor)]
+        given = [x for x in trees.leaves(args) if isinstance(x, Tensor)]
         watcher = _Watcher(given)
         with tape.no_grad(), tape.observing(watcher):
             result = f(*args)
-        outputs = [x for _, x in trees.leaves(result) if isinstance(x, Tensor)]
+        outputs = [x for x in trees.leaves(result) if isinstance(x, Tensor)]
         inputs = [*given, *watcher.captured]
         if not any(x.requires_grad for x in inputs) or not outputs:
             return result
@@ -136,7 +136,7 @@ class _Again:
             args = trees.transform(variable, self._args)
             with _as_variables(self._captured, as_tensors):
                 result = self._f(*args)
-                outputs = [x for _, x in trees.leaves(result) if isinstance(x, Tensor)]
+                outputs = [x for x in trees.leaves(result) if isinstance(x, Tensor)]
                 wanted = {i: x for i, x in enumerate([*fresh, *self._captured]) if x.requires_grad}
                 parts, start = [], 0
                 for x in outputs:

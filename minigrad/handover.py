@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from . import native
-from .native import Call, words_of
+from .native import words_of
 
 # words of a mailbox: the second and third are the job that is to be done, and the lane in it
 STATE, LEAVE = 0, 3
@@ -59,6 +59,7 @@ class Job:
         self._words = words_of(words)
         self._mails = words_of([0] * self.lanes)
         self._result = words_of([0])
+        self._at = addressof(self._words), addressof(self._mails), addressof(self._result)
 
     def alone(self) -> None:
         """Make all calls in this thread."""
@@ -66,7 +67,7 @@ class Job:
             for call in self._calls:
                 call()
             return
-        Call(_text(), (), (0, addressof(self._words), 0, 0, 0))()
+        build()(0, self._at[0], 0, 0, 0)
 
     def together(self, mailboxes: list[Any]) -> bool:
         """Make the calls with the threads of the mailboxes, one fewer than there are lanes, if all look for work.
@@ -78,20 +79,20 @@ class Job:
         """
         for i, mail in enumerate(mailboxes):
             self._mails[i] = addressof(mail)
-        words, mails, result = map(addressof, (self._words, self._mails, self._result))
-        Call(_text(), (), (1, words, mails, LOOKS, result))()
+        words, mails, result = self._at
+        build()(1, words, mails, LOOKS, result)
         return bool(self._result[0])
 
 
 @cache
-def build() -> Call:
-    """Have the functions of this file built, once for all."""
-    return Call(_text(), (), ())
+def build() -> native.Function:
+    """Return the functions of this file, as one; they are built once for all."""
+    return native.Function(_text(), 5)
 
 
 def serve(mail: Any) -> None:
     """Do the work that comes to a mailbox, until none has come for a while, or somebody asks to leave."""
-    Call(_text(), (), (2, addressof(mail), _yield(), LOOKS, 0))()
+    build()(2, addressof(mail), _yield(), LOOKS, 0)
 
 
 @cache

@@ -13,15 +13,18 @@ import hashlib
 import os
 import platform
 import re
+import struct
 import sys
 import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .files import write_atomically
 
@@ -50,6 +53,28 @@ class _Built:
 
 _built: weakref.WeakValueDictionary[str, _Built] = weakref.WeakValueDictionary()
 _last_built: deque[_Built] = deque(maxlen=256)
+
+
+class NotKept(Exception):
+    """Machine code would have to be made anew."""
+
+
+class _Thread(threading.local):
+    is_hasty = False
+
+
+_thread = _Thread()
+
+
+@contextlib.contextmanager
+def only_kept() -> Iterator[None]:
+    """Raise NotKept in the block where LLVM would have to make machine code that no earlier process has kept."""
+    before = _thread.is_hasty
+    _thread.is_hasty = True
+    try:
+        yield
+    finally:
+        _thread.is_hasty = before
 
 
 def _function(text: str) -> _Built:
@@ -85,6 +110,20 @@ def available() -> bool:
         )
         return False
     return True
+
+
+class Function:
+    """A function called "kernel" of a source, for calls that are made at once and not again."""
+
+    __slots__ = ("_built", "_pack")
+
+    def __init__(self, text: str, words: int) -> None:
+        self._built = _function(text)
+        self._pack = struct.Struct(f"{words}q").pack
+
+    def __call__(self, *words: int) -> None:
+        """Call it with so many addresses and numbers; other Python threads run meanwhile."""
+        self._built.function(self._pack(*words))
 
 
 class Call:
@@ -135,7 +174,18 @@ def words_of(numbers: Sequence[int]) -> Any:
 
 def start_of(a: Any) -> int:
     """Return the address of an array's first element."""
-    return a.__array_interface__["data"][0]
+    return _word_at(id(a) + _DATA).value if _DATA else a.__array_interface__["data"][0]
+
+
+def _place_of_data() -> int:
+    """Return where in the object that an array is its address stands, 0 if unknown: read there, it costs a tenth."""
+    a, place = np.empty(1), object.__basicsize__
+    known = sys.implementation.name == "cpython" and np.ndarray.__basicsize__ >= place + 8
+    return place if known and _word_at(id(a) + place).value == a.__array_interface__["data"][0] else 0
+
+
+_word_at = ctypes.c_int64.from_address
+_DATA = _place_of_data()
 
 
 # The processor
@@ -215,6 +265,8 @@ def _kept(text: str) -> bytes:
 
     folder = cache_folder()
     if folder is None:
+        if _thread.is_hasty:
+            raise NotKept("machine code is not kept")
         return _machine_code(text)
     name, features, _ = _target()
     key = "\n".join((PASSES, llvmlite.__version__, platform.machine(), name, features, text))
@@ -224,6 +276,8 @@ def _kept(text: str) -> bytes:
         digest, _, code = kept.partition(b"\n")  # of a torn file, perhaps not even the digest is there
         if digest == _digest(file, code):
             return code
+    if _thread.is_hasty:
+        raise NotKept(key)
     code = _machine_code(text)
     with contextlib.suppress(OSError):  # a folder that may not be written to
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -71,30 +71,29 @@ class _Worker:
     """A thread that waits for a list of calls, makes them, and says so.
 
     Two locks wake it and its caller, in half of the time that the queue and the futures of an executor take. Whether
-    there is work is in `_busy` alone: Ctrl-C may come between any two steps, and a lock be released once too often.
+    there is work is in `busy` alone: Ctrl-C may come between any two steps, and a lock be released once too often.
     """
 
     def __init__(self) -> None:
         self._begin, self._end = threading.Lock(), threading.Lock()
         self._begin.acquire()
         self._end.acquire()
-        self._busy = False
+        self.busy = False
         self._calls: Calls = []
         self._context = contextvars.copy_context()
         self._error: BaseException | None = None
-        self._avoided = -1
+        self.avoided = -1
         self.mail = handover.mailbox()
         self._thread = threading.Thread(target=self._serve, name="minigrad", daemon=True)
         self._thread.start()
 
     def avoid(self, processor: int) -> None:
         """Run on any processor but one."""
-        if processor != self._avoided:
-            self._avoided = processor
-            others = os.sched_getaffinity(0) - {processor}
-            with contextlib.suppress(OSError):  # some systems do not let one choose
-                if others:
-                    os.sched_setaffinity(self._thread.native_id or 0, others)
+        self.avoided = processor
+        others = os.sched_getaffinity(0) - {processor}
+        with contextlib.suppress(OSError):  # some systems do not let one choose
+            if others:
+                os.sched_setaffinity(self._thread.native_id or 0, others)
 
     def look(self) -> None:
         """Look for native work in the mailbox, if this thread sleeps."""
@@ -104,17 +103,18 @@ class _Worker:
 
     def start(self, calls: Calls) -> None:
         """Begin to make the calls."""
-        self.settle()
+        if self.busy:
+            self.settle()
         self.mail[handover.LEAVE] = 1
         self._calls = calls
         self._context = contextvars.copy_context()  # what NumPy does about overflow is in it
-        self._busy = True
+        self.busy = True
         _wake(self._begin)
 
     def finish(self) -> BaseException | None:
         """Wait for the last call; return what a call raised, or the last interruption of the wait."""
         interruption: BaseException | None = None
-        while self._busy:  # Ctrl-C too has to wait: who gave the work goes on to use its memory
+        while self.busy:  # Ctrl-C too has to wait: who gave the work goes on to use its memory
             try:
                 self._end.acquire()
             except BaseException as raised:
@@ -124,19 +124,18 @@ class _Worker:
 
     def settle(self) -> None:
         """Wait for calls that Ctrl-C left behind, whether or not `start` came to begin them."""
-        if self._busy:
-            _wake(self._begin)
-            self.finish()
+        _wake(self._begin)
+        self.finish()
 
     def _serve(self) -> None:
         while True:
             self._begin.acquire()
-            if self._busy:
+            if self.busy:
                 try:
                     self._context.run(make, self._calls)
                 except BaseException as error:
                     self._error = error
-                self._busy = False
+                self.busy = False
                 _wake(self._end)
             elif native.available():
                 with contextlib.suppress(Exception):  # too little memory, say: then it sleeps
@@ -173,17 +172,38 @@ def make(calls: Calls) -> None:
 
 def run(shares: list[Calls]) -> None:
     """Make the calls of all shares, and return after the last one; in this thread alone where the others are busy."""
+    if len(shares) == 1:
+        make(shares[0])
+        return
     functions = [function for calls in shares for function, _ in calls]
-    if len(shares) > 1 and functions and all(isinstance(function, native.Call) for function in functions):
+    if functions and all(isinstance(function, native.Call) for function in functions):
         run_job(handover.Job([shares]))
-    elif len(shares) < 2 or not _with_workers(len(shares) - 1, lambda workers: _share_out(shares, workers)):
+    elif not shares or not _with_workers(len(shares) - 1, lambda workers: _share_out(shares, workers)):
         make([call for calls in shares for call in calls])
 
 
 def run_job(job: handover.Job) -> None:
     """Make the calls of a job, and return after the last one; in this thread alone where the others are busy."""
-    if job.lanes < 2 or not _with_workers(job.lanes - 1, lambda workers: _do_together(job, workers)):
+    if job.lanes < 2 or not share_job(job):
         job.alone()
+
+
+def share_job(job: handover.Job, prepare: Callable[[], None] | None = None, patient: bool = True) -> bool:
+    """Prepare a job and do it together with other threads; return False, with nothing done, where they are busy.
+
+    Who is not patient does not wait either for threads that sleep: they wake up for the next job.
+    """
+
+    def work(workers: list[_Worker]) -> bool:
+        if not patient and any(worker.mail[handover.STATE] == handover.ASLEEP for worker in workers):
+            for worker in workers:
+                worker.look()
+            return False
+        if prepare is not None:
+            prepare()
+        return _do_together(job, workers)
+
+    return _with_workers(job.lanes - 1, work)
 
 
 def _with_workers(number: int, work: Callable[[list[_Worker]], bool]) -> bool:
@@ -195,18 +215,21 @@ def _with_workers(number: int, work: Callable[[list[_Worker]], bool]) -> bool:
     except KeyError:
         return False
     try:
-        if not _enough_workers(number):
+        if len(_workers) < number and not _start_workers(number):
             return False
+        workers = _workers[:number]
         if _processor is not None:
             # Linux may wake a thread on its caller's processor, and leave it there for long with the other one idle
             here = _processor()
-            for worker in _workers[:number]:
-                worker.avoid(here)
-        return work(_workers[:number])
+            for worker in workers:
+                if worker.avoided != here:
+                    worker.avoid(here)
+        return work(workers)
     finally:
         try:
             for worker in _workers:
-                worker.settle()
+                if worker.busy:
+                    worker.settle()
         finally:
             _free["workers"] = True
 
@@ -239,7 +262,7 @@ def _do_together(job: handover.Job, workers: list[_Worker]) -> bool:
     return False
 
 
-def _enough_workers(number: int) -> bool:
+def _start_workers(number: int) -> bool:
     """Start the threads that are missing; return whether there are enough, as there are not when none may start."""
     with contextlib.suppress(RuntimeError):  # no more threads at the exit of Python, or at all
         while len(_workers) < number:

@@ -103,7 +103,14 @@ def _sweep(
             F = _namespace(None if as_tensors else device.xp)
         if as_tensors:
             state.sweeping = node
-        y, inputs = _saved_values(node, primitive, as_tensors)
+        if node.inputs is None or node.versions is not None:
+            _check_saved(node, primitive)
+        inputs: Any = node.inputs
+        y: Any = node if node.result is None else node.result
+        if as_tensors and y is not node:
+            y = Tensor._wrap(y, device, node)
+        elif primitive.saves_inputs and not as_tensors:
+            inputs = [x._array if isinstance(x, Tensor) else x for x in inputs]
         for position, parent in enumerate(node.parents):
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
@@ -141,26 +148,19 @@ def _sweep(
     return found
 
 
-def _saved_values(node: Node, primitive: Primitive, as_tensors: bool) -> tuple[Any, Any]:
-    """Return the result and the inputs of a node as its rules want them, after checking that they are still valid."""
-    inputs = node.inputs
-    if inputs is None:
+def _check_saved(node: Node, primitive: Primitive) -> None:
+    """Raise where the values that a node's rules read are no longer there, or no longer the same."""
+    if node.inputs is None:
         raise GraphError(
             f"the graph through {primitive.name} was released by an earlier backward pass; "
             "pass retain_graph=True to that one"
         )
-    if node.versions is not None:
-        for version, count in node.versions:
-            if version.count != count:
-                raise GraphError(
-                    f"a value that {primitive.name} saved for its derivative was changed by assign() "
-                    "before backward; call backward first, or assign to another tensor"
-                )
-    if as_tensors:
-        return (node if node.result is None else Tensor._wrap(node.result, node.device, node)), inputs
-    if primitive.saves_inputs:
-        inputs = [x._array if isinstance(x, Tensor) else x for x in inputs]  # type: ignore[assignment]
-    return (node if node.result is None else node.result), inputs
+    for version, count in node.versions or ():
+        if version.count != count:
+            raise GraphError(
+                f"a value that {primitive.name} saved for its derivative was changed by assign() "
+                "before backward; call backward first, or assign to another tensor"
+            )
 
 
 def _sum_to(F: SimpleNamespace, g: Any, node: Node, parent: Node) -> Any:

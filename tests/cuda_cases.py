@@ -54,7 +54,7 @@ class Case:
         self.arrays, self.name = arrays, name
         with np.errstate(all="ignore"):
             program = mg.record(f)(*tensors(arrays))
-            self.wanted = [t.detach().numpy().copy() for _, t in trees.leaves(f(*tensors(arrays)))]
+            self.wanted = [t.detach().numpy().copy() for t in trees.leaves(f(*tensors(arrays)))]
         self.replay = HostReplay(simplify(program))
 
     def check(self, launch, close):
@@ -80,7 +80,7 @@ class Training:
         start = [a.copy() for a in self.state]
         with np.errstate(all="ignore"):
             returned = [
-                [t.numpy().copy() for _, t in trees.leaves(self.step(*tensors(self.arrays)))] for _ in range(steps)
+                [t.numpy().copy() for t in trees.leaves(self.step(*tensors(self.arrays)))] for _ in range(steps)
             ]
         wanted = [a.copy() for a in self.state]
         for order in ORDERS:

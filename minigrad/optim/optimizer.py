@@ -95,9 +95,13 @@ class Optimizer:
         """
         self._follow()
         gradients = [parameter.grad for parameter in self.parameters]
+        kept = list(self._kept.values())
         for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
             if gradient is not None:
-                self._check_alike(position, parameter, gradient)
+                place, dtype = parameter.device, parameter.dtype
+                for value in (gradient, *(tensors[position] for tensors in kept)):
+                    if value.device is not place or value.dtype != dtype:
+                        raise self._unlike(position, parameter, gradient)
         with tape.no_grad():
             if not self._is_to_replay(gradients):
                 self._update_all(gradients)
@@ -146,9 +150,13 @@ class Optimizer:
     def _follow(self) -> None:
         """Bring what is kept to the device of the parameters, to which a model may have been moved."""
         place = self.parameters[0].device
-        if any(p.device is not place for p in self.parameters):
-            _refuse_several_devices(type(self).__name__, self.parameters, "move the whole model with model.to(device)")
-        moved = [(t, place.put(t._array)) for _, t in self.named_tensors() if t.device is not place]
+        for p in self.parameters:
+            if p.device is not place:
+                _refuse_several_devices(
+                    type(self).__name__, self.parameters, "move the whole model with model.to(device)"
+                )
+        tensors = [self._lr, self._counts, *(t for kept in self._kept.values() for t in kept)]
+        moved = [(t, place.put(t._array)) for t in tensors if t.device is not place]
         for t, array in moved:  # the same tensors: those who hold them see the move
             t._array, t.device, t._version = array, place, Version()
 
@@ -220,20 +228,22 @@ class Optimizer:
             raise DataError(f"{owner}: a parameter is there twice and would be updated twice per step; give it once")
         return found
 
-    def _check_alike(self, position: int, parameter: Parameter, gradient: Tensor) -> None:
+    def _unlike(self, position: int, parameter: Parameter, gradient: Tensor) -> DeviceError | DTypeError:
+        """Return the error that says what differs from its parameter."""
         kept = {f"kept tensor {name!r}": tensors[position] for name, tensors in self._kept.items()}
-        for what, value in {"gradient": gradient, **kept}.items():
-            where = f"{type(self).__name__}: parameter {position} is"
+        values = {"gradient": gradient, **kept}
+        where = f"{type(self).__name__}: parameter {position} is"
+        for what, value in values.items():
             if value.device is not parameter.device:
-                raise DeviceError(
+                return DeviceError(
                     f"{where} on {parameter.device.name}, its {what} on {value.device.name}; "
                     "compute gradients after moving the model, with data on its device"
                 )
-            if value.dtype != parameter.dtype:
-                raise DTypeError(
-                    f"{where} {parameter.dtype.name}, its {what} {value.dtype.name}; "
-                    "convert the model before you make the optimizer"
-                )
+        what, value = next((what, value) for what, value in values.items() if value.dtype != parameter.dtype)
+        return DTypeError(
+            f"{where} {parameter.dtype.name}, its {what} {value.dtype.name}; "
+            "convert the model before you make the optimizer"
+        )
 
     def _number(self, name: str, value: Any, below: float = math.inf, positive: bool = False) -> float:
         """Return a hyper-parameter as a float, when it is in [0, below), or in (0, below) for a positive one."""

@@ -7,7 +7,6 @@ too: eager operations and replayed programs cut alike.
 
 from __future__ import annotations
 
-import contextlib
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,13 +15,13 @@ import numpy as np
 from .. import parallel
 from ..parallel import Calls
 from . import product_kernel
-from .product_kernel import Layout, layout
+from .product_kernel import Layout
 
 # multiplications below which OpenBLAS uses one thread by itself, so there is nothing to manage; fewer with a vector.
 # Those of complex numbers count twice
 MANAGED, MANAGED_VECTOR = 2**18, 2**13
 PART = 2**19  # multiplications that a part has at least
-SHARED = 2**22  # multiplications of a product from which another thread is worth the wait for it,
+SHARED = 2**22  # multiplications of a product from which a thread that sleeps is worth the wait for it,
 COLUMNS = 2**24  # and from which its columns may be cut
 STRIP = 32
 
@@ -33,17 +32,28 @@ class Cut(NamedTuple):
     by_kernel: bool
     by_columns: bool
     slices: tuple[slice, ...]
+    at_once: product_kernel.Product | None  # for eager execution, where the kernel computes it
 
 
 def cut(a: Any, b: Any) -> Cut | None:
     """Return how `a @ b` is cut, or None where it is one call of NumPy."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         return None
-    return _cut(layout(a), layout(b), parallel.cores(), parallel.product_parts())
+    return _cut(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, parallel.cores(), parallel.product_parts())
 
 
 @lru_cache(maxsize=1024)
-def _cut(a: Layout, b: Layout, cores: int, product_parts: int) -> Cut | None:
+def _cut(
+    a_shape: tuple[int, int],
+    a_strides: tuple[int, int],
+    a_dtype: np.dtype,
+    b_shape: tuple[int, int],
+    b_strides: tuple[int, int],
+    b_dtype: np.dtype,
+    cores: int,
+    product_parts: int,
+) -> Cut | None:
+    a, b = Layout(a_shape, a_strides, a_dtype), Layout(b_shape, b_strides, b_dtype)
     (m, k), n = a.shape, b.shape[1]
     multiplications = m * k * n
     if multiplications * (2 if a.dtype.kind == "c" else 1) < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED):
@@ -56,7 +66,9 @@ def _cut(a: Layout, b: Layout, cores: int, product_parts: int) -> Cut | None:
     # every part packs all of b, which takes a tenth of the time where there are few rows and b is large; and few rows
     # cannot be cut at all.
     by_columns = m < 2 * parallel.ROWS or (m < k and n >= 16 * parallel.ROWS and multiplications >= COLUMNS)
-    return Cut(by_kernel, by_columns, tuple(parallel.splits(n if by_columns else m, parts)))
+    slices = tuple(parallel.splits(n if by_columns else m, parts))
+    at_once = product_kernel.Product(a, b, slices, by_columns, multiplications >= SHARED) if by_kernel else None
+    return Cut(by_kernel, by_columns, slices, at_once)
 
 
 def shares(how: Cut, a: Any, b: Any, out: Any) -> list[tuple[Calls, list[Any], Any]]:
@@ -100,22 +112,19 @@ def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     how = cut(a, b) if xp is np else None
     if how is None:
         return xp.matmul(a, b, out=out)
-    if out is not None and (out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype or not out.flags.writeable):
-        return np.matmul(a, b, out=out)  # which says what is wrong
-    result = out
-    if out is None or out.strides[1] != out.itemsize or np.may_share_memory(a, out) or np.may_share_memory(b, out):
-        result = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    shared = a.size * b.shape[1] >= SHARED
-    if how.by_kernel and not shared:
-        product_kernel.call(a, b, result)()
-    else:
-        calls = [calls for calls, _, _ in shares(how, a, b, result)]
-        with contextlib.nullcontext() if how.by_kernel else parallel.blas_in_one_thread():
-            if shared:
-                parallel.run(calls)
-            else:
-                parallel.make([call for some in calls for call in some])
-    if out is not None and result is not out:
-        np.copyto(out, result)
+    if out is not None:
+        if out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype or not out.flags.writeable:
+            return np.matmul(a, b, out=out)  # which says what is wrong
+        np.copyto(out, matmul(np, a, b))  # it may share memory with a or b
         return out
+    result = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    if how.at_once is not None:
+        how.at_once(a, b, result)
+        return result
+    calls = [calls for calls, _, _ in shares(how, a, b, result)]
+    with parallel.blas_in_one_thread():
+        if a.size * b.shape[1] >= SHARED:
+            parallel.run(calls)
+        else:
+            parallel.make([call for some in calls for call in some])
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -18,7 +19,7 @@ from .. import parallel, tape
 from ..determinism import is_deterministic
 from ..devices import default_device
 from ..errors import DataError, DTypeError, GraphError
-from ..native import available
+from ..native import NotKept, available, only_kept
 from ..precision import matmul_precision
 from ..sweep import reachable
 from ..tensor import Tensor, Version, tensor
@@ -50,9 +51,9 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
         How many threads share large operations; by default the environment variable MINIGRAD_THREADS, or the number of
         processors, at most 8.
     kernels : bool, optional
-        Whether to compile arithmetic with llvmlite, which must be installed. By default that is done for a step on
-        which more time was spent than compiling takes. The results are the same bits in any case. On a GPU it says
-        nothing: kernels are what runs there.
+        Whether to compile arithmetic with llvmlite, which must be installed. By default that is done at once where an
+        earlier process has kept what LLVM made, else when more time was spent on the step than compiling takes. The
+        results are the same bits in any case. On a GPU it says nothing: kernels are what runs there.
 
     Returns
     -------
@@ -174,7 +175,8 @@ class Compiled:
         if replay is None:
             self._elsewhere[key] = captured
             return _without_graph(result)
-        entry = _Entry(replay, program, args, self._threads, self._seconds)
+        wait = math.inf if isinstance(replay, CudaReplay) or replay.fused else self._seconds
+        entry = _Entry(replay, program, args, self._threads, wait)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
@@ -207,6 +209,9 @@ class Compiled:
         if not on_cpu and driver is None:
             return None
         try:
+            if driver is None and self._kernels is None and available():
+                with contextlib.suppress(NotKept), only_kept():
+                    return Replay(program, self._threads, fuse=True)
             if driver is None:
                 return Replay(program, self._threads, fuse=bool(self._kernels))
             return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
@@ -244,9 +249,9 @@ class _Entry:
     def __init__(
         self, replay: Replay | CudaReplay, program: Program, args: tuple, threads: int, seconds: float
     ) -> None:
-        self._statics = [x for _, x in trees.leaves(args) if not isinstance(x, Tensor)]  # known by identity: kept alive
+        self._statics = [x for x in trees.leaves(args) if not isinstance(x, Tensor)]  # known by identity: kept alive
         self._threads = threads
-        self._seconds_left = seconds if isinstance(replay, Replay) else math.inf
+        self._seconds_left = seconds
         self.replay = replay
         self.captured = list(program.captured.values())
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
@@ -265,11 +270,17 @@ class _Entry:
 
     def is_valid(self) -> bool:
         """Return whether modules are in the mode of the recording and parameters in the same memory."""
-        return all(getattr(o, name) == value for o, name, value in self.replay.program.conditions) and self.is_current()
+        for owner, name, value in self.replay.program.conditions:
+            if getattr(owner, name) != value:
+                return False
+        return self.is_current()
 
     def is_current(self) -> bool:
         """Return whether the captured tensors still live where they did."""
-        return all(t._array is array for t, array in self._captured)
+        for t, array in self._captured:
+            if t._array is not array:
+                return False
+        return True
 
     def overlaps(self, given: list[Any]) -> bool:
         """Return whether an argument shares memory that the step assigns to, and so would change on the way.
@@ -291,7 +302,7 @@ class _Entry:
 
     def given(self, args: tuple) -> list[Any]:
         """Return the tensors and arrays among the arguments."""
-        found = (x for _, x in trees.leaves(args)) if self._nested else args
+        found = trees.leaves(args) if self._nested else args
         return [x for x in found if isinstance(x, Tensor | np.ndarray)]
 
     def run(self, given: list[Any]) -> Any:
@@ -354,9 +365,9 @@ def _forget_gradients(tensors: Iterable[Tensor]) -> None:
 
 def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
     """Return whether a result could be differentiated with respect to an argument or a captured tensor."""
-    given = [x for _, x in trees.leaves(args) if isinstance(x, Tensor)]
+    given = [x for x in trees.leaves(args) if isinstance(x, Tensor)]
     outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
-    made = [t._node for _, t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
+    made = [t._node for t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
     return any(not outside.isdisjoint(reachable([node], None)) for node in made if node is not None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..native import Call
+from ..native import Call, start_of
 from ..parallel import Calls
 from .phases import Region, region
 
@@ -43,7 +43,7 @@ class Binding:
                         ]
                     for j, x in enumerate(arguments):
                         if isinstance(x, np.ndarray) and _within(region(x), whole):
-                            start = x.__array_interface__["data"][0] - whole[0]
+                            start = start_of(x) - whole[0]
                             self._views.append((calls, i, j, (x.shape, x.dtype, start, x.strides)))
                             self._before.append((calls, i, calls[i]))
 

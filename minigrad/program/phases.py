@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..native import Call, available
+from ..native import Call, available, start_of
 from ..parallel import Calls
 
 WORTH_A_THREAD = 20_000.0  # nanoseconds of work, about what handing it over and back takes
@@ -156,7 +156,7 @@ def _folded(stage: Stage, threads: int) -> Stage:
 
 def region(a: Any) -> Region:
     """Return where an array lies; rows that leave room between them, as columns of a matrix do, are told apart."""
-    start = a.__array_interface__["data"][0]
+    start = start_of(a)
     if a.size == 0:
         return start, start, 0, 0
     low = sum((n - 1) * s for n, s in zip(a.shape, a.strides, strict=True) if s < 0)

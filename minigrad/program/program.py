@@ -152,10 +152,10 @@ class Program:
         self.conditions = conditions  # (owner, attribute, value): what must still be so for it to hold
         self.inputs = inputs  # the arguments, and
         self.result = result  # what was returned: trees with a Variable for each tensor
-        self.arguments = [v for _, v in trees.leaves(inputs) if isinstance(v, Variable)]
+        self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
         self.equations = equations
-        self.outputs = [v for _, v in trees.leaves(result) if isinstance(v, Variable)]
+        self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
 
     @property
     def has_effects(self) -> bool:
@@ -243,7 +243,7 @@ class Program:
 
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
         """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
-        given, expected = list(trees.leaves(args)), list(trees.leaves(self.inputs))
+        given, expected = list(trees.named_leaves(args)), list(trees.named_leaves(self.inputs))
         if [path for path, _ in given] != [path for path, _ in expected]:
             raise GraphError(
                 f"{self.name} was recorded with {len(expected)} arguments (counting inside lists and dicts), got "

@@ -116,7 +116,7 @@ class _Recorder:
 
     def argument(self, name: str, arg: Any) -> Any:
         """Return an argument with variables for its tensors; what else is in it is static and stays what it is."""
-        paths = (path for path, _ in trees.leaves(arg, name))
+        paths = (path for path, _ in trees.named_leaves(arg, name))
 
         def variable(x: Any) -> Any:
             path = next(paths)

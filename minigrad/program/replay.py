@@ -19,7 +19,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from .. import parallel
 from ..handover import Job
-from ..native import Call
+from ..native import Call, start_of
 from ..parallel import Calls, splits
 from ..primitives import products
 from . import loops
@@ -54,6 +54,8 @@ class Replay:
     ----------
     phases : list of lists of calls
         For each phase what its threads do, a list of calls for each.
+    fused : bool
+        What was given as `fuse`.
     """
 
     def __init__(self, program: Program, threads: int, fuse: bool) -> None:
@@ -67,8 +69,9 @@ class Replay:
         self._arrays.update(self.inputs)
         self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned  # has to be in its place
-        self._fuse = fuse
+        self.fused = fuse
         self._threads = threads
+        self._dtypes = [v.dtype for v, _ in self.inputs]
         self._given: list[Any] = []
         self._stages: list[Stage] = []
         self._by_columns: set[Variable] = set()  # what threads compute column by column
@@ -123,7 +126,7 @@ class Replay:
                 self._parts.append(Job([shares for shares, _, _ in group]))
             else:
                 # products that parallel.py shares out are computed with one, as in eager execution; all else is not
-                self._parts += [(shares, not alone) for shares, _, alone in group]
+                self._parts += [(shares, not alone and _multiplies(shares)) for shares, _, alone in group]
 
     def __str__(self) -> str:
         """Return the phases, and what each thread computes in them."""
@@ -136,22 +139,20 @@ class Replay:
 
     def run(self, given: list[Any]) -> None:
         """Read the arrays given for the inputs, and make the calls: results are then in the outputs, and assigned."""
-        # the bytes of an array of NumPy may be in another order
-        given = [
-            a if a.dtype is v.dtype else a.astype(v.dtype, copy=False)
-            for a, (v, _) in zip(given, self.inputs, strict=True)
-        ]
+        given = list(given)
+        for i, dtype in enumerate(self._dtypes):
+            if given[i].dtype is not dtype:  # the bytes of an array of NumPy may be in another order
+                given[i] = given[i].astype(dtype, copy=False)
         self._given = given
         for i, binding in self._bindings.items():
             array = given[i]
-            start = array.__array_interface__["data"][0]
-            stop = start + array.nbytes
+            start = start_of(array)
             # calls expect aligned elements without gaps; and the step changes its own before the last call reads them
-            fits = array.flags.c_contiguous and array.flags.aligned
-            if not fits or any(low < stop and start < high for low, high in self._written):
+            flags = array.flags
+            if not flags.c_contiguous or not flags.aligned or self._is_written(start, start + array.nbytes):
                 array = array.copy()
                 given[i] = array  # alive until the last call: native ones know its address alone
-                start = array.__array_interface__["data"][0]
+                start = start_of(array)
             binding.to(array, start)
         manages = parallel.product_parts() > 1
         limited, user = False, object()
@@ -171,6 +172,13 @@ class Replay:
             parallel.blas_threads_again(user)
             for binding in self._bindings.values():
                 binding.back()
+
+    def _is_written(self, start: int, stop: int) -> bool:
+        """Return whether the step assigns to memory between two addresses."""
+        for low, high in self._written:
+            if low < stop and start < high:
+                return True
+        return False
 
     def _copy_in(self, position: int, place: Any, threads: int) -> Stage:
         """Return the copying of one of the given arrays to where the calls expect it."""
@@ -211,7 +219,7 @@ class Replay:
         elif e.primitive.name == "mean" and same_dtype and out.itemsize > 2 and inputs[0].size < 2**24:
             count = np.asarray(inputs[0].size // max(out.size, 1), out.dtype)  # exact below 2**24
             # as np.mean does, with fewer steps in Python
-            division = loops.elementwise(np.divide, [out, count], out) if self._fuse else None
+            division = loops.elementwise(np.divide, [out, count], out) if self.fused else None
             then: Calls = [(division, ())] if division else [(np.divide, (out, count, out))]
             self._reduce("sum", inputs[0], out, e.metadata.get("axis"), then)
         elif e.primitive.name == "sum_to" and same_dtype:
@@ -226,7 +234,7 @@ class Replay:
                 self._by_columns.add(e.output)
             cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
             parts: list[tuple[Calls, list[Any], Any]] = [([(np.matmul, (a, b, out))], inputs, out)]
-            outer = loops.elementwise(np.multiply, [a, b], out) if self._fuse and a.shape[1] == 1 else None
+            outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and a.shape[1] == 1 else None
             if outer is not None:  # as NumPy multiplies, and as `products` does where it cuts
                 parts = [([(outer, ())], inputs, out)]
             elif how:
@@ -254,7 +262,7 @@ class Replay:
         shares = []
         for part, to in pieces:
             calls: Calls | None = None
-            if self._fuse and name == "sum" and x.dtype == out.dtype:
+            if self.fused and name == "sum" and x.dtype == out.dtype:
                 calls = loops.total(part, to, axes)
             if calls is None:
                 calls = [(_REDUCTIONS[name], (part, axes, None, to, False))]
@@ -268,6 +276,11 @@ class Replay:
 
     def _buffer(self, v: Variable) -> Any:
         return array_in(self._blocks[self.plan.buffers[v]], v)
+
+
+def _multiplies(shares: list[Calls]) -> bool:
+    """Return whether NumPy multiplies matrices in one of the calls."""
+    return any(function is np.matmul for calls in shares for function, _ in calls)
 
 
 def _copy_result(forward: Callable, out: Any) -> None:

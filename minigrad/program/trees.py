@@ -6,14 +6,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any) -> list[Any]:
+    """Return what is not a list, tuple or dict."""
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, list | tuple):
+        return [tree]
+    result = []
+    for item in tree:
+        if isinstance(item, list | tuple | dict):
+            result += leaves(item)
+        else:
+            result.append(item)
+    return result
+
+
+def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what is not a list, tuple or dict, each with its name: "params[0]" or "batch['x']"."""
     if isinstance(tree, dict):
         for key, item in tree.items():
-            yield from leaves(item, f"{name}[{key!r}]")
+            yield from named_leaves(item, f"{name}[{key!r}]")
     elif isinstance(tree, list | tuple):
         for i, item in enumerate(tree):
-            yield from leaves(item, f"{name}[{i}]")
+            yield from named_leaves(item, f"{name}[{i}]")
     else:
         yield name, tree
 
