@@ -197,10 +197,10 @@ class _Compiled:
         self._since, self._epoch_begins = 0, False
         assigned = self._compiled.assigned
         before = Values(assigned)
-        expected = _arrays(x for x in trees.leaves(self._step(*batch))), Values(assigned).arrays()
+        expected = _arrays(trees.leaves(self._step(*batch))), Values(assigned).arrays()
         before.restore()
         result = self._compiled(*batch)
-        got = _arrays(x for x in trees.leaves(result)), Values(assigned).arrays()
+        got = _arrays(trees.leaves(result)), Values(assigned).arrays()
         if batch[0].device.type == "cpu":
             same = all(map(_same_bits, (*expected[0], *expected[1]), (*got[0], *got[1])))
         else:
