@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import native, nn
 from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, ShapeError
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
@@ -624,6 +624,8 @@ def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
     pytest.importorskip("llvmlite")
     module = sys.modules["minigrad.program.compile"]
     monkeypatch.setattr(module, "BEFORE_KERNELS", 0.0)
+    monkeypatch.setenv("MINIGRAD_CACHE", "off")
+    forget_machine_code()
     w = mg.Parameter(np.linspace(-1.0, 1.0, 6, dtype="float32"))
 
     def step(x):
@@ -637,6 +639,34 @@ def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
         expected, found = step(x), compiled(x)
         assert found[0].item() == expected[0].item()
         assert (found[1].numpy() == expected[1].numpy()).all()
+        assert compiled.replays[0].fused == (i > 1)
+
+
+def forget_machine_code():
+    native._built.clear()
+    native._last_built.clear()
+
+
+def test_kernels_are_used_at_once_where_an_earlier_process_has_kept_them(monkeypatch, tmp_path):
+    pytest.importorskip("llvmlite")
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path))
+    x = mg.tensor(np.linspace(-1.0, 1.0, 6, dtype="float32"))
+
+    def fused(kernels=None):
+        forget_machine_code()  # as a new process has none
+        compiled = mg.compile(lambda x: mg.square(x * 3.0 - 1.0), kernels=kernels)
+        expected, *found = (compiled(x).numpy().tobytes() for _ in range(3))
+        assert found == [expected] * 2
+        return compiled.replays[0].fused
+
+    assert [fused(), fused(kernels=False)] == [False, False]
+    assert fused(kernels=True)
+    assert [fused(), fused(kernels=False)] == [True, False]
+    for file in tmp_path.glob("*.o"):
+        file.write_bytes(b"torn")
+    assert not fused()
+    monkeypatch.setenv("MINIGRAD_CACHE", "off")
+    assert not fused()
 
 
 def test_an_array_that_a_step_changes_is_the_callers_own():

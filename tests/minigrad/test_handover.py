@@ -414,6 +414,47 @@ def test_workers_sleep_when_nothing_comes_and_wake_again():
         assert [time.clock_gettime(clock) for clock in clocks] == before  # they take no time
 
 
+def test_who_is_not_patient_wakes_workers_and_does_not_wait_for_them():
+    x, prepared = np.zeros(32, np.int64), []
+    job = Job([[[step(x, 8 * lane, 8 * lane, 1)] for lane in range(3)]])
+    parallel.run_job(job)
+    until_asleep()
+    x[:] = 0
+    assert not parallel.share_job(job, lambda: prepared.append(1), patient=False)
+    assert not x.any() and not prepared  # nothing was done
+    end = time.monotonic() + 10
+    while not parallel.share_job(job, lambda: prepared.append(1), patient=False):
+        assert time.monotonic() < end
+        assert not x.any() and not prepared
+    assert x[:24:8].tolist() == [1, 1, 1] and prepared == [1]
+
+
+def test_a_job_is_prepared_by_one_thread_at_a_time():
+    """Jobs whose words change from run to run: no other thread may prepare them meanwhile."""
+    lanes = [[step(np.zeros(16, np.int64), 8 * lane, 8 * lane, 7), rest(50)] for lane in range(2)]
+    job = Job([lanes])
+    results = []
+
+    def work():
+        for _ in range(300):
+            own = np.zeros(16, np.int64)
+
+            def aim(own=own):
+                for (call, _), _ in lanes:
+                    call.words[0] = native.start_of(own)
+                    time.sleep(0)
+
+            if parallel.share_job(job, aim):
+                results.append(own[::8].tolist())
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results and all(found == [7, 7] for found in results)
+
+
 def test_a_job_is_made_where_no_worker_comes(monkeypatch):
     """As when the system lets none of them run."""
     x = np.zeros(32, np.int64)

@@ -131,6 +131,52 @@ def test_a_call_keeps_its_arrays_alive():
     assert gone() is None
 
 
+def test_in_haste_only_what_is_kept_is_used(folder, builds):
+    kept, new = adding(1), adding(2)
+    assert added(kept) == 1
+    builds.clear()
+    with native.only_kept():
+        assert added(kept) == 1
+        with pytest.raises(native.NotKept):
+            added(new)
+        with native.only_kept(), pytest.raises(native.NotKept):
+            added(new)
+        with pytest.raises(native.NotKept):
+            added(new)
+        others = []
+        thread = threading.Thread(target=lambda: others.append(added(adding(3))))  # who is in no haste
+        thread.start()
+        thread.join()
+    assert others == [3] and builds == [adding(3)]
+    assert added(new) == 2
+    with native.only_kept():  # in this process, or on disk
+        assert added(new, anew=False) == added(new) == 2
+
+
+def test_a_function_takes_what_a_call_takes(folder):
+    x = np.ones(5)
+    native.Function(adding(4), 2)(native.start_of(x), 3)
+    assert x.tolist() == [5, 5, 5, 1, 1]
+
+
+def arrays_of_all_kinds(folder):
+    x = np.arange(24.0).reshape(4, 6)
+    folder.mkdir(parents=True)
+    mapped = np.memmap(folder / "file", "float32", "w+", 128, (6,))
+    fixed = np.arange(3)
+    fixed.flags.writeable = False
+    views = [x.T, x[1:, ::-2], x[::-1], x[2, 3:], x[:0], np.broadcast_to(x[0], (3, 6)), x.view(np.matrix)]
+    return [x, *views, np.zeros(()), np.zeros((0, 3)), mapped, mapped[2:], fixed, np.arange(5, dtype=np.int8)[3:]]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_arrays_start(folder, monkeypatch, known):
+    if not known:
+        monkeypatch.setattr(native, "_DATA", 0)
+    for a in arrays_of_all_kinds(folder):
+        assert native.start_of(a) == a.__array_interface__["data"][0] == a.ctypes.data
+
+
 def test_code_of_another_processor_or_compiler_is_not_loaded(folder, builds, monkeypatch):
     import llvmlite
 

@@ -6,6 +6,7 @@ import mmap
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -343,6 +344,28 @@ def test_a_product_in_parts_is_the_product(small_parts, shape, dtype, order, mon
         copy = square.copy(order="K")
         left, right = (square if which == other else copy for other in ("right", "left"))
         assert products.matmul(np, left, right, out=copy).tobytes() == expected.tobytes()
+
+
+def test_threads_multiply_matrices_of_one_layout_at_once(small_parts, monkeypatch):
+    """What is prepared for a layout serves all products of it: one at a time, and none gets another's numbers."""
+    monkeypatch.setattr(products.parallel, "cores", lambda: 2)
+    problems = [drawn(20 + i, 80, 70, 90, "float32") for i in range(6)]
+    assert len(products.cut(*problems[0]).slices) == 2
+    expected = [multiply(a, b).tobytes() for a, b in problems]
+    wrong = []
+
+    def work(shift):
+        for turn in range(200):
+            i = (turn + shift) % len(problems)
+            if products.matmul(np, *problems[i]).tobytes() != expected[i]:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(shift,)) for shift in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
 
 
 def test_a_result_that_does_not_fit_is_refused_as_numpy_does():
