@@ -361,10 +361,15 @@ def test_threads_multiply_matrices_of_one_layout_at_once(small_parts, monkeypatc
                 wrong.append(i)
 
     threads = [threading.Thread(target=work, args=(shift,)) for shift in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
     assert not wrong
 
 
