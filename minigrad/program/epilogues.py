@@ -13,8 +13,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..primitives import product_kernel, products
 from .groups import Group, schedule
+from .operations import Fused, fused, operations_of
 from .program import Equation, Program, Variable
-from .tiles import Fused, fused, operations_of, single, span
+from .tiles import single, span
 
 
 def with_products(program: Program) -> list[Group]:

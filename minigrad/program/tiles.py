@@ -1,9 +1,8 @@
-"""Groups of elementwise equations as calls on tiles, pieces of arrays that stay in the cache from call to call."""
+"""Tiles: groups of elementwise equations as calls on pieces of arrays that stay in the cache from call to call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -13,54 +12,13 @@ from ..parallel import Calls
 from ..primitives import product_kernel, products
 from . import kernels, loops
 from .groups import Group
-from .lower import NotLowered, lower
+from .operations import Fused, Operation, fused, is_number, nanoseconds, operations_of
 from .phases import WORTH_A_THREAD, Share
 from .pieces import Registers, pieces, tiles
 from .program import Equation, Variable
 
 CACHE = 512 * 1024  # bytes that the tiles of all arrays of a group may take: half of a common second-level cache
-NANOSECONDS = 0.1  # about, for one simple operation on one element in the cache,
-PRODUCT_NANOSECONDS = 0.015  # for one multiplication of a matrix product
-SLOW = 6  # how many times NANOSECONDS
-EXPENSIVE = {"exp", "log", "log1p", "expm1", "tanh", "power", "sin", "cos", "sqrt", "divide"}  # take
-
-
-class Operation:
-    """A call that is not yet bound to arrays: its inputs and its result are variables, symbols or numbers."""
-
-    __slots__ = ("dtype", "function", "in_place", "inputs", "name", "result")
-
-    def __init__(
-        self, name: str, function: Callable, inputs: tuple, result: Any, dtype: np.dtype, in_place: bool = True
-    ) -> None:
-        self.name = name
-        self.function = function
-        self.inputs = inputs
-        self.result = result
-        self.dtype = dtype
-        self.in_place = in_place  # the result may take the memory of an input
-
-    @property
-    def values(self) -> list[Any]:
-        """The inputs that are not numbers."""
-        return [x for x in self.inputs if not _is_number(x)]
-
-
-class Fused:
-    """A run of operations that one kernel does in one pass."""
-
-    __slots__ = ("inputs", "operations", "results")
-
-    def __init__(self, operations: list[Operation], results: list[Operation]) -> None:
-        self.operations = operations
-        self.results = results
-        made = {op.result for op in operations}
-        self.inputs = list(dict.fromkeys(x for op in operations for x in op.values if x not in made))
-
-    @property
-    def values(self) -> list[Any]:
-        """What the kernel reads."""
-        return self.inputs
+PRODUCT_NANOSECONDS = 0.015  # about, for one multiplication of a matrix product
 
 
 class TiledGroup:
@@ -128,7 +86,7 @@ class TiledGroup:
             stages = fused(operations, self._targets)
         bytes_each = sum(a.itemsize for a in used if a.size > 1) + 2 * max(op.dtype.itemsize for op in operations)
         most = CACHE // bytes_each if len(stages) > 1 else max(prod(group.shape), 1)
-        cost = prod(group.shape) * _nanoseconds(operations)
+        cost = prod(group.shape) * nanoseconds(operations)
         # matrices are shared as the products before and after them are; of vectors only long ones are worth it
         parts = parts if len(group.shape) > 1 or cost > WORTH_A_THREAD else 1
         if prod(group.shape[1:]) == 1 and any(op.dtype.kind == "c" for op in operations):
@@ -149,7 +107,7 @@ class TiledGroup:
         a, b = (self._arrays[v] for v in product.variables)
         how = products.cut(a, b)
         assert how is not None
-        each = a.shape[1] * PRODUCT_NANOSECONDS + _nanoseconds(stage.operations)
+        each = a.shape[1] * PRODUCT_NANOSECONDS + nanoseconds(stage.operations)
         for piece in pieces(shape, min(parts, len(how.slices)), by_columns):
             left, right = (a, b[:, piece.columns]) if by_columns else (a[piece.rows], b)
             places = {x: piece.cut(self._arrays[x]) for x in (*read, *self._targets)}
@@ -188,7 +146,7 @@ class TiledGroup:
                 source, arrays = self._source(stage, places, shape)
                 yield source.call(arrays, shape), ()
             else:
-                inputs = [self._number(stage, x, shape) if _is_number(x) else places[x] for x in stage.inputs]
+                inputs = [self._number(stage, x, shape) if is_number(x) else places[x] for x in stage.inputs]
                 out = places[stage.result]
                 whole = self._fuse and all(isinstance(x, np.ndarray) for x in inputs)
                 call = loops.elementwise(getattr(np, stage.name, None), inputs, out) if whole else None
@@ -217,7 +175,7 @@ class TiledGroup:
             arrays.append(None if x is product else places[x])
             scalars[x] = source.load("full" if x is product else span(places[x], shape), x.dtype)
         for op in stage.operations:
-            inputs = [x if _is_number(x) else scalars[x] for x in op.inputs]
+            inputs = [x if is_number(x) else scalars[x] for x in op.inputs]
             scalars[op.result] = source.compute(op.name, inputs, op.dtype)
         read = {storage[x]: i for i, x in enumerate(stage.inputs)}
         for op in stage.results:
@@ -227,38 +185,8 @@ class TiledGroup:
         return source, arrays
 
 
-def fused(operations: list[Operation], targets: dict) -> list[Operation | Fused]:
-    """Return the operations with every run that a kernel can do as one."""
-    stages: list[Operation | Fused] = []
-    run: list[Operation] = []
-
-    def close(rest: list[Operation]) -> None:
-        if run:
-            needed = {x for op in rest for x in op.values}
-            stages.append(Fused(list(run), [op for op in run if op.result in targets or op.result in needed]))
-        run.clear()
-
-    for i, op in enumerate(operations):
-        if _compilable(op):
-            run.append(op)
-        else:
-            close(operations[i:])
-            stages.append(op)
-    close([])
-    return stages
-
-
 def _position(arrays: list[Any]) -> int:
     return next(i for i, a in enumerate(arrays) if a is None)
-
-
-def _nanoseconds(operations: list[Operation]) -> float:
-    """Return about how long the operations take for one element."""
-    return sum(SLOW if op.name in EXPENSIVE else 1 for op in operations) * NANOSECONDS
-
-
-def _compilable(op: Operation) -> bool:
-    return kernels.compilable(op.name, [None if _is_number(x) else x.dtype for x in op.inputs], op.dtype)
 
 
 def single(a: Any) -> Any:
@@ -281,101 +209,3 @@ def span(a: Any, shape: tuple[int, ...]) -> str:
     if len(shape) == 2 and a.shape in ((shape[1],), (1, shape[1])):
         return "row"
     return "column" if len(shape) == 2 and a.shape == (shape[0], 1) and a.flags.c_contiguous else ""
-
-
-def operations_of(group: Group, stored: set[Variable]) -> tuple[list[Operation], dict[Variable, Variable]]:
-    """Return the calls of a group, and which results go to memory: each with the variable whose memory it is."""
-    operations: list[Operation] = []
-    targets: dict[Variable, Variable] = {}
-    renamed: dict[Variable, Variable] = {}
-    for e in group.elementwise:
-        e_inputs = tuple(renamed.get(x, x) if isinstance(x, Variable) else x for x in e.inputs)
-        if e.primitive.effect:
-            target, value = e.variables[0], e_inputs[1]
-            targets[e.output] = target
-            if not _write_through(operations, value, target, e.output, targets):
-                operations.append(Operation("astype", _convert, (value,), e.output, e.output.dtype))
-            elif isinstance(value, Variable):
-                renamed[value] = e.output
-            continue
-        operations += _lowered(e, e_inputs)
-        if e.output in stored:
-            targets[e.output] = e.output
-    return operations, targets
-
-
-def _write_through(
-    operations: list[Operation], value: Any, target: Variable, name: Variable, targets: Mapping[Variable, Variable]
-) -> bool:
-    """Let the call that computes an assigned value write it straight into the tensor, where that changes nothing."""
-    if not isinstance(value, Variable) or value in targets or value.shape != name.shape or value.dtype != name.dtype:
-        return False
-    made = next((i for i, op in enumerate(operations) if op.result is value), None)
-    if made is None or (not operations[made].in_place and target in operations[made].inputs):
-        return False
-    if any(target in op.inputs for op in operations[made + 1 :]):
-        return False
-    for op in operations[made:]:
-        op.inputs = tuple(name if x is value else x for x in op.inputs)
-    operations[made].result = name
-    return True
-
-
-def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
-    """Yield the calls that an elementwise equation consists of."""
-    kinds = [x.dtype if isinstance(x, Variable) else x for x in inputs]
-    if e.primitive.name == "astype":
-        yield Operation("astype", _convert, inputs, e.output, e.output.dtype)
-        return
-    try:
-        symbols, calls = lower(e.primitive.forward, kinds, e.metadata, e.output.dtype)
-        if any(call.name == "where" and not _is_boolean(call.inputs[0]) for call in calls):
-            raise NotLowered("a condition that is not boolean")
-    except NotLowered:
-        forward = partial(e.primitive.forward, e.output.device.xp, **e.metadata)
-        yield Operation("", partial(_call_and_copy, forward), inputs, e.output, e.output.dtype, in_place=False)
-        return
-    named: dict[Any, Any] = {s: x for s, x in zip(symbols, inputs, strict=True) if not _is_number(s)}
-    named[calls[-1].result] = e.output
-    xp = e.output.device.xp
-    for call in calls:
-        arguments = tuple(x if _is_number(x) else named.get(x, x) for x in call.inputs)
-        function: Any = _FUNCTIONS.get(call.name) or getattr(xp, call.name)
-        result = named.get(call.result, call.result)
-        # a product of two complex numbers that is written over one of them takes NumPy's loop for reductions, which
-        # rounds otherwise
-        in_place = call.name != "where" and not (call.name == "multiply" and call.result.dtype.kind == "c")
-        yield Operation(call.name, function, arguments, result, call.result.dtype, in_place)
-
-
-def _is_boolean(x: Any) -> bool:
-    return not _is_number(x) and x.dtype.kind == "b"
-
-
-def _is_number(x: Any) -> bool:
-    return x is None or isinstance(x, bool | int | float | complex | np.generic)
-
-
-def _convert(x: Any, out: Any) -> None:
-    np.copyto(out, x, casting="unsafe")
-
-
-def _choose(condition: Any, a: Any, b: Any, out: Any) -> None:
-    np.copyto(out, b)
-    np.copyto(out, a, where=condition)
-
-
-def _minimum(a: Any, b: Any, out: Any) -> None:
-    np.minimum(a, b, out=out)  # by position a third argument is deprecated
-
-
-def _maximum(a: Any, b: Any, out: Any) -> None:
-    np.maximum(a, b, out=out)
-
-
-_FUNCTIONS = {"astype": _convert, "where": _choose, "minimum": _minimum, "maximum": _maximum}
-
-
-def _call_and_copy(forward: Callable, *inputs_and_out: Any) -> None:
-    *inputs, out = inputs_and_out
-    np.copyto(out, forward(*inputs), casting="unsafe")
