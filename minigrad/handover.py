@@ -18,9 +18,11 @@ from .native import words_of
 
 # words of a mailbox: the second and third are the job that is to be done, and the lane in it
 STATE, LEAVE = 0, 3
-ASLEEP, LOOKING, WORKING, KEPT = range(4)  # states; a thread that is kept is about to get work
+# states: a thread that is kept is about to get work, and work that is posted can be taken back until it is begun
+ASLEEP, LOOKING, KEPT, POSTED, WORKING = range(5)
 
 PATIENCE = 300  # looks, some ten microseconds, after which other threads that want to run may do so between looks
+BRIEFLY = 100  # looks, a microsecond or two, after which work that another thread has not begun is taken back
 LOOKS = 1_000  # at a mailbox before its thread sleeps: longer than it takes from one step of training to the next
 LINE = 8  # words of a cache line
 
@@ -49,7 +51,8 @@ class Job:
         self._calls = [call for lanes in phases for calls in lanes for call, _ in calls]  # kept alive
         self._progress = words_of([0] * (self.lanes * LINE))
         self._lists = []
-        words = [len(phases), self.lanes, addressof(self._progress), 0, _yield(), 0, 0, 0]
+        self._taken_back = words_of([0] * self.lanes)
+        words = [len(phases), self.lanes, addressof(self._progress), 0, _yield(), addressof(self._taken_back), 0, 0]
         for lanes in phases:
             for calls in lanes:
                 pairs = words_of([word for call, _ in calls for word in call.pair])
@@ -71,6 +74,9 @@ class Job:
 
     def together(self, mailboxes: list[Any]) -> bool:
         """Make the calls with the threads of the mailboxes, one fewer than there are lanes, if all look for work.
+
+        A thread that looks for work may not be running, because another process has its processor: what it has not
+        begun when the caller has done its own part of the first phase, the caller does.
 
         Returns
         -------
@@ -108,15 +114,19 @@ def _yield() -> int:
 def _text() -> str:
     name, declared, given = ("aarch64.hint", "i32", "i32 1") if native.is_arm() else ("x86.sse2.pause", "", "")
     text = _SOURCE.replace("PAUSE", f"call void @llvm.{name}({given})")
-    known = {"ASLEEP": ASLEEP, "LOOKING": LOOKING, "WORKING": WORKING, "KEPT": KEPT, "PATIENCE": PATIENCE}
+    known = {
+        "ASLEEP": ASLEEP, "LOOKING": LOOKING, "KEPT": KEPT, "POSTED": POSTED, "WORKING": WORKING,
+        "PATIENCE": PATIENCE, "BRIEFLY": BRIEFLY,
+    }  # fmt: skip
     for word, number in known.items():
         text = text.replace(word, str(number))
     return f"declare void @llvm.{name}({declared})\n{text}"
 
 
 # A job has the number of phases, that of lanes, where progress is, how many phases were done by earlier runs, where
-# sched_yield is, and from word 8 on for each phase and lane where its list is and how long. `together` returns when the
-# other threads look for work again: until then they read the job, whose memory is the caller's.
+# sched_yield is, where it says which lanes were taken back, and from word 8 on for each phase and lane where its list
+# is and how long. `together` returns when the other threads look for work again: until then they read the job, whose
+# memory is the caller's.
 _SOURCE = """
 define internal void @make(ptr %job, i64 %phase, i64 %lane) nounwind {
 start:
@@ -218,6 +228,96 @@ end:
   ret void
 }
 
+define internal i64 @take_back(ptr %mail) nounwind {
+start:
+  br label %look
+look:
+  %turn = phi i64 [0, %start], [%next, %again]
+  %state = load atomic i64, ptr %mail acquire, align 8
+  %waits = icmp eq i64 %state, POSTED
+  br i1 %waits, label %again, label %begun
+again:
+  PAUSE
+  %next = add i64 %turn, 1
+  %long = icmp sgt i64 %next, BRIEFLY
+  br i1 %long, label %try, label %look
+try:
+  %tried = cmpxchg ptr %mail, i64 POSTED, i64 LOOKING acq_rel monotonic
+  %success = extractvalue { i64, i1 } %tried, 1
+  %number = zext i1 %success to i64
+  ret i64 %number
+begun:
+  ret i64 0
+}
+
+define internal void @lead(ptr %job, ptr %mails) nounwind {
+start:
+  %phases = load i64, ptr %job
+  %lanes.at = getelementptr i64, ptr %job, i64 1
+  %lanes = load i64, ptr %lanes.at
+  %progress.at = getelementptr i64, ptr %job, i64 2
+  %progress = load ptr, ptr %progress.at
+  %done.at = getelementptr i64, ptr %job, i64 3
+  %done = load i64, ptr %done.at
+  %yield.at = getelementptr i64, ptr %job, i64 4
+  %yield = load ptr, ptr %yield.at
+  %taken.at = getelementptr i64, ptr %job, i64 5
+  %taken = load ptr, ptr %taken.at
+  br label %test
+test:
+  %phase = phi i64 [0, %start], [%next, %passed]
+  %more = icmp slt i64 %phase, %phases
+  br i1 %more, label %turn, label %end
+turn:
+  call void @make(ptr %job, i64 %phase, i64 0)
+  %next = add i64 %phase, 1
+  %goal = add i64 %done, %next
+  store atomic i64 %goal, ptr %progress release, align 8
+  %first = icmp eq i64 %phase, 0
+  br label %each
+each:
+  %lane = phi i64 [1, %turn], [%lane.next, %on]
+  %left = icmp slt i64 %lane, %lanes
+  br i1 %left, label %see, label %others
+see:
+  %whose = getelementptr i64, ptr %taken, i64 %lane
+  br i1 %first, label %ask, label %known
+ask:
+  %index = sub i64 %lane, 1
+  %mail.at = getelementptr ptr, ptr %mails, i64 %index
+  %mail = load ptr, ptr %mail.at
+  %answer = call i64 @take_back(ptr %mail)
+  store i64 %answer, ptr %whose
+  br label %known
+known:
+  %back = load i64, ptr %whose
+  %mine = icmp ne i64 %back, 0
+  br i1 %mine, label %do, label %on
+do:
+  call void @make(ptr %job, i64 %phase, i64 %lane)
+  %place = shl i64 %lane, 3
+  %their = getelementptr i64, ptr %progress, i64 %place
+  store atomic i64 %goal, ptr %their release, align 8
+  br label %on
+on:
+  %lane.next = add i64 %lane, 1
+  br label %each
+others:
+  %other = phi i64 [1, %each], [%other.next, %wait]
+  %rest = icmp slt i64 %other, %lanes
+  br i1 %rest, label %wait, label %passed
+wait:
+  %other.place = shl i64 %other, 3
+  %theirs = getelementptr i64, ptr %progress, i64 %other.place
+  call void @wait(ptr %theirs, i64 %goal, ptr %yield)
+  %other.next = add i64 %other, 1
+  br label %others
+passed:
+  br label %test
+end:
+  ret void
+}
+
 define internal void @alone(ptr %job) nounwind {
 start:
   %phases = load i64, ptr %job
@@ -295,10 +395,10 @@ post:
   store ptr %job, ptr %job.at
   %lane.at = getelementptr i64, ptr %to, i64 2
   store i64 %lane, ptr %lane.at
-  store atomic i64 WORKING, ptr %to release, align 8
+  store atomic i64 POSTED, ptr %to release, align 8
   br label %hand
 work:
-  call void @lane(ptr %job, i64 0)
+  call void @lead(ptr %job, ptr %mails)
   %phases = load i64, ptr %job
   %done.at = getelementptr i64, ptr %job, i64 3
   %done = load i64, ptr %done.at
@@ -340,8 +440,12 @@ start:
 look:
   %turn = phi i64 [0, %start], [0, %work], [%next, %rest]
   %state = load atomic i64, ptr %mail acquire, align 8
-  %given = icmp eq i64 %state, WORKING
-  br i1 %given, label %work, label %idle
+  %given = icmp eq i64 %state, POSTED
+  br i1 %given, label %take, label %idle
+take:
+  %taken = cmpxchg ptr %mail, i64 POSTED, i64 WORKING acq_rel monotonic
+  %mine = extractvalue { i64, i1 } %taken, 1
+  br i1 %mine, label %work, label %idle
 work:
   %job.at = getelementptr i64, ptr %mail, i64 1
   %job = load ptr, ptr %job.at

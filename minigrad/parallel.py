@@ -28,7 +28,7 @@ from .errors import DataError
 
 Calls = list[tuple[Callable, tuple]]
 
-TRIES = 1000  # to wake threads, each of which waits for some tens of microseconds
+TRIES = 30  # to wake threads, each of which waits for some tens of microseconds: it takes as long as one or two
 MOST_THREADS = 256
 ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
 
@@ -178,7 +178,7 @@ def run(shares: list[Calls]) -> None:
     functions = [function for calls in shares for function, _ in calls]
     if functions and all(isinstance(function, native.Call) for function in functions):
         run_job(handover.Job([shares]))
-    elif not shares or not _with_workers(len(shares) - 1, lambda workers: _share_out(shares, workers)):
+    elif not shares or not _with_workers(len(shares) - 1, _share_out, shares):
         make([call for calls in shares for call in calls])
 
 
@@ -193,20 +193,10 @@ def share_job(job: handover.Job, prepare: Callable[[], None] | None = None, pati
 
     Who is not patient does not wait either for threads that sleep: they wake up for the next job.
     """
-
-    def work(workers: list[_Worker]) -> bool:
-        if not patient and any(worker.mail[handover.STATE] == handover.ASLEEP for worker in workers):
-            for worker in workers:
-                worker.look()
-            return False
-        if prepare is not None:
-            prepare()
-        return _do_together(job, workers)
-
-    return _with_workers(job.lanes - 1, work)
+    return _with_workers(job.lanes - 1, _do_together, job, prepare, patient)
 
 
-def _with_workers(number: int, work: Callable[[list[_Worker]], bool]) -> bool:
+def _with_workers(number: int, work: Callable[..., bool], *arguments: Any) -> bool:
     """Return what `work` returns with so many workers, or False where there are none to be had just now."""
     if sys.is_finalizing():  # threads stand still for ever then
         return False
@@ -224,7 +214,7 @@ def _with_workers(number: int, work: Callable[[list[_Worker]], bool]) -> bool:
             for worker in workers:
                 if worker.avoided != here:
                     worker.avoid(here)
-        return work(workers)
+        return work(workers, *arguments)
     finally:
         try:
             for worker in _workers:
@@ -234,7 +224,7 @@ def _with_workers(number: int, work: Callable[[list[_Worker]], bool]) -> bool:
             _free["workers"] = True
 
 
-def _share_out(shares: list[Calls], workers: list[_Worker]) -> bool:
+def _share_out(workers: list[_Worker], shares: list[Calls]) -> bool:
     """Make the calls of the first share here, and those of the others in the workers."""
     errors: list[BaseException | None] = []
     busy = 0
@@ -250,15 +240,24 @@ def _share_out(shares: list[Calls], workers: list[_Worker]) -> bool:
     return True
 
 
-def _do_together(job: handover.Job, workers: list[_Worker]) -> bool:
+def _do_together(workers: list[_Worker], job: handover.Job, prepare: Callable[[], None] | None, patient: bool) -> bool:
     """Do a job; return whether it was done, as it is not when the workers do not come."""
     handover.build()  # here, because Python may end while another thread does it
     mailboxes = [worker.mail for worker in workers]
-    for _ in range(TRIES):
+    asleep = handover.ASLEEP in [mail[handover.STATE] for mail in mailboxes]
+    if asleep and not patient:
         for worker in workers:
             worker.look()
+        return False
+    if prepare is not None:
+        prepare()
+    for _ in range(TRIES):
+        if asleep:
+            for worker in workers:
+                worker.look()
         if job.together(mailboxes):
             return True
+        asleep = True  # perhaps meanwhile
     return False
 
 

@@ -112,7 +112,8 @@ class Optimizer:
                 self._replayed(gradients)
             finally:
                 for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                    parameter.grad = gradient  # where it was recorded now, that forgot it
+                    if parameter.grad is not gradient:  # where it was recorded now, that forgot it
+                        parameter.grad = gradient
 
     def _is_to_replay(self, gradients: list[Tensor | None]) -> bool:
         """Return whether a few steps just like this one have come before it."""

@@ -13,7 +13,6 @@ then needs no memory for its gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -99,27 +98,36 @@ def call_with(a: Any, b: Any, after: After, arrays: list[Any]) -> native.Call:
 
 
 class Product:
-    """The products of matrices of one layout, written to new arrays in rows or columns that threads share.
+    """The products of matrices of one layout, written to new arrays in parts that threads share.
 
     What depends on the layout alone is found once: a call then costs a microsecond of Python.
+
+    Parameters
+    ----------
+    a, b : Layout
+    parts : int
+        How many threads there are to share the larger matrix: the rows of a, or the columns of b.
+    patient : bool
+        Whether threads that sleep are worth the wait.
     """
 
-    def __init__(self, a: Layout, b: Layout, slices: Sequence[slice], by_columns: bool, patient: bool) -> None:
+    def __init__(self, a: Layout, b: Layout, parts: int, patient: bool) -> None:
         source, self._numbers = _passed(a, b, b.shape[1] * b.dtype.itemsize, None)
         self._function = native.Function(source, 3 + len(self._numbers))
-        self._patient = patient  # whether threads that sleep are worth the wait
+        self._patient = patient
         m, n, *rest = self._numbers
-        size = a.dtype.itemsize
-        self._begins = []
-        self._parts = []
-        for part in slices:
-            begin, length = part.start, part.stop - part.start
-            if by_columns:
-                self._begins.append((0, begin * b.strides[1], begin * size))
-            else:
-                self._begins.append((begin * a.strides[0], 0, begin * n * size))
-            self._parts.append(native.Call(source, (), (0, 0, 0, *((m, length) if by_columns else (length, n)), *rest)))
-        self._job = Job([[[(part, ())] for part in self._parts]]) if len(self._parts) > 1 else None
+        heights, vectors, lanes = blocks(a.dtype)
+        by_columns = n > m
+        whole, step = (n, vectors * lanes) if by_columns else (m, heights[0])
+        length = -(-whole // (parts * step)) * step  # whole blocks
+        calls = []
+        self._begins = []  # of each part what it is passed, and where it begins in the three matrices
+        for begin in range(0, whole, length):
+            size = min(length, whole - begin)
+            calls.append(native.Call(source, (), (0, 0, 0, *((m, size) if by_columns else (size, n)), *rest)))
+            places = (0, b.strides[1], a.dtype.itemsize) if by_columns else (a.strides[0], 0, n * a.dtype.itemsize)
+            self._begins.append((calls[-1].words, *(begin * x for x in places)))
+        self._job = Job([[[(call, ())] for call in calls]]) if len(calls) > 1 else None
 
     def __call__(self, a: Any, b: Any, out: Any) -> None:
         """Write `a @ b` to an array whose elements follow each other."""
@@ -130,9 +138,10 @@ class Product:
 
     def _aim(self, a: int, b: int, out: int) -> None:
         """Let the parts read and write matrices at these addresses."""
-        for part, (x, y, z) in zip(self._parts, self._begins, strict=True):
-            words = part.words
-            words[0], words[1], words[2] = a + x, b + y, out + z
+        for words, x, y, z in self._begins:
+            words[0] = a + x
+            words[1] = b + y
+            words[2] = out + z
 
 
 @lru_cache(maxsize=1024)

@@ -67,7 +67,7 @@ def _cut(
     # cannot be cut at all.
     by_columns = m < 2 * parallel.ROWS or (m < k and n >= 16 * parallel.ROWS and multiplications >= COLUMNS)
     slices = tuple(parallel.splits(n if by_columns else m, parts))
-    at_once = product_kernel.Product(a, b, slices, by_columns, multiplications >= SHARED) if by_kernel else None
+    at_once = product_kernel.Product(a, b, parts, multiplications >= SHARED) if by_kernel else None
     return Cut(by_kernel, by_columns, slices, at_once)
 
 

@@ -32,6 +32,7 @@ from .record import run_and_record
 from .replay import Replay
 
 BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
+_ARRAYS = (Tensor, np.ndarray)
 MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
 
 
@@ -266,7 +267,7 @@ class _Entry:
         for e in program.equations:
             if e.primitive.effect:
                 self._tensor_of[e.output] = self._tensor_of.get(e.variables[0], e.variables[0])
-        self._nested = any(isinstance(x, list | tuple | dict) for x in args)
+        self._nested = any(isinstance(x, trees.TREES) for x in args)
 
     def is_valid(self) -> bool:
         """Return whether modules are in the mode of the recording and parameters in the same memory."""
@@ -303,7 +304,7 @@ class _Entry:
     def given(self, args: tuple) -> list[Any]:
         """Return the tensors and arrays among the arguments."""
         found = trees.leaves(args) if self._nested else args
-        return [x for x in found if isinstance(x, Tensor | np.ndarray)]
+        return [x for x in found if isinstance(x, _ARRAYS)]
 
     def run(self, given: list[Any]) -> Any:
         """Bind the arguments or copy them in, replay, and copy the results out."""
@@ -378,7 +379,7 @@ def _kind(args: tuple) -> tuple:
         if isinstance(x, Tensor):
             a = x._array
             kind += (a.shape, a.dtype, a.strides, x.device.name, x._node is not None)
-        elif isinstance(x, list | tuple | dict):
+        elif isinstance(x, trees.TREES):
             kind += [type(x), len(x), *(x if isinstance(x, dict) else ())]
             kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x))
         elif isinstance(x, np.ndarray):

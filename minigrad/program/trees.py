@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+TREES = (list, tuple, dict)
+
 
 def leaves(tree: Any) -> list[Any]:
     """Return what is not a list, tuple or dict."""
     if isinstance(tree, dict):
         tree = tree.values()
-    elif not isinstance(tree, list | tuple):
+    elif not isinstance(tree, TREES):
         return [tree]
     result = []
     for item in tree:
-        if isinstance(item, list | tuple | dict):
+        if isinstance(item, TREES):
             result += leaves(item)
         else:
             result.append(item)

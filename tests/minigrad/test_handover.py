@@ -482,6 +482,48 @@ def test_a_worker_that_comes_alone_is_let_go_again():
     assert x[:24:8].tolist() == [1, 1, 1]
 
 
+def unserved():
+    """The mailbox of a thread that looks for work, and that the system does not let run."""
+    mail = handover.mailbox()
+    mail[handover.STATE] = handover.LOOKING
+    return mail
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+def test_what_no_thread_begins_is_taken_back(lanes):
+    x, expected = np.zeros(16 * lanes, np.int64), np.zeros(16 * lanes, np.int64)
+    phases = 5
+    job = Job(relay(lanes, phases, x))
+    for _ in range(3):
+        mailboxes = [unserved() for _ in range(lanes - 1)]
+        assert job.together(mailboxes)
+        assert [mail[handover.STATE] for mail in mailboxes] == [handover.LOOKING] * (lanes - 1)
+        for p in range(phases):
+            for lane in range(lanes):
+                compute(expected, *((q % 2 * lanes + n) * 8 for q, n in ((p, lane), (p + 1, (lane + 1) % lanes))), p)
+        assert (x == expected).all()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_threads_that_come_work_beside_those_that_do_not(order):
+    x, expected = np.zeros(48, np.int64), np.zeros(48, np.int64)
+    phases, helped = 6, 0
+    shares = relay(3, phases, x)
+    for lanes in shares:
+        lanes[0].append(rest(3000))  # long enough for a thread that runs to begin
+    job, two = Job(shares), Job([[[step(np.zeros(32, np.int64), 8 * i, 8 * i)] for i in range(2)]])
+    end = time.monotonic() + 20
+    while helped < 20:
+        assert time.monotonic() < end
+        parallel.run_job(two)  # wakes the first worker
+        if job.together([parallel._workers[0].mail, unserved()][::order]):
+            helped += 1
+            for p in range(phases):
+                for lane in range(3):
+                    compute(expected, *((q % 2 * 3 + n) * 8 for q, n in ((p, lane), (p + 1, (lane + 1) % 3))), p)
+            assert (x == expected).all()
+
+
 def test_who_asks_a_worker_to_leave_need_not_wait(monkeypatch):
     monkeypatch.setattr(handover, "LOOKS", 300_000)
     mail, took = handover.mailbox(), []
