@@ -16,7 +16,7 @@ import numpy as np
 
 from .determinism import switch
 from .devices import Device, out_of_memory, products
-from .errors import DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
+from .errors import DataError, DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
 from .primitives.registry import Primitive
 from .source import user_line
 from .tensor import Tensor, Version, tensor
@@ -256,6 +256,8 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         return apply(primitive, tensor(inputs[0]), *inputs[1:], **metadata)
     try:
         array = primitive.forward(device.xp, *arrays, **metadata)
+    except DataError:  # of a setting, such as MINIGRAD_THREADS, not of the inputs
+        raise
     except (ValueError, TypeError, IndexError) as error:
         raise _refused(primitive, inputs, metadata, error) from error
     except MemoryError as error:

@@ -141,6 +141,13 @@ def test_a_number_of_threads_that_is_none_is_refused(given, monkeypatch):
         parallel.cores.__wrapped__()
 
 
+def test_the_first_product_says_that_the_setting_is_wrong_not_the_shapes(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_THREADS", "x")
+    monkeypatch.setattr(parallel, "cores", parallel.cores.__wrapped__)  # as in a process that has not asked yet
+    with pytest.raises(DataError, match="^the environment variable MINIGRAD_THREADS is 'x'"):
+        mg.ones((128, 128)) @ mg.ones((128, 128))
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_work_while_python_exits_needs_no_other_thread(begun):
     code = f"""
