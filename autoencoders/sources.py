@@ -30,7 +30,8 @@ class InMemory:
     first : tuple of Tensor
         The batch that comes first without shuffling.
     extremes : list of tuples of Tensor, or None
-        Batches of the size of the first with the smallest and the largest number of all x, where all are known.
+        Batches of the size of the first with the smallest and the largest number of all x, and of all y, where all are
+        known.
     """
 
     def __init__(self, tensors: Batch, batch_size: int) -> None:
@@ -42,11 +43,12 @@ class InMemory:
     @cached_property
     def extremes(self) -> list[Batch] | None:
         """Found when it is asked for: only a compiled training asks."""
-        x, found = self._tensors[0].detach(), []
-        if self._batch_size < len(x):
-            x = x.reshape(len(x), -1)
-            for row in (mg.argmin(x.min(axis=1)), mg.argmax(x.max(axis=1))):
-                rows = mg.tensor([int(row.item()), *range(self._batch_size - 1)], device=x.device)
+        found: list[Batch] = []
+        if self._batch_size >= len(self._tensors[0]):
+            return found
+        for part in (t.detach().reshape(len(t), -1) for t in self._tensors if t.size):
+            for row in (mg.argmin(part.min(axis=1)), mg.argmax(part.max(axis=1))):
+                rows = mg.tensor([int(row.item()), *range(self._batch_size - 1)], device=part.device)
                 found.append(tuple(mg.take(t, rows, axis=0) for t in self._tensors))
         return found
 
@@ -81,9 +83,11 @@ class OnHost:
         """Not known of arrays on disk."""
         if not self._checked:
             return None
-        found, x = [], self._arrays[0].reshape(len(self._arrays[0]), -1)
-        if self._batch_size < len(x):
-            for row in (x.min(axis=1).argmin(), x.max(axis=1).argmax()):
+        found: list[Batch] = []
+        if self._batch_size >= len(self._arrays[0]):
+            return found
+        for part in (a.reshape(len(a), -1) for a in self._arrays if a.size):
+            for row in (part.min(axis=1).argmin(), part.max(axis=1).argmax()):
                 rows = [int(row), *range(self._batch_size - 1)]
                 found.append(self._convert(*(a[rows] for a in self._arrays)))
         return found
@@ -179,16 +183,21 @@ def steps_of(source: Source, batch_size: int) -> int | None:
 
 
 class Ranges:
-    """Which values of x an objective has been checked with: a recorded step does not check them."""
+    """Which values of x, and of y, an objective has been checked with: a recorded step does not check them."""
 
     def __init__(self) -> None:
-        self._low, self._high = math.inf, -math.inf
+        self._ranges: dict[int, tuple[float, float]] = {}
 
-    def widens(self, x: mg.Tensor) -> bool:
-        """Return whether x goes beyond what came before, and take it in."""
-        low, high = float(x.min().item()), float(x.max().item())
-        beyond = low < self._low or high > self._high
-        self._low, self._high = min(self._low, low), max(self._high, high)
+    def widens(self, batch: Batch) -> bool:
+        """Return whether a part of the batch goes beyond what came before, and take it in."""
+        beyond = False
+        for position, part in enumerate(batch):
+            if not part.size:
+                continue
+            low, high = self._ranges.get(position, (math.inf, -math.inf))
+            least, most = float(part.min().item()), float(part.max().item())
+            beyond = beyond or least < low or most > high
+            self._ranges[position] = min(low, least), max(high, most)
         return beyond
 
 

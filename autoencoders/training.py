@@ -230,7 +230,7 @@ def fit(
                 try:
                     for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
                         # a look at every batch that comes would make the host wait for a GPU
-                        if compile and train_set.extremes is None and place.type == "cpu" and ranges.widens(batch[0]):
+                        if compile and train_set.extremes is None and place.type == "cpu" and ranges.widens(batch):
                             check_values(model, objective, batch)
                         step(batch, means, _TermCheck(model, epoch, number))
                         bar.update()

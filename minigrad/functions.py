@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import primitives as P
-from .errors import DTypeError, ShapeError
+from .errors import DataError, DTypeError, ShapeError
+from .indexing import reads_allowed
 from .manipulation import moveaxis
 from .selection import axis_of, take_along_axis
 from .tensor import Tensor, as_tensor
@@ -301,9 +302,17 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1) -> Tensor:
     logits : Tensor
         Scores with the classes along `axis`.
     targets : Tensor
-        Class numbers (integers, the shape of `logits` without `axis`) or probabilities (the shape of `logits`).
+        Class numbers (integers from 0, the shape of `logits` without `axis`) or probabilities (the shape of `logits`).
     axis : int
         Where the classes are.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        The targets are neither.
+    DataError
+        There is no class of such a number. A compiled step does not look at numbers: there a negative one counts from
+        the last class.
 
     Examples
     --------
@@ -316,6 +325,7 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1) -> Tensor:
     log_p = P.log_softmax(logits, axis=axis)
     samples = logits.shape[:axis] + logits.shape[axis + 1 :]
     if targets.dtype.kind in "iu" and targets.shape == samples:
+        _check_classes(targets, logits.shape[axis])
         return -P.mean(take_along_axis(log_p, P.expand_dims(targets, axis=axis), axis))
     if targets.dtype.kind == "f" and targets.shape == logits.shape:
         return -P.mean(P.sum(targets * log_p, axis=axis))
@@ -323,3 +333,17 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1) -> Tensor:
     got = f"{targets.dtype.name} of shape {targets.shape}"
     error: Callable[[str], Exception] = DTypeError if targets.shape in (samples, logits.shape) else ShapeError
     raise error(f"cross_entropy needs targets that are {expected}, got {got}")
+
+
+def _check_classes(targets: Tensor, classes: int) -> None:
+    """Raise for a class number that there is not: a negative one would count from the last class."""
+    if targets.size == 0 or not reads_allowed():
+        return
+    numbers = targets.detach()
+    low, high = int(numbers.min().item()), int(numbers.max().item())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"cross_entropy: targets contain {low if low < 0 else high}, but logits have {classes} classes; expected "
+            f"class numbers from 0 to {classes - 1}. Number the classes from 0, as np.unique(y, return_inverse=True) "
+            "does, and leave out samples without a class: no number means that one is ignored"
+        )

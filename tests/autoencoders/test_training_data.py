@@ -71,6 +71,20 @@ def test_labels_are_integers_and_targets_have_the_dtype_of_the_model():
     assert seen == {("int64", ()), ("float64", (6,)), ("float64", ())}
 
 
+@pytest.mark.parametrize("wrong", [-1, 3])
+@pytest.mark.parametrize("kind", ["memory", "disk", "iterable"])
+def test_the_number_of_no_class_is_found_in_any_batch_although_the_step_is_compiled(kind, wrong, mapped):
+    y = Y.copy()
+    y[20] = wrong  # in the fifth batch, which a recorded step takes
+    data = {"memory": (X, y), "disk": (mapped, y)}.get(kind)
+    x, y = data or (Batches([(X[i : i + 4], y[i : i + 4]) for i in range(0, 50, 4)]), None)
+    model = nn.Sequential(nn.Linear(6, 3))
+    with pytest.raises(DataError, match=f"targets contain {wrong}, but logits have 3 classes"):
+        ae.fit(
+            model, x, lambda model, x, y: mg.cross_entropy(model(x), y), y=y, epochs=1, batch_size=4, shuffle=False,
+        )  # fmt: skip
+
+
 # ---------------------------------------------------------------- arrays on disk
 
 

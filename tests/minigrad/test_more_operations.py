@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import DTypeError, ShapeError
+from minigrad.errors import DataError, DTypeError, ShapeError
 
 # The four-point difference has an error of h^4 f''''' / 30 and one of rounding / h, both below 1e-11 here.
 STEP = 1e-3
@@ -572,3 +572,19 @@ def test_cross_entropy():
         mg.cross_entropy(mg.tensor(x), np.zeros(3, np.int64))
     with pytest.raises(DTypeError, match="float64"):
         mg.cross_entropy(mg.tensor(x), np.zeros(4))
+
+
+@pytest.mark.parametrize("axis", [1, 0])
+@pytest.mark.parametrize("wrong", [-1, -100, 3, 255])
+def test_cross_entropy_refuses_the_number_of_no_class(wrong, axis):
+    scores = np.zeros((4, 3) if axis == 1 else (3, 4))
+    targets = np.array([0, 2, wrong, 1], np.uint8 if wrong == 255 else np.int64)
+    with pytest.raises(DataError, match=f"contain {wrong}, but logits have 3 classes; .* 0 to 2"):
+        mg.cross_entropy(mg.tensor(scores), targets, axis=axis)
+    recorded = mg.compile(lambda z, y: mg.cross_entropy(z, y, axis=axis))
+    assert recorded(mg.tensor(scores), targets * 0).item() == pytest.approx(np.log(3))  # a program reads no values
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of a mean of nothing
+def test_cross_entropy_of_no_sample_has_no_class_number_to_check():
+    assert np.isnan(mg.cross_entropy(mg.tensor(np.zeros((0, 3))), np.zeros(0, np.int64)).item())
