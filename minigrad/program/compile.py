@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -104,6 +105,7 @@ class Compiled:
 
     def __init__(self, step: Callable[..., Any], threads: int | None, kernels: bool | None) -> None:
         self._step = step
+        self._given = (step, threads, kernels)
         self._threads = parallel.cores() if threads is None else threads
         if not callable(step):
             raise DTypeError(f"mg.compile takes a function, got {type(step).__name__}")
@@ -137,6 +139,18 @@ class Compiled:
     def __repr__(self) -> str:
         n = len(self.programs)
         return f"<compiled {getattr(self._step, '__name__', 'step')}: {n} program{'s' * (n != 1)}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Let a copy or a pickle be of the step: it records anew, with what the step's own copy uses."""
+        found: Any = sys.modules.get(self.__module__)
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        if found is self:  # a decorated function is known by its name, like any other
+            return self.__qualname__
+        return object.__new__, (Compiled,), self._given  # the step may hold this object: it must exist before
+
+    def __setstate__(self, given: tuple[Any, ...]) -> None:
+        self.__init__(*given)  # type: ignore[misc]
 
     def __call__(self, *args: Any) -> Any:
         """Return what `step(*args)` would return."""

@@ -1,6 +1,7 @@
 """Copies, pickles and other libraries: leaves go anywhere, a graph stays, and no gradient is lost silently."""
 
 import copy
+import functools
 import math
 import pickle
 
@@ -69,6 +70,56 @@ def test_tied_weights_stay_tied(way):
     layers = nn.Sequential(layer, layer)
     copied = WAYS[way](layers)
     assert len(list(copied.parameters())) == len(list(layers.parameters())) == 2
+
+
+class Trainer:
+    """Holds a compiled method, so that the two hold each other."""
+
+    def __init__(self):
+        self.w = mg.Parameter([1.0])
+        self.step = mg.compile(self.descend)
+
+    def descend(self, x):
+        self.w.assign(self.w - x)
+        return self.w * 1.0
+
+
+@mg.compile
+def twice(x):
+    return x * 2.0
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+@pytest.mark.parametrize("of", ["the object", "the method"])
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_the_copy_of_a_compiled_method_is_that_of_the_copied_object(way, of, calls):
+    trainer = Trainer()
+    for _ in range(calls):
+        trainer.step(mg.ones(1))
+    step = WAYS[way](trainer).step if of == "the object" else WAYS[way](trainer.step)
+    copied = step.__wrapped__.__self__
+    assert step is not trainer.step and step.programs == [] and copied is not trainer and copied.step is step
+    assert [step(mg.ones(1)).item() for _ in range(3)] == [-calls, -calls - 1.0, -calls - 2.0]
+    assert trainer.w.item() == 1.0 - calls and len(step.programs) == 1 and len(trainer.step.programs) == (calls > 0)
+    assert [trainer.step(mg.ones(1)).item() for _ in range(2)] == [-calls, -calls - 1.0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_decorated_function_is_copied_and_pickled_as_functions_are(way):
+    twice(mg.ones(1))
+    assert WAYS[way](twice) is twice
+
+
+def test_the_copy_of_a_compiled_function_records_anew():
+    a = mg.Parameter([3.0])
+    times = mg.compile(functools.partial(mg.multiply, a.detach()), threads=3, kernels=False)
+    times(mg.ones(1))
+    copied = copy.deepcopy(times)
+    a.assign([5.0])
+    assert copied(mg.ones(1)).item() == 3.0 and times(mg.ones(1)).item() == 5.0
+    shallow = copy.copy(times)
+    assert shallow.programs == [] and shallow(mg.ones(1)).item() == 5.0 and len(times.programs) == 1
+    assert "3 threads" in str(times.replays[0]) and str(copied.replays[0]) == str(times.replays[0])
 
 
 def test_a_generator_is_copied_with_its_counter():
