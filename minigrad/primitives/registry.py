@@ -110,11 +110,17 @@ class Primitive:
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
 
-    def __reduce__(self) -> str:
-        return self.name
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # a row of the table goes by its name into a pickle; any other only copies, as itself
+        return (_row, (self.name,)) if primitives.get(self.name) is self else self.name
 
 
 primitives: dict[str, Primitive] = {}
+
+
+def _row(name: str) -> Primitive:
+    """Return the primitive that was pickled."""
+    return primitives[name]
 
 
 def primitive(name: str, **row: Any) -> Primitive:

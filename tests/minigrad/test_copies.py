@@ -72,6 +72,21 @@ def test_tied_weights_stay_tied(way):
     assert len(list(copied.parameters())) == len(list(layers.parameters())) == 2
 
 
+class Activation(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("function", [mg.tanh, mg.matmul, mg.relu, mg.softplus])
+def test_a_model_may_hold_an_operation(way, function):
+    assert WAYS[way](nn.Sequential(Activation(function)))[0].function is function
+
+
 class Trainer:
     """Holds a compiled method, so that the two hold each other."""
 
