@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from functools import update_wrapper
 from time import perf_counter
 from typing import Any
@@ -69,6 +69,8 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
         line.
     GraphError
         On a call: its result requires grad.
+    DTypeError
+        On a call: an argument is no tensor and has no hash, such as a dataclass that is not frozen.
 
     Notes
     -----
@@ -264,7 +266,6 @@ class _Entry:
     def __init__(
         self, replay: Replay | CudaReplay, program: Program, args: tuple, threads: int, seconds: float
     ) -> None:
-        self._statics = [x for x in trees.leaves(args) if not isinstance(x, Tensor)]  # known by identity: kept alive
         self._threads = threads
         self._seconds_left = seconds
         self.replay = replay
@@ -399,7 +400,22 @@ def _kind(args: tuple) -> tuple:
         elif isinstance(x, np.ndarray):
             kind += (np.ndarray, x.shape, x.dtype, x.strides)
         else:
-            kind += (type(x), x if isinstance(x, Hashable) else id(x))
-            if isinstance(x, float | complex | np.inexact):  # 0.0 and -0.0 are equal
-                kind.append(repr(x))
+            kind += _value(x)
     return tuple(kind)
+
+
+def _value(x: Any) -> tuple:
+    """Return what tells an argument that is no tensor from others, also after it was changed in place."""
+    if isinstance(x, slice):
+        return (slice, *map(_value, (x.start, x.stop, x.step)))
+    if isinstance(x, set | frozenset | tuple):  # a set in the order in which a step would go through it
+        return (type(x), *map(_value, x))
+    try:
+        hash(x)
+    except TypeError as error:
+        raise DTypeError(
+            f"a compiled function got a {type(x).__name__}, in which a change would go unnoticed ({error}). Give what "
+            "is used of it as tensors, numbers, lists or dicts, or give its class a hash, as a frozen dataclass has"
+        ) from error
+    # 0.0 and -0.0 are equal
+    return (type(x), x, repr(x)) if isinstance(x, float | complex | np.inexact) else (type(x), x)

@@ -1,5 +1,6 @@
 """mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
 
+import dataclasses
 import gc
 import math
 import os
@@ -365,6 +366,69 @@ def test_another_shape_dtype_or_static_argument_is_recorded_anew():
             np.testing.assert_array_equal(found["b"].numpy(), (mg.tensor(x) ** power).numpy())
     assert len(calls) == 9
     assert len(f.programs) == 9
+
+
+@pytest.mark.parametrize("kind", [set, list])
+def test_a_set_or_list_that_was_changed_in_place_is_recorded_anew(kind):
+    compiled = mg.compile(lambda x, tree: x * float(sum(tree["numbers"][0])))
+    numbers, found = kind([2, 3]), []
+    for change in (lambda: None, lambda: (numbers.add if kind is set else numbers.append)(5), lambda: None):
+        change()
+        found.append(compiled(mg.ones(1), {"numbers": (numbers,)}).item())
+    assert found == [5.0, 10.0, 10.0] and len(compiled.programs) == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ({1}, {True}, {1.0}, frozenset({1}), frozenset({True})), ({0.0}, {-0.0}), ({(1,)}, {(True,)}), ({(0.0,)}, {(-0.0,)}),
+        (slice(2), slice(0, 2), slice(True)), ({0j}, {complex(-0.0, 0.0)}),
+    ],
+)  # fmt: skip
+def test_values_that_are_equal_but_not_alike_are_told_apart(values):
+    seen = []
+    compiled = mg.compile(lambda x, value: (seen.append(value), x * 1)[1])
+    for value in (*values, *values):
+        compiled(mg.ones(1), value)
+    assert list(map(repr, seen)) == list(map(repr, values))
+
+
+def test_equal_sets_of_another_order_are_told_apart():
+    one, other = {0, 8}, {8, 0}  # both fall on one place of a table of eight
+    assert one == other and list(one) != list(other)
+    compiled = mg.compile(lambda x, numbers: sum(x**n for n in numbers))
+    x = mg.tensor([0.1, 0.3, 0.7])
+    for numbers in (one, other, one, other):
+        assert bits(compiled(x, numbers)) == bits(sum(x**n for n in numbers))
+    assert len(compiled.programs) == 2
+
+
+def test_tensors_of_a_set_are_those_that_were_given():
+    compiled = mg.compile(lambda x, others: x + sum(others, start=0.0))
+    a, b = mg.tensor([1.0]), mg.tensor([2.0])
+    assert [compiled(mg.ones(1), {t}).item() for t in (a, b, a)] == [2.0, 3.0, 2.0]
+
+
+@dataclasses.dataclass
+class Settings:
+    rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    rate: object
+
+
+def test_an_argument_without_a_hash_is_refused():
+    compiled = mg.compile(lambda x, settings: x * settings.rate)
+    with pytest.raises(DTypeError, match="got a Settings, in which a change would go unnoticed .* frozen dataclass"):
+        compiled(mg.ones(1), Settings(2.0))
+    with pytest.raises(DTypeError, match="got a Fixed, .*unhashable type: 'list'"):
+        compiled(mg.ones(1), Fixed([2.0]))
+    with pytest.raises(DTypeError, match="got a bytearray"):
+        compiled(mg.ones(1), [bytearray(b"x")])
+    assert [compiled(mg.ones(1), Fixed(rate)).item() for rate in (2.0, 3.0, 2.0)] == [2.0, 3.0, 2.0]
+    assert len(compiled.programs) == 2
 
 
 def test_numpy_arguments_are_copied_in():
