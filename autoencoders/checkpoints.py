@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autoencoders.history import History
+from autoencoders.operations import Operations
 from minigrad import files, nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
 FORMAT = "autoencoders training 1"
+NO_SETTINGS = ("parameters", "slots", "optimizer")  # attributes that follow from others
 
 
 class Checkpoint:
@@ -61,17 +64,22 @@ class Checkpoint:
         generators: dict[str, Generator],
         history: History,
         best: dict[str, Any],
+        operations: Operations | None,
     ) -> None:
-        """Write everything; the file that was there becomes the previous one."""
+        """Write everything, and of the objective what is known; the file that was there becomes the previous one."""
         arrays = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best["state"] or {}}
         flat = {f"{group}.{name}": np.asarray(a) for group, state in arrays.items() for name, a in state.items()}
+        kept = isinstance(schedule, optim.Schedule)
         numbers = {
             "epoch": epoch,
             "settings": self.settings,
-            "schedule": schedule.state_dict() if isinstance(schedule, optim.Schedule) else None,
+            "schedule": schedule.state_dict() if kept else None,
             "generators": {name: g.state() for name, g in generators.items()},
             "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
             "best": {name: value for name, value in best.items() if name != "state"},
+            "objective": None if operations is None else operations.state(),
+            "optimizer": _settings(optimizer, arrays["optimizer"]),
+            "schedule settings": _settings(schedule, schedule.state_dict()) if kept else {},
         }
         text = json.dumps(numbers)
         if self.path.exists():
@@ -86,10 +94,11 @@ class Checkpoint:
         generators: dict[str, Generator],
         history: History,
         epochs: int,
+        operations: Operations | None,
     ) -> tuple[int, dict[str, Any]]:
         """Bring everything to where the file was written; return the epoch, and the best parameters until then.
 
-        It must not have gone further than `epochs`.
+        It must not have gone further than `epochs`. `operations` are those of the objective, if that is known.
 
         Raises
         ------
@@ -131,6 +140,13 @@ class Checkpoint:
                 f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
             )
         before = model.state_dict(), optimizer.state_dict()
+        self._compare("optimizer", numbers.get("optimizer", {}), _settings(optimizer, before[1]))
+        if isinstance(schedule, optim.Schedule):
+            now = _settings(schedule, schedule.state_dict())
+            self._compare("schedule", numbers.get("schedule settings", {}), now)
+        kept = numbers.get("objective")
+        if kept and operations and (other := operations.difference(kept)):
+            raise DataError(f"fit: {self.path} is of a training with another objective: {other}; give it as it was")
         try:
             model.load_state_dict(groups["model"])
             optimizer.load_state_dict(groups["optimizer"])
@@ -147,6 +163,14 @@ class Checkpoint:
         )
         return numbers["epoch"], {**numbers["best"], "state": groups["best"] or None}
 
+    def _compare(self, owner: str, before: dict[str, str], now: dict[str, str]) -> None:
+        """Raise if something in both is not the same; what a file of an older version does not have is not compared."""
+        other = [
+            f"{name} was {before[name]}, and is {now[name]}" for name in now if before.get(name, now[name]) != now[name]
+        ]
+        if other:
+            raise DataError(f"fit: {self.path} is of a training with another {owner}: {'; '.join(other)}")
+
     def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         hint = f"; the checkpoint before it, {self.previous}, may be whole" if self.previous.exists() else ""
         try:
@@ -159,6 +183,14 @@ class Checkpoint:
         if metadata.get("digest") != _digest(flat, text):
             raise DataError(f"{self.path}: damaged: its contents do not have the checksum in it{hint}")
         return flat, json.loads(text)
+
+
+def _settings(owner: optim.Optimizer | optim.Schedule, state: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an optimizer or a schedule of the library was made with, by name: all but its state."""
+    if type(owner).__module__.partition(".")[0] != optim.__name__.partition(".")[0]:
+        return {}  # an attribute of another's class may change from step to step
+    found = {name: repr(value) for name, value in vars(owner).items() if not name.startswith("_") and name not in state}
+    return {"kind": type(owner).__name__} | {name: text for name, text in found.items() if name not in NO_SETTINGS}
 
 
 def _digest(arrays: dict[str, np.ndarray], text: str) -> str:

@@ -67,6 +67,11 @@ class GradientStep:
         if len(self._unread) >= PENDING:
             self.finish(means)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
+        return isinstance(self._run, _Compiled) and self._run.works
+
     def begin_epoch(self) -> None:
         """Make a new epoch known."""
         if isinstance(self._run, _Compiled):
@@ -125,6 +130,11 @@ class LBFGSStep:
 
         means.add(seen[self._optimizer.step(closure)], len(batch[0]))
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the function is thought to do the same each time, as in `GradientStep`."""
+        return isinstance(self._run, _Compiled) and self._run.works
+
     def begin_epoch(self) -> None:
         """Do nothing: an epoch is one step."""
 
@@ -174,6 +184,11 @@ class _Compiled:
         self._calls: dict[Any, int] = {}  # by the kind of the batch
         self._since = 0  # calls since the last comparison
         self._epoch_begins = False
+
+    @property
+    def works(self) -> bool:
+        """Whether nothing has shown that the step cannot be repeated."""
+        return self._compiled is not None
 
     def begin_epoch(self) -> None:
         """Compare at the next batch, unless that was done only now."""

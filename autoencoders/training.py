@@ -18,6 +18,7 @@ from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
 from autoencoders.inputs import positive
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, measure, noise
+from autoencoders.operations import operations_of, repeated_operations
 from autoencoders.progress import progress_bar
 from autoencoders.snapshots import Modes, Snapshot, generators_of
 from autoencoders.sources import Batch, InMemory, Ranges, is_stream, source_of, steps_of
@@ -107,6 +108,8 @@ def fit(
         `resume`, so that no training is lost.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
+        Other data, settings, optimizers and objectives are refused. An objective is known by its operations and their
+        numbers where the step is compiled; of the tensors that it uses, only the shapes are compared.
 
     Returns
     -------
@@ -214,7 +217,8 @@ def fit(
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
             if file is not None and resume:
-                done, state = file.restore(model, optimizer, schedule, generators, history, epochs)
+                operations = repeated_operations(objective, model, train_set.first) if compile else None
+                done, state = file.restore(model, optimizer, schedule, generators, history, epochs, operations)
                 best.set_state(state, keep=patience is not None)
                 bar.update(done * (steps or 0))
             for epoch in range(done + 1, epochs + 1):
@@ -256,7 +260,9 @@ def fit(
                     ended = callback is not None and callback(model, history)
                 finally:  # after the callback, which may draw numbers or change the model
                     if file is not None:
-                        file.save(epoch, model, optimizer, schedule, generators, history, best.state())
+                        modes.train()
+                        operations = operations_of(objective, model, train_set.first) if step.repeats else None
+                        file.save(epoch, model, optimizer, schedule, generators, history, best.state(), operations)
                 if ended:
                     break
             if patience is not None:
