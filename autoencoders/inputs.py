@@ -83,14 +83,19 @@ def stays(X: Any, dtype: np.dtype, place: mg.Device | None) -> TypeGuard[mg.Tens
 
 
 def sample_array(
-    X: mg.Tensor | ArrayLike, name: str, model: nn.Module | None, dtype: np.dtype, caller: str = "fit"
+    X: mg.Tensor | ArrayLike,
+    name: str,
+    model: nn.Module | None,
+    dtype: np.dtype,
+    caller: str = "fit",
+    rows: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """X as a finite array of samples that the model can take."""
+    """X as a finite array of samples that the model can take; `rows` as for `converted`."""
     array = as_array(X, f"{caller}: {name}")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
     _check_samples(array, f"{caller}: {name}", model)
-    return converted(array, dtype, f"{caller}: {name}")
+    return converted(array, dtype, f"{caller}: {name}", rows)
 
 
 def _check_samples(X: mg.Tensor | NDArray[Any], name: str, model: nn.Module | None) -> None:
@@ -101,11 +106,14 @@ def _check_samples(X: mg.Tensor | NDArray[Any], name: str, model: nn.Module | No
         raise ShapeError(f"{name} has shape {X.shape}; expected (m, {', '.join(map(str, expected))}) for {model}")
 
 
-def converted(array: NDArray[Any], dtype: np.dtype, name: str) -> NDArray[Any]:
-    """An array in another floating dtype, in which all of its values must be finite."""
+def converted(array: NDArray[Any], dtype: np.dtype, name: str, rows: NDArray[Any] | None = None) -> NDArray[Any]:
+    """An array in another floating dtype, in which all of its values must be finite.
+
+    If it is a part of the data, such as a batch, `rows` are their numbers there, which an error then tells.
+    """
     with np.errstate(over="ignore"):  # reported below
         result = array.astype(dtype, copy=False)
-    _check_finite(result, array, name, f"finite numbers in {dtype.name}; remove or replace them first")
+    _check_finite(result, array, name, f"finite numbers in {dtype.name}; remove or replace them first", rows)
     return result
 
 
@@ -120,9 +128,13 @@ def finite_array(value: mg.Tensor | ArrayLike, caller: str, name: str, axes: Seq
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def _check_finite(array: NDArray[Any], given: NDArray[Any], name: str, expected: str) -> None:
+def _check_finite(
+    array: NDArray[Any], given: NDArray[Any], name: str, expected: str, rows: NDArray[Any] | None = None
+) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        place = list(first) if rows is None else [int(rows[first[0]]), *first[1:]]
+        values = "values" if rows is None else "values of a batch"
         count = finite.size - int(finite.sum())
-        raise DataError(f"{name}{list(first)} is {given[first]}, one of {count} values that are not {expected}")
+        raise DataError(f"{name}{place} is {given[first]}, one of {count} {values} that are not {expected}")

@@ -94,8 +94,11 @@ class OnHost:
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through all samples, in the order that `InMemory` would use."""
-        parts = data.batches(*self._arrays, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
-        return data.sent(parts if self._checked else (self._convert.arrays(*p) for p in parts), self._convert.place)
+        arrays = self._arrays if self._checked else (np.arange(len(self._arrays[0])), *self._arrays)
+        parts = data.batches(*arrays, batch_size=self._batch_size, generator=generator, shuffle=shuffle)
+        if not self._checked:
+            parts = (self._convert.arrays(*given, rows=rows) for rows, *given in parts)
+        return data.sent(parts, self._convert.place)
 
 
 class Stream:
@@ -110,7 +113,7 @@ class Stream:
         if head is None:
             raise DataError(f"fit: {convert.name} is an iterable without a batch")
         self._begun = itertools.chain([head], self._begun)
-        self.first = self._one(head)
+        self.first = self._one(1, head)
         self.extremes: list[Batch] | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
@@ -118,19 +121,20 @@ class Stream:
         source, self._begun = self._begun or iter(self._source), None
         head = next(source, None)
         if head is not None:
-            items = itertools.chain([head], source)
+            items = enumerate(itertools.chain([head], source), start=1)
             if self._convert.stays(_parts(head)[0]):
-                yield from map(self._one, items)
+                yield from itertools.starmap(self._one, items)
             else:
-                yield from data.sent((self._convert.arrays(*_parts(item)) for item in items), self._convert.place)
+                arrays = (self._convert.of_batch(number).arrays(*_parts(item)) for number, item in items)
+                yield from data.sent(arrays, self._convert.place)
         else:
             raise DataError(
                 f"fit: {self._convert.name} gave no batch when it was gone through again; expected an iterable that "
                 "begins anew each time, such as an object with __iter__, not a generator"
             )
 
-    def _one(self, item: Any) -> Batch:
-        return self._convert(*_parts(item))
+    def _one(self, number: int, item: Any) -> Batch:
+        return self._convert.of_batch(number)(*_parts(item))
 
 
 def _parts(item: Any) -> tuple[Any, ...]:
@@ -218,11 +222,15 @@ class _Convert:
         self._check_parts(given)
         return (x,) if len(given) == 1 else (x, mg.tensor(self._labels(given[1], len(x)), device=self.place))
 
-    def arrays(self, *given: Any) -> tuple[np.ndarray, ...]:
-        """Return arrays of the host."""
+    def arrays(self, *given: Any, rows: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+        """Return arrays of the host; errors name the rows that a batch has in the data."""
         self._check_parts(given)
-        x = sample_array(given[0], self.name, self._model, self._dtype)
-        return (x,) if len(given) == 1 else (x, self._labels(given[1], len(x)))
+        x = sample_array(given[0], self.name, self._model, self._dtype, rows=rows)
+        return (x,) if len(given) == 1 else (x, self._labels(given[1], len(x), rows))
+
+    def of_batch(self, number: int) -> _Convert:
+        """Return the same for a batch of an iterable, which errors then name."""
+        return _Convert(f"batch {number} of {self.name}", self._model, self._dtype, self.place)
 
     def stays(self, x: Any) -> bool:
         """Whether samples are on the GPU already."""
@@ -232,7 +240,7 @@ class _Convert:
         if len(given) > 2:
             raise DataError(f"fit: {self.name} gave a batch of {len(given)} parts; expected x, or x and y")
 
-    def _labels(self, y: Any, samples: int) -> np.ndarray:
+    def _labels(self, y: Any, samples: int, rows: np.ndarray | None = None) -> np.ndarray:
         """Labels, which are integers, stay what they are; other numbers get the dtype of the model."""
         array = as_array(y, f"fit: y of {self.name}")
         if array.dtype.kind not in "biuf":
@@ -243,7 +251,7 @@ class _Convert:
             )
         if array.dtype.kind in "iu":
             return array.astype(np.int64)
-        return converted(array, self._dtype, f"fit: y of {self.name}")
+        return converted(array, self._dtype, f"fit: y of {self.name}", rows)
 
 
 def is_stream(X: Any) -> bool:

@@ -132,9 +132,28 @@ def test_a_bad_value_on_disk_stops_the_epoch_and_undoes_it(tmp_path):
     np.save(tmp_path / "bad.npy", bad)
     model = make()
     before = values(model)
-    with pytest.raises(DataError, match=r"X\[8, 2\] is nan"):
-        ae.fit(model, np.load(tmp_path / "bad.npy", mmap_mode="r"), denoising, epochs=1, batch_size=16, shuffle=False)
+    for shuffle in (True, False):
+        with pytest.raises(DataError, match=r"fit: X\[40, 2\] is nan, one of 1 values of a batch that are not finite"):
+            ae.fit(
+                model, np.load(tmp_path / "bad.npy", mmap_mode="r"), denoising, epochs=1, batch_size=16, shuffle=shuffle
+            )
     assert (values(model) == before).all()
+
+
+def test_a_bad_label_of_data_on_disk_is_named_by_its_row(mapped):
+    y = X.copy()
+    y[37, 1] = np.inf
+    with pytest.raises(DataError, match=r"fit: y of X\[37, 1\] is inf, one of 1 values of a batch"):
+        ae.fit(make(), mapped, lambda model, x, y: ae.squared_error(model(x), y), y=y, epochs=1, batch_size=16)
+
+
+def test_a_bad_value_of_an_iterable_is_named_by_its_batch():
+    bad = X.copy()
+    bad[45, 2] = np.nan
+    with pytest.raises(DataError, match=r"fit: batch 3 of X\[5, 2\] is nan, one of 1 values that are not finite"):
+        ae.fit(make(), Batches([X[:20], X[20:40], bad[40:]]), denoising, epochs=1)
+    with pytest.raises(ShapeError, match=r"fit: batch 2 of X has shape \(5, 7\)"):
+        ae.fit(make(), Batches([X, np.zeros((5, 7))]), denoising, epochs=1)
 
 
 # ---------------------------------------------------------------- iterables
