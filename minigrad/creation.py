@@ -71,13 +71,19 @@ def _place(name: Any) -> Any:
 def from_dlpack(x: Any) -> Tensor:
     """Return a tensor of the memory of another library's array, without a copy.
 
-    What the other library writes there later changes the tensor, and no version notices; `mg.tensor(mg.from_dlpack(x))`
-    is a copy.
-
     Parameters
     ----------
     x : object with __dlpack__ and __dlpack_device__
         Such as an array of NumPy or CuPy, or a tensor of PyTorch, on the CPU or a CUDA device.
+
+    Notes
+    -----
+    A change of a value that a graph or a compiled step has saved is noticed, and refused, only where `assign` of this
+    tensor, or of a view of it, makes it. The other library's writing is not noticed. Nor is `assign` of a second tensor
+    that `from_dlpack` made of the same memory, or of a part of it: import an array once, as a whole, and hand on the
+    tensor or views of it. `mg.tensor(mg.from_dlpack(x))` is a copy, which nothing else changes.
+
+    `assign` refuses memory that is read-only. A tensor of minigrad keeps its version.
 
     Examples
     --------
@@ -98,4 +104,7 @@ def from_dlpack(x: Any) -> Tensor:
     array = place.xp.from_dlpack(x)
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"tensors hold numbers and bools, got data of dtype {array.dtype}")
-    return Tensor._wrap(array, place, None, Version())
+    if isinstance(x, Tensor):
+        return Tensor._wrap(array, place, None, x._version)
+    writeable = getattr(array.flags, "writeable", True)  # CuPy's arrays always are
+    return Tensor._wrap(array, place, None, Version() if writeable else None)

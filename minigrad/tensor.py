@@ -215,7 +215,10 @@ class Tensor:
         A graph that saved the old value then refuses to run backward.
         """
         if not self.is_leaf or self._version is None:
-            raise GraphError("assign() changes leaves made by mg.tensor or mg.Parameter; this is an operation's result")
+            raise GraphError(
+                "assign() changes leaves made by mg.tensor or mg.Parameter; this is an operation's result, or it is "
+                "read-only memory of another library"
+            )
         array = value._array if isinstance(value, Tensor) else value
         if isinstance(value, Tensor) and value.device is not self.device:
             raise DeviceError(

@@ -157,6 +157,30 @@ def test_dlpack_shares_memory_both_ways():
     assert np.shares_memory(np.from_dlpack(leaf), leaf.numpy())
 
 
+def test_a_tensor_that_goes_through_dlpack_keeps_its_version():
+    t = mg.tensor([2.0])
+    same = mg.from_dlpack(t)
+    w = mg.Parameter([3.0])
+    loss = (w * same).sum()
+    t.assign([5.0])
+    with pytest.raises(GraphError, match="changed by assign"):
+        loss.backward()
+    step = mg.compile(lambda x: mg.concat([x * 1.0, t.assign(t + x)]))
+    step(mg.ones(1))
+    found = step(same)  # the argument is what the step assigns to
+    np.testing.assert_array_equal(found.numpy(), [6.0, 12.0])
+
+
+def test_read_only_memory_is_shared_but_not_assigned_to():
+    a = np.ones(3)
+    a.flags.writeable = False
+    t = mg.from_dlpack(a)
+    np.testing.assert_array_equal((t * 2.0).numpy(), [2.0] * 3)
+    for shared in (t, mg.from_dlpack(mg.ones(2).numpy()), t[1:]):
+        with pytest.raises(GraphError, match="read-only memory"):
+            shared.assign(0.0)
+
+
 def test_dlpack_of_what_cannot_be_shared_is_refused():
     with pytest.raises(GraphError, match="gradient"):
         np.from_dlpack(mg.Parameter([1.0]))
