@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import minigrad as mg
-from autoencoders.snapshots import Snapshot
+from autoencoders.snapshots import undone
 from autoencoders.sources import Batch, Source
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
@@ -99,21 +99,17 @@ def vector_of(terms: Mapping[str, mg.Tensor]) -> mg.Tensor:
 def measure(model: nn.Module, source: Source, objective: Objective, seed: int) -> dict[str, float]:
     """Return the means of the terms over all samples, always with the same noise, without a change to anything."""
     means, unread = Means(), Unread()
-    before = Snapshot(model)
-    try:
-        with noise(seed, VALIDATION_NOISE):
-            for batch in source.batches(None, shuffle=False):
-                if batch[0].device.type == "cpu":
+    with undone(), noise(seed, VALIDATION_NOISE):
+        for batch in source.batches(None, shuffle=False):
+            if batch[0].device.type == "cpu":
+                terms = _without_graph(objective, model, batch)
+                means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
+            else:  # a look at the values of every batch would make the host wait
+                with mg.tape.unchecked() if len(unread) else nullcontext():
                     terms = _without_graph(objective, model, batch)
-                    means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
-                else:  # a look at the values of every batch would make the host wait
-                    with mg.tape.unchecked() if len(unread) else nullcontext():
-                        terms = _without_graph(objective, model, batch)
-                    unread.add(len(batch[0]), tuple(terms), vector_of(terms))
-            for size, values in unread.read():
-                means.add(values, size)
-    finally:
-        before.restore()
+                unread.add(len(batch[0]), tuple(terms), vector_of(terms))
+        for size, values in unread.read():
+            means.add(values, size)
     return means.values
 
 

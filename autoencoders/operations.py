@@ -13,6 +13,7 @@ from typing import Any
 
 import minigrad as mg
 from autoencoders.objectives import Objective, terms_of
+from autoencoders.snapshots import Assigned
 from autoencoders.sources import Batch
 from minigrad import nn
 from minigrad.primitives.registry import Primitive
@@ -61,7 +62,7 @@ def operations_of(objective: Objective, model: nn.Module, batch: Batch) -> Opera
     except Exception:  # it reads values, or it fails, which a step says better
         return None
     finally:
-        watcher.undo()
+        watcher.restore()
     return Operations(watcher.texts, watcher.lines, list(terms), batch[0].device.type)
 
 
@@ -71,14 +72,14 @@ def repeated_operations(objective: Objective, model: nn.Module, batch: Batch) ->
     return None if first is None or second is None or first.texts != second.texts else first
 
 
-class _Watcher:
+class _Watcher(Assigned):
     """An observer that writes operations down, and keeps what is assigned to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.texts: list[str] = []
         self.lines: list[str] = []
         self.made_inside: list[mg.Tensor] = []  # where the tape puts tensors that are made of numbers
-        self._before: dict[int, tuple[mg.Tensor, mg.Tensor]] = {}
 
     def __call__(
         self, primitive: Primitive, inputs: tuple[Any, ...], result: mg.Tensor, metadata: dict[str, Any]
@@ -87,23 +88,12 @@ class _Watcher:
         self.texts.append(ADDRESS.sub("", f"{primitive.name}({', '.join(given)})"))
         self.lines.append(_line())
 
-    def before_assign(self, t: mg.Tensor) -> None:
-        """Keep the value that is about to be replaced."""
-        if id(t) not in self._before:
-            with mg.tape.observing(None):
-                self._before[id(t)] = t, mg.tensor(t.detach())
-
     def note(self, owner: Any, attribute: str) -> None:
         """Ignore what a recording depends on: it is only for now."""
 
     def knows(self, gradient: mg.Tensor) -> bool:
         """Say that a gradient may be used."""
         return True
-
-    def undo(self) -> None:
-        """Bring back what was assigned to."""
-        for t, value in self._before.values():
-            t.assign(value.to(t.device))
 
     def _text(self, x: Any) -> str:
         if not isinstance(x, mg.Tensor):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.primitives.registry import Primitive
 from minigrad.random import Generator
 
 
@@ -52,6 +53,45 @@ class Values:
     def arrays(self) -> list[NDArray[Any]]:
         """Return them as arrays of the host."""
         return [values.numpy() for _, values in self._kept]
+
+
+class Assigned:
+    """An observer of operations that keeps the values of what is assigned to, wherever that is, to go back to them.
+
+    Generators and counters that only an objective knows are among it.
+    """
+
+    def __init__(self) -> None:
+        self._outer = mg.tape.observer()
+        self._kept: dict[int, tuple[mg.Tensor, mg.Tensor]] = {}
+
+    def __call__(
+        self, primitive: Primitive, inputs: tuple[Any, ...], result: mg.Tensor, metadata: dict[str, Any]
+    ) -> None:
+        if self._outer is not None:
+            self._outer(primitive, inputs, result, metadata)
+
+    def before_assign(self, t: mg.Tensor) -> None:
+        """Keep the value that is about to be replaced."""
+        if id(t) not in self._kept:
+            with mg.tape.observing(None):
+                self._kept[id(t)] = t, mg.tensor(t.detach())
+
+    def restore(self) -> None:
+        """Assign them again."""
+        for t, values in self._kept.values():
+            t.assign(values.to(t.device))
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo all that is assigned in the block at its end."""
+    assigned = Assigned()
+    try:
+        with mg.tape.observing(assigned):
+            yield
+    finally:
+        assigned.restore()
 
 
 def generators_of(model: nn.Module) -> dict[str, Generator]:

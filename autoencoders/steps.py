@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import minigrad as mg
 from autoencoders.objectives import Means, Objective, Unread, sum_of, terms_of, vector_of
-from autoencoders.snapshots import Snapshot, Values
+from autoencoders.snapshots import Snapshot, Values, undone
 from autoencoders.sources import Batch
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
@@ -150,11 +150,8 @@ class LBFGSStep:
 
 def check_values(model: nn.Module, objective: Objective, batch: Batch) -> None:
     """Run the objective once as it is: checks of values (is x in [0, 1]?) are left out of a recording."""
-    before = Snapshot(model)
-    try:
+    with undone():  # running means have seen this batch, and generators have drawn
         terms_of(objective, model, batch)
-    finally:
-        before.restore()  # running means have seen this batch
 
 
 class _Compiled:
@@ -246,12 +243,7 @@ class _Compiled:
             return self._go_on_without(batch, str(error))
         unseen, self._extremes = self._extremes, ()
         for extreme in unseen:
-            now = Snapshot(self._model, self._optimizer), Values(self._compiled.assigned)
-            try:
-                terms_of(self._objective, self._model, extreme)
-            finally:
-                for kept in now:
-                    kept.restore()
+            check_values(self._model, self._objective, extreme)
         return result
 
     def _go_on_without(self, batch: Batch, why: str) -> Any:

@@ -105,11 +105,11 @@ def fit(
     checkpoint : str or path-like, optional
         A file to write after every epoch, atomically, with all that the next epoch depends on; the one before is kept
         beside it. However the training ends, it is there; a file that is there at the start is refused without
-        `resume`, so that no training is lost.
+        `resume`, so that no training is lost. A generator of your own is in it as an attribute of the model only.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
-        Other data, settings, optimizers and objectives are refused. An objective is known by its operations and their
-        numbers where the step is compiled; of the tensors that it uses, only the shapes are compared.
+        Other data (their number, and the first batch), settings, optimizers and objectives are refused. An objective is
+        known by its operations and their numbers where the step is compiled; of tensors, only shapes are compared.
 
     Returns
     -------

@@ -389,6 +389,29 @@ def test_generators_and_counters_of_the_user_are_state_like_any_other():
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("kind", ["memory", "disk", "iterable"])
+def test_looks_at_values_and_validation_leave_generators_and_counters_of_the_user_as_they_are(kind, tmp_path):
+    np.save(tmp_path / "u.npy", U)
+
+    class Parts:
+        def __iter__(self):
+            return iter([U[:8], 1.5 * U[8:16], U[16:24], 2.0 * U[24:]])
+
+    data = {"memory": U, "disk": np.load(tmp_path / "u.npy", mmap_mode="r"), "iterable": Parts()}[kind]
+    found = []
+    for compile, validation in ((False, None), (True, None), (False, U), (True, U)):
+        generator, count = Generator(3), mg.tensor(np.zeros(()), dtype="float32")
+
+        def objective(model, x, generator=generator, count=count):
+            count.assign(count + 1.0)
+            return ae.squared_error(model(ae.masking_noise(x, 0.3, generator=generator)), x) * count.detach()
+
+        model = ae.Autoencoder((6, 3))
+        ae.fit(model, data, objective, epochs=3, batch_size=8, compile=compile, validation=validation)
+        found.append((arrays(model), generator.counter, count.item()))
+    assert found[1:] == found[:1] * 3
+
+
 def test_an_objective_may_take_gradients_of_its_own():
     found = []
     for compile in (True, False):
