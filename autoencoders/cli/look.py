@@ -97,7 +97,7 @@ def _figures(options: argparse.Namespace) -> None:
             drawn["filters"] = lambda: drawings.filters({"first layer": first}, shape)
     if activation in ("sigmoid", "tanh"):
         drawn["saturation"] = lambda: drawings.saturation({"code": h}, activation)
-    if h.shape[1] < 2:
+    if h.shape[1] < 2 or (h.shape[1] > 2 and len(h) < 2):  # more than two units are projected onto the plane
         del drawn["codes"]
     if not 1 <= h.shape[1] <= min(found.x_test.shape):
         del drawn["error_and_floor"]  # PCA has no more directions than that

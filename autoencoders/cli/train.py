@@ -16,6 +16,7 @@ from autoencoders import losses, models, regularizers, training
 from autoencoders.cli import data
 from autoencoders.cli.options import Help, check_out, fraction, noise, number, sizes, sparsity, whole
 from autoencoders.contractive import contractive
+from autoencoders.history import History
 from minigrad import optim
 from minigrad.errors import MinigradError
 from minigrad.files import write_atomically
@@ -87,7 +88,6 @@ def kept(options: argparse.Namespace) -> str:
     if options.command != "train":
         return ""
     if not checkpoint_of(options.out).exists():
-        _asked(checkpoint_of(options.out)).unlink(missing_ok=True)
         return ""
     return f"; the last epoch is in {checkpoint_of(options.out)}: the same command with --resume goes on from there"
 
@@ -98,7 +98,7 @@ def checkpoint_of(out: Path) -> Path:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, save the model, and remove the checkpoint."""
+    """Train, save the model, and remove the checkpoint; of a training that ends before there is one nothing is left."""
     if options.loss == "cross-entropy" and options.output != "sigmoid":
         raise MinigradError("--loss cross-entropy needs --output sigmoid; use --loss squared with another output")
     if options.sparsity and options.activation != "sigmoid":
@@ -113,26 +113,11 @@ def run(options: argparse.Namespace) -> None:
         ((x, held_out),) = data.split(options.seed, options.validation, f"--validation {options.validation:g}", x)
     checkpoint = checkpoint_of(options.out)
     _check_checkpoint(options, checkpoint)
-
-    objective = _objective(options)
-    if options.pretrain is not None and not options.resume:
-        _pretrain(options, model, x)
-    history = None
-    if options.epochs:
-        history = training.fit(
-            model,
-            x,
-            objective,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            optimizer=OPTIMIZERS[options.optimizer](model.parameters(), options.learning_rate),
-            schedule=None if options.optimizer == "lbfgs" else _schedule(options, options.epochs),
-            validation=held_out if len(held_out) else None,
-            patience=options.patience,
-            checkpoint=checkpoint,
-            resume=options.resume,
-        )
+    try:
+        history = _train(options, model, x, held_out, checkpoint)
+    finally:
+        if not checkpoint.exists():
+            _asked(checkpoint).unlink(missing_ok=True)
     path = models.save_model(model, options.out)
     for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors"), _asked(checkpoint)):
         finished.unlink(missing_ok=True)
@@ -145,6 +130,30 @@ def run(options: argparse.Namespace) -> None:
             kind = "validation loss" if history.validation else "loss"
             print(f"the model is that of epoch {1 + int(np.argmin(sums))}, with the lowest {kind}, {min(sums):.4f}")
     print(f"saved: {path}")
+
+
+def _train(
+    options: argparse.Namespace, model: Any, x: np.ndarray, held_out: np.ndarray, checkpoint: Path
+) -> History | None:
+    """Train as the options say; return what `fit` measured, if it was called."""
+    if options.pretrain is not None and not options.resume:
+        _pretrain(options, model, x)
+    if not options.epochs:
+        return None
+    return training.fit(
+        model,
+        x,
+        _objective(options),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        optimizer=OPTIMIZERS[options.optimizer](model.parameters(), options.learning_rate),
+        schedule=None if options.optimizer == "lbfgs" else _schedule(options, options.epochs),
+        validation=held_out if len(held_out) else None,
+        patience=options.patience,
+        checkpoint=checkpoint,
+        resume=options.resume,
+    )
 
 
 def _asked(checkpoint: Path) -> Path:

@@ -187,7 +187,8 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
     axes.plot(1 + np.flatnonzero(shown), floor[shown], label="PCA: floor of affine decoders", **REFERENCE)
     for (name, (widths, values)), marker in zip(measured.items(), _markers(len(measured)), strict=True):
         axes.plot(widths, values, label=name, marker=marker, linestyle="")  # a line between would cross the floor
-    logarithmic_where_wide(axes, [floor[shown], *(v for _, v in measured.values())])
+    floors = [floor[shown]] if shown.any() else []  # of samples that are all alike there is none
+    logarithmic_where_wide(axes, [*floors, *(v for _, v in measured.values())])
     whole_numbers(axes)
     axes.legend()
     return figure

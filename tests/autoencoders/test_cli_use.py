@@ -189,6 +189,27 @@ def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+@pytest.mark.parametrize("pretrained", ["", " --sizes 4,3,2 --pretrain 2"])
+def test_a_training_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path, monkeypatch, capsys, pretrained):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.full((20, 4), 1e39))  # too large for float32
+    assert main(f"train --data x.npy --loss squared --output linear --out m.safetensors{pretrained}".split()) == 2
+    assert "finite numbers in float32" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("units", [1, 2, 3])
+def test_figures_of_one_sample(tmp_path, monkeypatch, units):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).random((1, 9)))
+    ae.Autoencoder((9, units)).save("m.safetensors")
+    assert main("figures --model m.safetensors --data x.npy --out drawn".split()) == 0
+    drawn = {path.stem for path in Path("drawn").iterdir()}
+    assert {"activations", "filters", "reconstructions", "jacobian_norms"} <= drawn and ("codes" in drawn) == (
+        units == 2
+    )
+
+
 def test_figures_of_a_variational_and_a_convolutional_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for model in (ae.VariationalAutoencoder((64, 20), 2), ae.ConvAutoencoder((1, 8, 8), (4,))):
