@@ -75,7 +75,7 @@ class SoftmaxRegression(nn.Module):
 
     def accuracy(self, X: mg.Tensor | ArrayLike, y: ArrayLike) -> float:
         """Return the fraction of samples whose most probable label is that of y, shape (m,)."""
-        found, labels = self.predict(X), np.asarray(y)
+        found, labels = self.predict(X), as_array(y, "accuracy: y")
         if labels.shape != found.shape:
             raise ShapeError(f"accuracy: y has shape {labels.shape}; expected {found.shape}, a label for every sample")
         if (labels.dtype.kind in "US") != (found.dtype.kind in "US"):
@@ -246,7 +246,7 @@ def fine_tune(
 
 def _labels(y: ArrayLike, samples: int, caller: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the classes in y in their order, and for every sample the number of its class."""
-    labels = np.asarray(y)
+    labels = as_array(y, f"{caller}: y")
     if labels.shape != (samples,):
         raise ShapeError(f"{caller}: y has shape {labels.shape}; expected ({samples},), a label for every row of X")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():

@@ -54,6 +54,10 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     """A tensor or something array-like as an array."""
     if isinstance(value, mg.Tensor):
         return value.detach().numpy()
+    if np.ma.is_masked(value):  # what is under a mask is no data, and an array would show it
+        raise DataError(
+            f"{name} has {np.ma.count_masked(value)} masked values; fill them, as X.filled(0) does, or leave them out"
+        )
     try:
         return np.asarray(value)
     except ValueError as error:

@@ -250,6 +250,8 @@ class _Convert:
                 f"fit: y of {self.name} has shape {array.shape}; expected {samples} entries, one per sample"
             )
         if array.dtype.kind in "iu":
+            if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+                raise DataError(f"fit: y of {self.name} contains {array.max()}; expected integers below 2**63")
             return array.astype(np.int64)
         return converted(array, self._dtype, f"fit: y of {self.name}", rows)
 

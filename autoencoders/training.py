@@ -137,7 +137,12 @@ def fit(
     """
     epochs = positive(epochs, "epochs")
     batch_size = positive(batch_size, "batch_size")
-    seed = operator.index(seed)
+    try:
+        seed = operator.index(seed)
+    except TypeError:
+        raise DTypeError(f"fit: got seed={seed!r}; expected an integer, such as 0") from None
+    if callback is not None and not callable(callback):
+        raise DTypeError(f"fit: got callback={callback!r}; expected a function of the model and the history")
     shuffler = Generator(seed, SHUFFLE)
     parameters = list(model.parameters())
     if not parameters:
@@ -166,6 +171,8 @@ def fit(
             if not (isinstance(validation, tuple) and len(validation) == 2):
                 raise DataError("fit: with y, validation is a pair (X, y) of its own")
             pair = validation
+        elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
+            raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
         held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")

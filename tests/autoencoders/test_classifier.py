@@ -159,3 +159,17 @@ def test_the_scale_of_features_does_not_end_the_fit_early():
         ae.softmax_regression(X * s, Y, l2=0.0, max_iter=500, dtype="float64").accuracy(X * s, Y) for s in (1, 1e-5)
     ]
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
+
+
+def test_masked_values_and_labels_are_refused():
+    x, y = np.random.default_rng(0).random((20, 3)), np.arange(20) % 2
+    classifier = ae.softmax_regression(np.ma.masked_array(x), np.ma.masked_array(y))  # nothing is under the mask
+    masked = np.ma.masked_array(y, np.arange(20) == 3)
+    with pytest.raises(DataError, match="softmax_regression: y has 1 masked values"):
+        ae.softmax_regression(x, masked)
+    with pytest.raises(DataError, match="accuracy: y has 1 masked values"):
+        classifier.accuracy(x, masked)
+    with pytest.raises(DataError, match="masked values; fill them"):
+        classifier.predict(np.ma.masked_less(x, 0.5))
+    with pytest.raises(DataError, match="masked values; fill them"):
+        ae.pca.reconstruction_floor(np.ma.masked_less(x, 0.5), 2)
