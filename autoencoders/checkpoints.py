@@ -81,7 +81,7 @@ class Checkpoint:
             "optimizer": _settings(optimizer, arrays["optimizer"]),
             "schedule settings": _settings(schedule, schedule.state_dict()) if kept else {},
         }
-        text = json.dumps(numbers)
+        text = json.dumps(numbers, default=np.generic.item)  # a schedule of the user's may count in NumPy's numbers
         if self.path.exists():
             files.write_atomically(self.previous, self.path.read_bytes())
         files.save(self.path, flat, {"format": FORMAT, "numbers": text, "digest": _digest(flat, text)})

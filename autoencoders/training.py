@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
-from autoencoders.inputs import positive
+from autoencoders.inputs import number, positive
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, measure, noise
 from autoencoders.operations import operations_of, repeated_operations
 from autoencoders.progress import progress_bar
@@ -148,6 +148,7 @@ def fit(
     if not parameters:
         raise DataError(f"fit: the model {type(model).__name__} has no parameters to train")
     patience = None if patience is None else positive(patience, "patience")
+    max_norm = None if max_norm is None else number(max_norm, "max_norm", "fit", inside=True)
     if resume and checkpoint is None:
         raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
     if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
@@ -239,11 +240,11 @@ def fit(
                 means = Means()
                 step.begin_epoch()
                 try:
-                    for number, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
+                    for position, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
                         # a look at every batch that comes would make the host wait for a GPU
                         if compile and train_set.extremes is None and place.type == "cpu" and ranges.widens(batch):
                             check_values(model, objective, batch)
-                        step(batch, means, _TermCheck(model, epoch, number))
+                        step(batch, means, _TermCheck(model, epoch, position))
                         bar.update()
                     step.finish(means)
                     _check_parameters(model, f"after epoch {epoch}")

@@ -97,6 +97,30 @@ def test_other_settings_and_missing_files_are_refused(tmp_path):
     assert all((before[k] == v).all() for k, v in model.state_dict().items())
 
 
+class Halving(optim.Schedule):
+    """A schedule whose state is of NumPy's numbers."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer, lambda n: 0.5 ** int(n))
+        self.steps = np.int64(0)
+
+
+@pytest.mark.parametrize("max_norm", [np.float32(0.5), np.int64(2), 3])
+def test_numbers_of_numpy_are_numbers(tmp_path, max_norm):
+    def run(epochs, **options):
+        model = ae.Autoencoder((6, 3))
+        optimizer = optim.Adam(model.parameters())
+        ae.fit(
+            model, X, objective, epochs=epochs, batch_size=16, optimizer=optimizer, schedule=Halving(optimizer),
+            max_norm=max_norm, seed=np.int32(3), patience=np.int64(9), **options,
+        )  # fmt: skip
+        return [p.detach().numpy().tobytes() for p in model.parameters()]
+
+    path = tmp_path / "training.safetensors"
+    run(2, checkpoint=path)
+    assert run(4, checkpoint=path, resume=True) == run(4)
+
+
 def test_a_training_from_the_start_writes_over_no_checkpoint(tmp_path):
     path = tmp_path / "training.safetensors"
     with pytest.raises(KeyboardInterrupt):
