@@ -18,6 +18,15 @@ from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
 FORMAT = "autoencoders training 1"
+BATCHES = {  # what is kept of them tells a reader nothing
+    "first batch": "the first samples are not those of before",
+    "validation batch": "the first samples for validation are not those of before",
+}
+FOLLOW = {  # settings that are others because of others
+    "first batch": ("batch_size",),
+    "validation samples": ("validation",),
+    "validation batch": ("batch_size", "validation"),
+}
 NO_SETTINGS = ("parameters", "slots", "optimizer")  # attributes that follow from others
 
 
@@ -108,16 +117,14 @@ class Checkpoint:
             There is no such file.
         """
         flat, numbers = self._read()
-        if numbers["settings"] != self.settings:
-            found = numbers["settings"]
-            names = [name for name, value in self.settings.items() if found.get(name) != value]
-            if "batch_size" in names and "first batch" in names:
-                names.remove("first batch")  # it is another one because of its size
+        found = numbers["settings"]
+        # a file of an older version lacks some
+        names = [name for name, value in self.settings.items() if found.get(name, value) != value]
+        if names:
             other = "; ".join(
-                "the first samples are not those of before"  # what is kept of them tells a reader nothing
-                if name == "first batch"
-                else f"{name} was {found.get(name)!r}, and is {self.settings[name]!r}"
+                BATCHES.get(name) or f"{name} was {found[name]!r}, and is {self.settings[name]!r}"
                 for name in names
+                if not set(names) & set(FOLLOW.get(name, ()))
             )
             raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
         if numbers["generators"].keys() != generators.keys():

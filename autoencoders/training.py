@@ -193,6 +193,8 @@ def fit(
         "max_norm": max_norm,
         "first batch": _digest(train_set.first),
         "validation": held_out is not None,
+        "validation samples": None if held_out is None else held_out.count,
+        "validation batch": None if held_out is None else _digest(held_out.first),
     }
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
     if file is not None and not resume:

@@ -218,16 +218,19 @@ def rewrite(file, change):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda numbers: [numbers.pop(name) for name in ("objective", "optimizer", "schedule settings")],
+        lambda numbers: (
+            [numbers.pop(name) for name in ("objective", "optimizer", "schedule settings")]
+            + [numbers["settings"].pop(name) for name in ("validation samples", "validation batch")]
+        ),
         lambda numbers: numbers["objective"].update(version="0.0.1"),
         lambda numbers: numbers["objective"].update(device="cuda"),
     ],
     ids=["a file of before", "another version", "another device"],
 )
 def test_what_cannot_be_compared_is_accepted(file, change):
-    train(file, sparse, epochs=2)
+    train(file, sparse, epochs=2, validation=X)
     rewrite(file, change)
-    train(file, functools.partial(sparse, rho=0.1), epochs=3, resume=True)
+    train(file, functools.partial(sparse, rho=0.1), epochs=3, resume=True, validation=X)
 
 
 def test_another_optimizer_or_schedule_is_named(file):

@@ -175,7 +175,7 @@ def test_softmax_regression_draws_nothing_from_the_default_generator():
         ({"X": 1 - U}, "other settings: the first samples are not those of before$"),
         ({"batch_size": 7}, "other settings: batch_size was 128, and is 7$"),
         ({"X": (1 - U)[:30], "batch_size": 7}, "batch_size was 128, and is 7; samples was 40, and is 30$"),
-        ({"validation": U}, "validation was False"),
+        ({"validation": U}, "other settings: validation was False, and is True$"),
         ({"objective": lambda model, x: {"other": plain(model, x)}}, r"terms were \['loss'\], and are \['other'\]"),
     ],
 )
@@ -188,6 +188,22 @@ def test_another_training_does_not_go_on(tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         ae.fit(model, given.pop("X"), given.pop("objective"), epochs=4, checkpoint=file, resume=True, **given)
     assert arrays(model) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"validation": 1 - U}, "the first samples for validation are not those of before$"),
+        ({"validation": U[:7]}, "samples was 40, and is 7; the first samples for validation are not those of before$"),
+        ({"validation": U, "batch_size": 9}, "other settings: batch_size was 128, and is 9$"),
+        ({}, "other settings: validation was True, and is False$"),
+    ],
+)
+def test_another_validation_set_does_not_go_on(tmp_path, change, message):
+    file = tmp_path / "c.safetensors"
+    ae.fit(ae.Autoencoder((6, 3)), U, plain, epochs=2, checkpoint=file, validation=U)
+    with pytest.raises(DataError, match=message):
+        ae.fit(ae.Autoencoder((6, 3)), U, plain, epochs=4, checkpoint=file, resume=True, **change)
 
 
 def test_patience_that_comes_with_resuming_forgets_a_best_epoch_that_was_not_kept(tmp_path):
