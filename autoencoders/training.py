@@ -217,7 +217,11 @@ def fit(
     steps = steps_of(train_set, batch_size)
     step: GradientStep | LBFGSStep
     try:
-        with noise(seed, NOISE) as noise_generator, progress_bar(steps and epochs * steps, progress) as bar:
+        with (
+            mg.enable_grad(),  # fit may be called where only results are wanted
+            noise(seed, NOISE) as noise_generator,
+            progress_bar(steps and epochs * steps, progress) as bar,
+        ):
             modes.train()
             if isinstance(optimizer, optim.LBFGS):
                 step = LBFGSStep(model, objective, optimizer, compile)

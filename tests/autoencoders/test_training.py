@@ -454,3 +454,14 @@ def test_no_bar_without_tqdm(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert ae.fit(make(), X, plain, epochs=1).epochs == 1
     assert sys.stderr.getvalue() == ""
+
+
+def test_training_takes_gradients_also_where_none_are_wanted():
+    found = []
+    for where in (mg.enable_grad(), mg.no_grad()):
+        model = ae.Autoencoder((6, 3))
+        with where:
+            ae.fit(model, X, lambda model, x: ae.squared_error(model(x), x), epochs=2, batch_size=8, validation=X[:9])
+            assert model(mg.tensor(X[:2], dtype="float32")).requires_grad == where.enabled
+        found.append([p.detach().numpy().tobytes() for p in model.parameters()])
+    assert found[0] == found[1]
