@@ -106,6 +106,7 @@ class Compiled:
     """A function that `mg.compile` records and replays. `programs` are what was recorded so far."""
 
     def __init__(self, step: Callable[..., Any], threads: int | None, kernels: bool | None) -> None:
+        update_wrapper(self, step)  # before all else: the step may have attributes of the same names
         self._step = step
         self._given = (step, threads, kernels)
         self._threads = parallel.cores() if threads is None else threads
@@ -120,7 +121,6 @@ class Compiled:
         self._entries: dict[tuple, list[_Entry]] = {}
         self._lock = threading.RLock()  # buffers serve one call at a time
         _alive.add(self)
-        update_wrapper(self, step)
 
     @property
     def programs(self) -> list[Program]:

@@ -137,6 +137,14 @@ def test_the_copy_of_a_compiled_function_records_anew():
     assert "3 threads" in str(times.replays[0]) and str(copied.replays[0]) == str(times.replays[0])
 
 
+def test_a_compiled_function_that_is_compiled_again_is_another():
+    inner = mg.compile(lambda x: x * 2.0, threads=3, kernels=False)
+    outer = mg.compile(inner, threads=2, kernels=False)
+    for compiled in (outer, copy.deepcopy(outer)):
+        assert compiled(mg.ones(1)).item() == 2.0 and compiled.programs and not inner.programs
+        assert "2 threads" in str(compiled.replays[0])
+
+
 def test_a_generator_is_copied_with_its_counter():
     g = mg.random.Generator(3)
     g.uniform((5,))
