@@ -14,6 +14,7 @@ import numpy as np
 from autoencoders.history import History
 from autoencoders.operations import Operations
 from minigrad import files, nn, optim
+from minigrad.atomic import write_atomically
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
@@ -92,7 +93,7 @@ class Checkpoint:
         }
         text = json.dumps(numbers, default=np.generic.item)  # a schedule of the user's may count in NumPy's numbers
         if self.path.exists():
-            files.write_atomically(self.previous, self.path.read_bytes())
+            write_atomically(self.previous, self.path.read_bytes())
         files.save(self.path, flat, {"format": FORMAT, "numbers": text, "digest": _digest(flat, text)})
 
     def restore(

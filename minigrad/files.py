@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .atomic import write_atomically
 from .errors import DataError, DTypeError
 from .state import to_array
 
@@ -101,36 +99,6 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarr
         raise DataError(
             f"{os.fspath(path)}: not a readable safetensors file ({error}); save or get it again"
         ) from error
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file that takes its name only when it is complete; after an error, what was there is still there.
-
-    Raises
-    ------
-    OSError
-        The folder does not exist, or the file cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(f"{folder}/a", b"abc")
-    ...     os.listdir(folder)
-    ['a']
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(path.parent))
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _flat(prefix: str, state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import write_atomically
+from .atomic import write_atomically
 
 PASSES = "O2, vectorized"  # what `_machine_code` asks of LLVM: another name for other passes
 MOST_FILES = 2000  # that are kept: some 20 MB

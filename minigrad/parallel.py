@@ -5,8 +5,8 @@ them those of the others. NumPy and compiled kernels let other threads run meanw
 as a job (`minigrad.handover`), which the same threads do without Python.
 
 OpenBLAS, which multiplies matrices for NumPy, has threads of its own, which after a product go on asking for the next
-one for a while, and so take a core from whoever else could use it. What runs here therefore keeps it to one thread, and
-shares the products out itself (`minigrad.primitives.products`).
+one for a while, and so take a core from whoever else could use it. Whoever gives products of NumPy to `run` therefore
+keeps it to one thread meanwhile (`blas_in_one_thread`).
 """
 
 from __future__ import annotations
@@ -172,13 +172,7 @@ def make(calls: Calls) -> None:
 
 def run(shares: list[Calls]) -> None:
     """Make the calls of all shares, and return after the last one; in this thread alone where the others are busy."""
-    if len(shares) == 1:
-        make(shares[0])
-        return
-    functions = [function for calls in shares for function, _ in calls]
-    if functions and all(isinstance(function, native.Call) for function in functions):
-        run_job(handover.Job([shares]))
-    elif not shares or not _with_workers(len(shares) - 1, _share_out, shares):
+    if len(shares) < 2 or not _with_workers(len(shares) - 1, _share_out, shares):
         make([call for calls in shares for call in calls])
 
 

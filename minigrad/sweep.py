@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from operator import attrgetter
+from sys import getrefcount
 from types import SimpleNamespace
 from typing import Any
 
 from .devices import Device, out_of_memory
-from .errors import GraphError, OutOfMemoryError, ShapeError
+from .errors import GraphError, MinigradError, OutOfMemoryError, ShapeError
 from .primitives import primitives
 from .primitives.registry import Primitive
 from .tape import Node, apply, state
 from .tensor import Tensor
+
+HELD_HERE = 2  # references to what one variable and the function that counts them hold
 
 _namespaces: dict[Any, SimpleNamespace] = {}
 
@@ -123,6 +126,10 @@ def _sweep(
                 if isinstance(error, OutOfMemoryError):
                     raise
                 raise out_of_memory(device, f"the derivative of {primitive.name}", error) from None
+            except (TypeError, AttributeError) as error:
+                if isinstance(error, MinigradError):
+                    raise
+                raise _failed(primitive, position, error) from error
             if contribution is None:
                 continue
             if contribution.shape != parent.shape:
@@ -132,7 +139,8 @@ def _sweep(
             known = cotangents.get(parent)
             if known is None:
                 cotangents[parent] = contribution
-                if not as_tensors and contribution is not g and contribution.base is None:
+                # nobody else holds it: neither the graph nor a rule that returns what it has at hand
+                if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
                     owned.add(parent)
             elif as_tensors or parent not in owned or known.strides != contribution.strides:
                 # in place only where the sum would have the same layout: a program, whose sums are new, has these bits
@@ -146,6 +154,15 @@ def _sweep(
             node.result = None
             node.parents = ()
     return found
+
+
+def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError:
+    """Say which rule failed; what the graph does not keep has a node in its place, on which no function works."""
+    kept = f"saves={primitive.saves!r}" if primitive.saves else "nothing (it has no `saves`)"
+    return GraphError(
+        f"the derivative rule of {primitive.name} for input {position} failed: {error}; of its result and its inputs "
+        f"the graph keeps the values that the row names in `saves`, here {kept}, and shape and dtype of all others"
+    )
 
 
 def _check_saved(node: Node, primitive: Primitive) -> None:

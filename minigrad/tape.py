@@ -1,6 +1,6 @@
 """The tape: `apply`, where every operation passes.
 
-It computes a result and, where a gradient may be wanted, leaves a `Node` that remembers how. `backward.sweep` walks the
+It computes a result and, where a gradient may be wanted, leaves a `Node` that remembers how. `sweep.sweep` walks the
 nodes back.
 """
 

@@ -22,8 +22,8 @@ import numpy as np
 import autoencoders as ae
 import minigrad as mg
 from minigrad import optim
+from minigrad.atomic import write_atomically
 from minigrad.errors import DivergenceError
-from minigrad.files import write_atomically
 
 UNITS, VALIDATION = 1000, 10_000
 EPOCHS, TUNING_EPOCHS, BATCHES = (20, 50, 100), (20, 40), (64, 128, 256)

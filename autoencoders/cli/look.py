@@ -18,8 +18,8 @@ from autoencoders import losses, models, pca
 from autoencoders.cli import data
 from autoencoders.cli.options import Help, whole
 from autoencoders.cli.use import load
+from minigrad.atomic import write_atomically
 from minigrad.errors import MinigradError
-from minigrad.files import write_atomically
 
 SHOWN, MEASURED = 10, 500  # samples
 

@@ -18,8 +18,8 @@ from autoencoders.cli.options import Help, check_out, fraction, noise, number, s
 from autoencoders.contractive import contractive
 from autoencoders.history import History
 from minigrad import optim
+from minigrad.atomic import write_atomically
 from minigrad.errors import MinigradError
-from minigrad.files import write_atomically
 
 LOSSES: dict[str, Callable[[mg.Tensor, mg.Tensor], mg.Tensor]] = {
     "squared": losses.squared_error,

@@ -16,8 +16,8 @@ from autoencoders import classifier, models
 from autoencoders import features as measures
 from autoencoders.cli import data
 from autoencoders.cli.options import Help, check_out, fraction, noise, number, whole
+from minigrad.atomic import write_atomically
 from minigrad.errors import MinigradError, MissingDependencyError
-from minigrad.files import write_atomically
 
 
 def encode(commands: Any) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
+from minigrad.atomic import write_atomically
 from minigrad.errors import DataError
-from minigrad.files import write_atomically
 
 
 class Content(NamedTuple):

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minigrad.atomic import write_atomically
 from minigrad.errors import DataError, DTypeError, ShapeError
-from minigrad.files import write_atomically
 
 _TYPE_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 _TYPE_NAMES = {code: name for name, code in _TYPE_CODES.items()}

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from minigrad.atomic import write_atomically
 from minigrad.errors import MissingDependencyError
-from minigrad.files import write_atomically
 
 from . import comparison, contraction, decay, decoders, denoising, principal, sparse
 from .section import Section

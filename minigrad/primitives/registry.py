@@ -48,6 +48,12 @@ class Primitive:
         doc: str = "",
     ) -> None:
         parameters = list(inspect.signature(forward).parameters.values())[1:]
+        unclear = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if unclear:
+            raise MinigradError(
+                f"primitive {name!r}: its forward takes {', '.join(unclear)} by position and by name; write arrays "
+                "before a `/`, and options and `out` after a `*`: (xp, x, /, *, axis, out=None)"
+            )
         inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         metadata = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
@@ -84,6 +90,13 @@ class Primitive:
             raise MinigradError(f"primitive {name!r} has no samples: without them its derivatives cannot be tested")
         if isinstance(vjps, Sequence) and len(vjps) != self.arity:
             raise MinigradError(f"primitive {name!r} has {len(vjps)} derivative rules for {self.arity} array inputs")
+        for rule in [vjps] if callable(vjps) else vjps or ():
+            takes = [*(["position"] if callable(vjps) else []), "F", "g", "y", *inputs, *rest]
+            if rule is not None and not _can_be_called(rule, takes, self.metadata):
+                expected = ", ".join([*takes, *(f"{option}=" for option in self.metadata)])
+                raise MinigradError(
+                    f"primitive {name!r}: its derivative rules are called as rule({expected}), and one cannot be"
+                )
 
     def saves_input(self, position: int) -> bool:
         """Return whether the rules read the value of the input at `position`."""
@@ -113,6 +126,17 @@ class Primitive:
     def __reduce__(self) -> str | tuple[Any, ...]:
         # a row of the table goes by its name into a pickle; any other only copies, as itself
         return (_row, (self.name,)) if primitives.get(self.name) is self else self.name
+
+
+def _can_be_called(function: Callable, arguments: list[str], options: list[str]) -> bool:
+    """Return whether a function takes so many arguments, and options of these names."""
+    try:
+        inspect.signature(function).bind(*arguments, **dict.fromkeys(options))
+    except TypeError:
+        return False
+    except ValueError:  # a function written in C does not tell
+        return True
+    return True
 
 
 primitives: dict[str, Primitive] = {}

@@ -15,8 +15,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from .. import tape
+from ..atomic import write_atomically
 from ..errors import DataError, GraphError
-from ..files import write_atomically
 from ..sweep import reachable
 from ..tensor import Tensor
 from .program import Equation, Program, Variable, is_literal

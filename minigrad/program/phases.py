@@ -27,7 +27,6 @@ class Share:
     reads: list[Any]
     writes: list[Any]
     cost: float
-    keeps: Any = None  # memory of the calls themselves
     name: str = ""  # of the operations, to be read by people
 
 
@@ -147,7 +146,6 @@ def _folded(stage: Stage, threads: int) -> Stage:
                 [a for share in mine for a in share.reads],
                 [a for share in mine for a in share.writes],
                 sum(share.cost for share in mine),
-                [share.keeps for share in mine],
                 mine[0].name if mine else "",
             )
         )

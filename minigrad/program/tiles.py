@@ -98,7 +98,7 @@ class TiledGroup:
                 calls += self._tile(stages, cut, size, shape, registers)
             reads, writes = ([piece.cut(self._arrays[x]) for x in names] for names in (read, self._targets))
             portion = piece.size / max(prod(group.shape), 1)
-            self.shares.append(Share(calls, reads, writes, cost * portion, registers))
+            self.shares.append(Share(calls, reads, writes, cost * portion))
 
     def _multiply(
         self, product: Equation, stage: Fused, shape: tuple, read: list[Any], parts: int, by_columns: bool

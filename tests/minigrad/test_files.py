@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import minigrad as mg
 from minigrad import files
+from minigrad.atomic import write_atomically
 from minigrad.errors import DataError, DTypeError
 
 DTYPES = ["bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">i2"]
@@ -137,7 +138,7 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path, monkeypatch)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", look)
-    files.write_atomically(tmp_path / "a", b"new")
+    write_atomically(tmp_path / "a", b"new")
     assert seen == [(b"old", b"new", tmp_path)]
     assert (tmp_path / "a").read_bytes() == b"new"
 

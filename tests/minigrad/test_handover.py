@@ -215,21 +215,6 @@ def test_lanes_run_at_the_same_time(lanes):
     assert threads_of(lanes)
 
 
-def test_native_shares_become_jobs_and_others_do_not(monkeypatch):
-    jobs = []
-    run_job = parallel.run_job
-    monkeypatch.setattr(parallel, "run_job", lambda job: jobs.append(job.lanes) or run_job(job))
-    x = np.zeros(24, np.int64)
-    shares = [[step(x, 8 * i, 8 * i, i + 1)] for i in range(3)]
-    parallel.run(shares)
-    assert jobs == [3] and x[::8].tolist() == [1, 2, 3]
-    parallel.run([*shares, [(x.fill, (9,))]][2:])  # the caller's first
-    assert jobs == [3]
-    parallel.run([[], []])
-    parallel.run(shares[:1])
-    assert jobs == [3]
-
-
 def test_nothing_becomes_a_job_where_llvmlite_is_missing():
     code = (
         "import sys\n"

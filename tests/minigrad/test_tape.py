@@ -71,8 +71,50 @@ def test_a_rule_cannot_read_what_it_did_not_save():
         samples=Samples("any", (Domain(0, 1),)),
     )
     y = tape.apply(wrong, leaf(1.0) + 0.0).sum()
-    with pytest.raises(TypeError):
-        y.backward()
+    for create_graph in (False, True):
+        with pytest.raises(GraphError, match=r"rule of wrong for input 0 failed: .* keeps .* nothing \(it has no"):
+            y.backward(retain_graph=True, create_graph=create_graph)
+
+
+def test_what_a_rule_keeps_is_not_written_to():
+    """A rule may return an array of its own, again and again, or one array for two inputs."""
+    kept = np.array([1.0, 2.0])
+    constant = Primitive(
+        "constant",
+        forward=lambda xp, a, b, /: a + b,
+        vjps=[lambda F, g, y, a, b: kept, lambda F, g, y, a, b: kept],
+        samples=Samples("broadcast", (Domain(0, 1), Domain(0, 1))),
+    )
+    for order in (1, -1):
+        x, z = leaf(3.0, 4.0), leaf(5.0, 6.0)
+        terms = [tape.apply(constant, x, z), mg.exp(x * z)][::order]
+        (terms[0] + terms[1]).sum().backward()
+        (tape.apply(constant, z, z) + tape.apply(constant, x, z)).sum().backward()
+        assert kept.tolist() == [1.0, 2.0]
+        np.testing.assert_allclose(x.grad.numpy(), z.numpy() * np.exp(x.numpy() * z.numpy()) + 2 * kept, rtol=1e-15)
+    w = leaf(3.0, 4.0)
+    tape.apply(constant, w, z).sum().backward()
+    w.grad.assign([7.0, 7.0])
+    assert kept.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("forward", "rules", "message"),
+    [
+        (lambda xp, x: x, [None], r"takes x by position and by name; write arrays before a `/`"),
+        (lambda xp, x, /, out=None: x, [None], r"takes out by position and by name"),
+        (lambda xp, x, /: x, [lambda F, g, x: g], r"called as rule\(F, g, y, x\), and one cannot be"),
+        (
+            lambda xp, x, /, *, axis, out=None: x,
+            [lambda F, g, y, x: g],
+            r"rule\(F, g, y, x, axis=\), and one cannot be",
+        ),
+        (lambda xp, x, /: x, lambda F, g, y, x: g, r"rule\(position, F, g, y, x\), and one cannot be"),
+    ],
+)
+def test_rows_whose_functions_cannot_be_called_are_refused(forward, rules, message):
+    with pytest.raises(MinigradError, match=message):
+        Primitive("wrong", forward=forward, vjps=rules, samples=Samples("any", (Domain(0, 1),)))
 
 
 def count_products(monkeypatch, run):
