@@ -174,7 +174,9 @@ def words_of(numbers: Sequence[int]) -> Any:
 
 def start_of(a: Any) -> int:
     """Return the address of an array's first element."""
-    return _word_at(id(a) + _DATA).value if _DATA else a.__array_interface__["data"][0]
+    if _DATA and isinstance(a, np.ndarray):
+        return _word_at(id(a) + _DATA).value
+    return a.__array_interface__["data"][0]
 
 
 def _place_of_data() -> int:

@@ -77,6 +77,7 @@ OF_THE_CPU = (
     "test_two_devices_in_one_operation_are_refused",
     "test_to_changes_dtype_with_a_gradient_of_the_original_dtype",
     "test_dlpack_shares_memory_both_ways",
+    "test_a_tensor_that_goes_through_dlpack_keeps_its_version",
     "test_no_way_out_of_the_graph_is_silent",
     "test_repr_says_where_a_tensor_comes_from",
     "test_a_bad_gradient_of_a_good_loss_is_caught_too",  # at which batch: terms are read later
@@ -87,6 +88,9 @@ OF_THE_CPU = (
     "test_changed_inputs_are_found",
     "test_the_message_names_input_index_values_and_error",
     "test_a_wrong_first_derivative_is_found",
+    # of numbers that are made into tensors, values are read on the CPU alone; and it is the device to compare with
+    "test_a_number_of_the_objective_that_is_another_is_named",
+    "test_what_cannot_be_compared_is_accepted",
     # fit compares with the recording: there is none on the stand-in, and a later one on a GPU
     "test_what_a_recording_cannot_repeat_is_noticed",
     "test_generators_and_counters_of_the_user_are_state_like_any_other",
@@ -113,6 +117,24 @@ NOT_ON_A_GPU = (
 )
 
 
+# and these on the stand-in, where nothing is recorded or replayed, and which multiplies otherwise than the CPU
+NOT_ON_THE_STAND_IN = (
+    "test_a_step_that_reads_values_goes_on_without_compiling_and_says_why",
+    "test_bad_values_in_later_batches_are_refused",
+    "test_a_recording_that_fails_leaves_no_trace",
+    "test_a_replayed_step_lets_go_of_the_gradients",
+    "test_a_step_that_fails_while_it_is_recorded_leaves_the_gradients",
+    "test_train_then_encode_and_reconstruct_equal_the_model",
+    "test_features_classifies_the_codes",
+    "test_the_number_of_no_class_is_found_in_any_batch_although_the_step_is_compiled",
+    "test_an_objective_that_counts_its_calls_is_called_for_batches_only",
+    "test_a_number_that_a_callback_changes_makes_the_objective_unknown",
+    "test_the_copy_of_a_compiled_method_is_that_of_the_copied_object",
+    "test_the_copy_of_a_compiled_function_records_anew",
+    "test_a_compiled_function_that_is_compiled_again_is_another",
+)
+FILES_NOT_ON_THE_STAND_IN = ("test_cuda_graphs.py",)
+
 # replay on the CPU, bit for bit; and kernels of GPUs on the host
 FILES_OF_THE_CPU = (
     "test_compile.py",
@@ -123,6 +145,7 @@ FILES_OF_THE_CPU = (
     "test_cuda_training.py",
     "test_cuda_variants.py",
     "test_epilogues.py",
+    "test_loops.py",
 )
 
 
@@ -132,5 +155,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     name = item.name.partition("[")[0]
     if ELSEWHERE != "cpu" and (name in OF_THE_CPU or item.path.name in FILES_OF_THE_CPU):
         pytest.skip("is about the CPU")
+    if STAND_IN and (name in NOT_ON_THE_STAND_IN or item.path.name in FILES_NOT_ON_THE_STAND_IN):
+        pytest.skip("is not so on a device that is not there")
     if ELSEWHERE == "cuda" and not {name, item.name}.isdisjoint(NOT_ON_A_GPU):
         pytest.skip("is not so on a GPU, see docs/gpu.md")
