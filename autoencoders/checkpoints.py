@@ -45,6 +45,7 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
         self.path = Path(path)
         self.settings = settings
+        self._lr: float | None = None  # with which the training began
         if self.path.is_dir():
             raise DataError(
                 f"fit: {self.path} is a folder; the checkpoint is a file, such as training.safetensors in it"
@@ -64,6 +65,10 @@ class Checkpoint:
     def previous(self) -> Path:
         """Where the checkpoint before the last one is."""
         return self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
+
+    def begin(self, optimizer: optim.Optimizer) -> None:
+        """Note the learning rate before the first epoch."""
+        self._lr = optimizer.lr
 
     def save(
         self,
@@ -90,6 +95,7 @@ class Checkpoint:
             "objective": None if operations is None else operations.state(),
             "optimizer": _settings(optimizer, arrays["optimizer"]),
             "schedule settings": _settings(schedule, schedule.state_dict()) if kept else {},
+            "learning rate": self._lr,
         }
         text = json.dumps(numbers, default=np.generic.item)  # a schedule of the user's may count in NumPy's numbers
         if self.path.exists():
@@ -152,6 +158,14 @@ class Checkpoint:
         if isinstance(schedule, optim.Schedule):
             now = _settings(schedule, schedule.state_dict())
             self._compare("schedule", numbers.get("schedule settings", {}), now)
+        self._lr = numbers.get("learning rate")
+        known = (self._lr, groups["optimizer"]["lr"].item())  # the second where the same optimizer goes on
+        sets_it = schedule is not None and not isinstance(schedule, optim.Schedule)
+        if self._lr is not None and optimizer.lr not in known and not sets_it:
+            raise DataError(
+                f"fit: {self.path} is of a training that began with the learning rate {self._lr:g}, and this optimizer "
+                f"has {optimizer.lr:g}; give it as it was, or set another one by schedule=lambda epoch: ..."
+            )
         kept = numbers.get("objective")
         if kept and operations and (other := operations.difference(kept)):
             raise DataError(f"fit: {self.path} is of a training with another objective: {other}; give it as it was")

@@ -76,9 +76,7 @@ class History:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise MissingDependencyError(
-                "History.plot needs matplotlib: pip install 'minigrad[autoencoders]'"
-            ) from error
+            raise MissingDependencyError("History.plot needs matplotlib: pip install matplotlib") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel="mean per sample")
         values = [v for curves in (self.terms, self.validation) for curve in curves.values() for v in curve]

@@ -230,6 +230,8 @@ def fit(
                 step = GradientStep(model, objective, optimizer, compile, max_norm, extremes)
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
+            if file is not None:
+                file.begin(optimizer)
             if file is not None and resume:
                 operations = repeated_operations(objective, model, train_set.first) if compile else None
                 done, state = file.restore(model, optimizer, schedule, generators, history, epochs, operations)

@@ -181,7 +181,7 @@ def _open_cuda(index: int) -> Device:
         import cupy
     except ImportError as error:
         raise DeviceError(
-            "device 'cuda' needs CuPy, which is not installed: pip install 'minigrad[cuda12]' or 'minigrad[cuda13]', "
+            "device 'cuda' needs CuPy, which is not installed: pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', "
             "after the version of your driver (nvidia-smi shows it)"
         ) from error
     count = cupy.cuda.runtime.getDeviceCount() if cupy.cuda.is_available() else 0

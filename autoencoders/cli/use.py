@@ -147,9 +147,7 @@ def _estimator(name: str) -> Any:
     try:
         importlib.import_module("sklearn")
     except ImportError as error:
-        raise MissingDependencyError(
-            f"--classifier {name} needs scikit-learn: pip install 'minigrad[autoencoders]'"
-        ) from error
+        raise MissingDependencyError(f"--classifier {name} needs scikit-learn: pip install scikit-learn") from error
     try:
         estimator = getattr(importlib.import_module(module), kind)()
     except (ImportError, AttributeError, TypeError) as error:

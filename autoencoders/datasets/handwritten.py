@@ -52,7 +52,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingDependencyError(
-            "ae.datasets.digits needs scikit-learn, which brings the images: pip install 'minigrad[autoencoders]'"
+            "ae.datasets.digits needs scikit-learn, which brings the images: pip install scikit-learn"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
     x = (pixels / 16).astype(np.float32)

@@ -148,8 +148,7 @@ def _read(path: Path) -> NDArray[Any]:
         from PIL import Image
     except ImportError as error:
         raise MissingDependencyError(
-            f"natural_patches needs Pillow to read {path}: pip install 'minigrad[autoencoders]'; .npy files and arrays "
-            "need nothing"
+            f"natural_patches needs Pillow to read {path}: pip install pillow; .npy files and arrays need nothing"
         ) from error
     try:
         with Image.open(path) as image:
@@ -167,7 +166,7 @@ def _sample_photographs() -> list[NDArray[Any]]:
     except ImportError as error:  # scikit-learn raises it too, where it finds no Pillow
         raise MissingDependencyError(
             "natural_patches needs scikit-learn, which brings the photographs, and Pillow, which reads them: "
-            "pip install 'minigrad[autoencoders]', or name images of your own"
+            "pip install scikit-learn pillow, or name images of your own"
         ) from error
 
 

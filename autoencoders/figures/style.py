@@ -33,7 +33,7 @@ def new_figure(size: tuple[float, float] = SINGLE) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("figures need matplotlib: pip install 'minigrad[autoencoders]'") from error
+        raise MissingDependencyError("figures need matplotlib: pip install matplotlib") from error
     return Figure(figsize=size, layout="constrained")
 
 

@@ -79,7 +79,7 @@ def prepare(folder: str | Path) -> Path:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise MissingDependencyError(f"the report needs {name}: pip install 'minigrad[autoencoders]'") from error
+            raise MissingDependencyError(f"the report needs {name}: pip install {name}") from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):

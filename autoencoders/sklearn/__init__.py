@@ -9,7 +9,7 @@ try:
     import sklearn
 except ImportError as error:
     raise MissingDependencyError(
-        "autoencoders.sklearn needs scikit-learn 1.6 or newer: pip install 'minigrad[autoencoders]'"
+        "autoencoders.sklearn needs scikit-learn 1.6 or newer: pip install scikit-learn"
     ) from error
 
 from autoencoders.sklearn.contractive import ContractiveAutoencoder

@@ -53,6 +53,31 @@ def test_a_resumed_training_gives_the_bits_of_an_uninterrupted_one(tmp_path, sto
     assert train(path, resume=True, patience=patience, compile=compile) == expected  # nothing is left to do
 
 
+def test_a_training_goes_on_with_its_learning_rate_or_not_at_all(tmp_path):
+    def fit(lr, epochs, resume=True, optimizer=None, **options):
+        model = ae.Autoencoder((6, 3)) if optimizer is None else None
+        optimizer = optimizer or optim.SGD(model.parameters(), lr=lr)
+        ae.fit(
+            model or models[optimizer], X, objective, epochs=epochs, batch_size=16, optimizer=optimizer,
+            checkpoint=tmp_path / "a.safetensors", resume=resume, **options,
+        )  # fmt: skip
+        models[optimizer] = model or models[optimizer]
+        return optimizer
+
+    models = {}
+    first = fit(0.01, 2, resume=False)
+    before = (tmp_path / "a.safetensors").read_bytes()
+    with pytest.raises(DataError, match=r"began with the learning rate 0\.01, and this optimizer has 0\.1; give it as"):
+        fit(0.1, 3)
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+    assert fit(0.01, 3).lr == 0.01
+    first.lr = 0.005  # the optimizer itself goes on, as it is
+    with pytest.raises(DataError, match=r"this optimizer has 0\.005"):
+        fit(None, 4, optimizer=first)
+    assert fit(0.1, 4, schedule=lambda epoch: 0.003 * epoch).lr == 0.012
+    assert fit(0.01, 5).lr == fit(0.012, 6).lr == 0.012
+
+
 def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     path = tmp_path / "training.safetensors"
     train(path, epochs=3)

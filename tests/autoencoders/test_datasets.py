@@ -105,7 +105,7 @@ def test_a_bad_seed_is_refused():
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'minigrad\[autoencoders\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install scikit-learn"):
         digits()
 
 

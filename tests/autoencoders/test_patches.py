@@ -240,7 +240,7 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
 def test_without_pillow_pictures_are_refused_and_arrays_are_not(tmp_path, monkeypatch):
     write_pictures(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingDependencyError, match=r"Pillow to read .*b.PNG: pip install 'minigrad\[autoencoders\]'"):
+    with pytest.raises(MissingDependencyError, match=r"Pillow to read .*b.PNG: pip install pillow"):
         natural_patches(3, 2, tmp_path)
     (tmp_path / "b.PNG").unlink()
     (tmp_path / "c.png").unlink()

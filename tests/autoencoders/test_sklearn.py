@@ -298,7 +298,7 @@ def test_the_package_does_without_scikit_learn_until_it_is_asked_for(monkeypatch
     monkeypatch.setattr(builtins, "__import__", without)
     for name in [name for name in sys.modules if name.startswith("autoencoders.sklearn")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(MissingDependencyError, match="pip install 'minigrad\\[autoencoders\\]'"):
+    with pytest.raises(MissingDependencyError, match="pip install scikit-learn"):
         importlib.import_module("autoencoders.sklearn")
 
 

@@ -206,7 +206,7 @@ def test_several_devices_by_index(gpu):
 
 def test_a_device_that_is_not_there_is_one_clear_message(gpu):
     for name in ("cuda:77", "gpu", "cuda:-1", "cpu:0"):
-        with pytest.raises(DeviceError, match=r"use 'cpu'|there are 'cpu'|pip install 'minigrad\[cuda12\]'"):
+        with pytest.raises(DeviceError, match=r"use 'cpu'|there are 'cpu'|pip install 'cupy-cuda12x\[ctk\]' or"):
             mg.tensor([1.0], device=name)
     with pytest.raises(DeviceError, match="named by a string"):
         mg.device(0)
