@@ -19,6 +19,8 @@ def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: 
     tensor([7., 7.])
     """
     place = _place(device)
+    if isinstance(dtype, int):
+        raise DTypeError(f"got {dtype} where a dtype is expected; a shape is one argument: ({shape}, {dtype}, ...)")
     try:
         array = place.xp.full(shape, value, dtype or "float32")
     except MemoryError as error:

@@ -116,6 +116,10 @@ class Primitive:
             raise TypeError(
                 f"{self.name} takes {takes} and {self.metadata or 'nothing else'}, got {len(args)} arguments"
             )
+        unknown = metadata.keys() - self.metadata if metadata else None
+        if unknown:
+            options = f"has the options {', '.join(self.metadata)}" if self.metadata else "has no options"
+            raise TypeError(f"{self.name} {options}; got {min(unknown)}")
         if given:
             metadata = {**dict(zip(self.metadata, given, strict=False)), **metadata}
         return tape.apply(self, *arrays, **metadata)

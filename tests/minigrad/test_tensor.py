@@ -58,7 +58,7 @@ def test_bad_data_is_refused():
 
 @pytest.mark.skipif(mg.cuda_is_available(), reason="there is a CUDA device")
 def test_asking_for_a_gpu_that_is_not_there_says_what_is_missing():
-    with pytest.raises(DeviceError, match=r"minigrad\[cuda12\]|has 0 CUDA devices"):
+    with pytest.raises(DeviceError, match=r"cupy-cuda12x\[ctk\]|has 0 CUDA devices"):
         mg.tensor([1.0], device="cuda")
 
 
@@ -168,3 +168,25 @@ def test_metadata_may_be_given_by_position_as_in_numpy_and_too_much_is_refused()
         mg.sum(x, 0, True, 7)
     with pytest.raises(TypeError, match="add takes 2 arrays"):
         mg.add(x)
+
+
+def test_slips_of_the_hand_are_named():
+    x = mg.tensor([1.0, 2.5])
+    assert f"{mg.sum(x):.2f} {mg.sum(x)} {x}" == "3.50 tensor(3.5) tensor([1. , 2.5])"
+    for call, error, message in [
+        (lambda: f"{x:.2f}", ShapeError, r"item\(\) needs a tensor with one value"),
+        (
+            lambda: bool(x > 0),
+            ShapeError,
+            r"truth of a tensor of shape \(2,\) .* mg.all\(t\), mg.any\(t\), or mg.where",
+        ),
+        (lambda: mg.sum(x, dim=0), TypeError, "sum has the options axis, keepdims; got dim"),
+        (lambda: mg.exp(x, axis=0), TypeError, "exp has no options; got axis"),
+        (
+            lambda: mg.zeros(2, 3),
+            DTypeError,
+            r"got 3 where a dtype is expected; a shape is one argument: \(2, 3, ",
+        ),
+    ]:
+        with pytest.raises(error, match=message):
+            call()
