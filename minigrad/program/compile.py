@@ -119,6 +119,7 @@ class Compiled:
         self._kernels = kernels
         self._elsewhere: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be replayed, and what they capture
         self._entries: dict[tuple, list[_Entry]] = {}
+        self._recorded = 0  # times, also of programs that are forgotten
         self._lock = threading.RLock()  # buffers serve one call at a time
         _alive.add(self)
 
@@ -179,6 +180,8 @@ class Compiled:
             _forget_gradients(captured)
 
     def _record(self, key: tuple, args: tuple) -> Any:
+        known = self._entries.get(key)
+        because = known[-1].difference() if known else "for a call of another kind (other shapes or numbers, say)"
         args = _tensors(args)
         program, result = run_and_record(self._step, args)
         captured = list(program.captured.values())
@@ -197,16 +200,16 @@ class Compiled:
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
-        recorded = sum(map(len, self._entries.values()))
-        if recorded > MOST_PROGRAMS:
+        self._recorded += 1
+        if sum(map(len, self._entries.values())) > MOST_PROGRAMS:
             oldest = next(iter(self._entries))
             self._entries[oldest].pop(0)
             if not self._entries[oldest]:
                 del self._entries[oldest]
             warnings.warn(
-                f"{getattr(self._step, '__name__', 'step')} was recorded {recorded} times, for as many kinds of "
-                "arguments; each recording costs far more than a call. Make numbers that change tensors, and keep "
-                "shapes the same",
+                f"{getattr(self._step, '__name__', 'step')} was recorded {self._recorded} times, the last time "
+                f"{because}; each recording costs far more than a call. Make numbers that change tensors, and keep "
+                "shapes and settings the same",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -291,6 +294,13 @@ class _Entry:
                 return False
         return self.is_current()
 
+    def difference(self) -> str:
+        """Return why it cannot be replayed now: "because Adam.eps changed"."""
+        for owner, name, value in self.replay.program.conditions:
+            if getattr(owner, name) != value:
+                return f"because {type(owner).__name__.removeprefix('_')}.{name.removeprefix('_')} changed"
+        return "because a tensor that it uses got other memory"
+
     def is_current(self) -> bool:
         """Return whether the captured tensors still live where they did."""
         for t, array in self._captured:
@@ -299,7 +309,7 @@ class _Entry:
         return True
 
     def overlaps(self, given: list[Any]) -> bool:
-        """Return whether an argument shares memory that the step assigns to, and so would change on the way.
+        """Return whether an argument shares memory with what the step assigns to: the step would see it change.
 
         It may be a view of a captured tensor, or an argument that is assigned to may be captured or another argument.
         """

@@ -554,9 +554,27 @@ def test_a_step_that_is_always_recorded_anew_warns():
         warnings.simplefilter("error")
         for n in range(16):
             f(x, n)
-    with pytest.warns(RuntimeWarning, match="recorded"):
-        f(x, 17)
-    assert len(f.programs) <= 16
+    for times in (17, 18):
+        with pytest.warns(RuntimeWarning, match=f"recorded {times} times, the last time for a call of another kind"):
+            f(x, times)
+    assert len(f.programs) == 16
+
+
+def test_the_warning_names_the_setting_that_keeps_changing():
+    (w,) = parameters((3,))
+    optimizer = mg.optim.Adam([w])
+
+    @mg.compile
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    x = mg.ones((3,))
+    with pytest.warns(RuntimeWarning, match="recorded 17 times, the last time because Adam.eps changed"):
+        for number in range(17):
+            optimizer.eps = 1e-8 * (1 + number)
+            step(x)
 
 
 def test_of_too_many_programs_for_one_kind_of_arguments_the_last_ones_stay():
