@@ -38,6 +38,21 @@ def test_the_examples_in_docstrings_are_true(path, tmp_path, monkeypatch):
     assert not failures, failures
 
 
+def run_page(path: Path) -> None:
+    """Run the Python blocks of a page in order; fail where one prints something else than it says."""
+    text = path.read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": path.stem}
+    for block in PYTHON_BLOCK.finditer(text):
+        code, line = block[1], text.count("\n", 0, block.start(1))
+        if ">>>" in code:
+            example = doctest.DocTestParser().get_doctest(code, names, path.name, str(path), line)
+            example.globs = names  # get_doctest copies
+            failures = failures_of([example])
+            assert not failures, failures
+        else:
+            exec(compile("\n" * line + code, path, "exec"), names)
+
+
 @pytest.fixture
 def same_table():
     """Take out of the table what a page adds to it."""
@@ -52,17 +67,15 @@ def same_table():
 def test_the_python_blocks_of_a_page_run_in_order(path, tmp_path, monkeypatch):
     """The blocks of one page share their names; a block with >>> must also print what it says."""
     monkeypatch.chdir(tmp_path)
-    text = path.read_text(encoding="utf-8")
-    names: dict[str, object] = {"__name__": path.stem}
-    for block in PYTHON_BLOCK.finditer(text):
-        code, line = block[1], text.count("\n", 0, block.start(1))
-        if ">>>" in code:
-            example = doctest.DocTestParser().get_doctest(code, names, path.name, str(path), line)
-            example.globs = names  # get_doctest copies
-            failures = failures_of([example])
-            assert not failures, failures
-        else:
-            exec(compile("\n" * line + code, path, "exec"), names)
+    run_page(path)
+
+
+@pytest.mark.usefixtures("same_table")
+def test_the_picture_of_a_training_step_is_the_one_that_its_page_draws(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page(ROOT / "docs" / "programs.md")
+    shown = ROOT / "docs" / "images" / "training-step.svg"
+    assert (tmp_path / "step.svg").read_text(encoding="utf-8") == shown.read_text(encoding="utf-8")
 
 
 def test_each_python_block_is_found():
