@@ -95,6 +95,7 @@ def constants(program: Program) -> Program:
         v: t for v, t in program.captured.items() if t._version is None and t._node is None
     }
     captured = dict(program.captured)
+    computed = set(program.computed)
     equations = []
     for e in program.equations:
         free_of_values = e.primitive.name == "zeros_like"
@@ -105,7 +106,10 @@ def constants(program: Program) -> Program:
         with tape.observing(None), tape.no_grad(), np.errstate(all="ignore"):
             value = tape.apply(e.primitive, *inputs, **e.metadata)
         values[e.output] = captured[e.output] = value
-    return _rebuilt(program, equations, captured, {})
+        computed.add(e.output)
+    result = _rebuilt(program, equations, captured, {})
+    result.computed = frozenset(computed)
+    return result
 
 
 def native_broadcasting(program: Program) -> Program:
@@ -159,4 +163,6 @@ def _rebuilt(
     replaced: dict[Variable, Variable],
 ) -> Program:
     result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
-    return Program(program.name, program.inputs, captured, list(equations), result, program.conditions)
+    return Program(
+        program.name, program.inputs, captured, list(equations), result, program.conditions, program.computed
+    )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .memory import Plan
 
 
+MOST_NUMBERS = 8  # of a captured constant that is printed
+
+
 class Variable:
     """A value of a program: its name, shape, dtype, device and layout in memory, but no numbers.
 
@@ -147,6 +150,7 @@ class Program:
         equations: list[Equation],
         result: Any,
         conditions: tuple = (),
+        computed: frozenset[Variable] = frozenset(),
     ) -> None:
         self.name = self.__name__ = name
         self.conditions = conditions  # (owner, attribute, value): what must still be so for it to hold
@@ -154,6 +158,7 @@ class Program:
         self.result = result  # what was returned: trees with a Variable for each tensor
         self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
+        self.computed = computed  # those of the captured that a pass computed in advance
         self.equations = equations
         self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
 
@@ -172,7 +177,8 @@ class Program:
             lines.append("  captured:")
             changing = {e.variables[0] for e in self.equations if e.primitive.effect}
             for v, t in self.captured.items():
-                lines.append(f"    {v!r}{'' if v in changing or is_literal(v) else _value(t)}")
+                value = "" if v in changing or is_literal(v) else _value(t)
+                lines.append(f"    {v!r}{value}{', computed in advance' if v in self.computed else ''}")
         for text, e in zip(equations, self.equations, strict=True):
             origin = f", derivative of {e.of.name}" if e.of is not None else ""
             lines.append(f"{text:{width}}  # {e.line}{origin}")
@@ -339,8 +345,12 @@ def _check_type(e: Equation) -> None:
 
 
 def _value(t: Tensor) -> str:
-    """Show a captured constant that is one number."""
-    return f" = {to_numpy(t._array).item()!r}" if t.ndim == 0 and not t.requires_grad else ""
+    """Show the numbers of a captured constant that has few, and what a single one is now that may be assigned to."""
+    if t.requires_grad or t.ndim > 1 or t.size > MOST_NUMBERS or (t.ndim and t._version is not None):
+        return ""
+    numbers = [str(number) for number in to_numpy(t._array).reshape(-1)]
+    text = f"[{', '.join(numbers)}]" if t.ndim else numbers[0]
+    return f" = {text}" if t._version is None else f", now {text}"
 
 
 def is_literal(v: Variable) -> bool:

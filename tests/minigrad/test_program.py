@@ -12,6 +12,7 @@ import minigrad as mg
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
 from minigrad.program import Equation, Variable
 from minigrad.program.draw import phases
+from minigrad.program.passes import constants
 
 RNG = np.random.default_rng(0)
 BATCHES = [mg.tensor(RNG.uniform(size=(4, 6)).astype("f4")) for _ in range(4)]
@@ -95,6 +96,22 @@ def test_the_printed_program_word_for_word() -> None:
         f"  d:f32[] = divide c 2               # test_program.py:{line}\n"
         "  in d }"
     )
+
+
+def test_the_numbers_of_what_is_captured_say_whether_they_are_live() -> None:
+    rate, mask = mg.tensor(0.5), mg.tensor([1.0, 0.0]) * 1.0  # a result has no memory of its own that may change
+
+    def f(x: mg.Tensor) -> mg.Tensor:
+        return rate * (x * mask) + mg.zeros_like(x)
+
+    def shown(program: mg.program.Program) -> list[str]:
+        return str(program).partition("captured:\n")[2].partition("  a:")[0].splitlines()
+
+    program = mg.record(f)(mg.ones((2,)))
+    assert shown(program) == ["    mask:f32[2] = [1.0, 0.0]", "    rate:f32[], now 0.5"]
+    rate.assign(0.25)
+    assert shown(program)[1] == "    rate:f32[], now 0.25"
+    assert shown(constants(program))[2:] == ["    c:f32[2] = [0.0, 0.0], computed in advance"]
 
 
 A = mg.tensor(RNG.uniform(0.5, 2, (3, 4)).astype("f4"))
