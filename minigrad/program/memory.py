@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from .blocks import extent
 from .groups import Group, schedule, storage_roots
-from .program import Program, Variable
+from .program import Equation, Program, Variable
 
 SMALL = 1024  # bytes
 
@@ -42,7 +42,7 @@ class Plan:
     >>> import minigrad as mg
     >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.ones((256, 1024)))
     >>> program.plan()
-    <plan: 3 operations in 2 groups; 1.0 MiB for 2 values in 2 blocks (2.0 MiB for 3 unplanned), 1.0 MiB for arguments>
+    <plan: 3 operations in 2 groups; 1.0 MiB for 2 of 3 results (else 2.0 MiB) in 2 blocks, 1.0 MiB for arguments>
     """
 
     def __init__(self, program: Program, groups: Sequence[Group] | None = None) -> None:
@@ -53,7 +53,12 @@ class Plan:
         self.buffers: dict[Variable, int] = {}
         self.sizes: list[int] = []
         self.unplanned = [extent(e.output) for e in program.equations if not e.output.view]
-        self.operations = sum(not e.output.view or e.primitive.effect for e in program.equations)
+        effects = sum(e.primitive.effect for e in program.equations)
+        self.counts = {
+            "operation": len(self.unplanned),
+            "assignment": effects,
+            "view": len(program.equations) - len(self.unplanned) - effects,
+        }
         free: list[int] = []
         ending: dict[int, list[int]] = {}
         for i, group in enumerate(self.groups):
@@ -70,23 +75,25 @@ class Plan:
 
     def __str__(self) -> str:
         """Return a line for each group: what it computes, where its results are that others read, and until when."""
-        numbers = {id(group): i for i, group in enumerate((g for g in self.groups if not is_view(g)), 1)}
+        numbered = list(enumerate((g for g in self.groups if not is_view(g)), 1))
         lines = [repr(self)]
-        for group in self.groups:
-            if is_view(group):
-                continue
+        for number, group in numbered:
             results = []
-            for e in group.equations:
+            for e in self.stored(group):
                 v = e.output
                 if e.primitive.effect:
                     results.append(f"{v.name} in {self.roots[v].name}")
-                elif v in self.buffers:
-                    readers = [numbers[id(g)] for g in self.groups if id(g) in numbers and self._reads(g, v)]
+                else:
+                    readers = [i for i, g in numbered if self._reads(g, v)]
                     until = f"until {max(readers)}" if readers else "for the caller"
                     results.append(f"{v!r} in block {self.buffers[v]}, {until}")
             names = " ".join(e.primitive.name for e in group.equations if not e.output.view or e.primitive.effect)
-            lines.append(f"{numbers[id(group)]:4}  {names}: {'; '.join(results)}")
+            lines.append(f"{number:4}  {names}: {'; '.join(results)}")
         return "\n".join(lines)
+
+    def stored(self, group: Group) -> list[Equation]:
+        """Return the equations of a group whose results go to memory: to a block, or to what they assign to."""
+        return [e for e in group.equations if e.primitive.effect or e.output in self.buffers]
 
     def _reads(self, group: Group, v: Variable) -> bool:
         return any(self.roots[x] is v for e in group.equations for x in e.variables if e.output is not v)
@@ -116,10 +123,11 @@ class Plan:
         return len(self.sizes) - 1
 
     def __repr__(self) -> str:
+        counts = " and ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in self.counts.items() if n)
         return (
-            f"<plan: {self.operations} operations in {sum(not is_view(g) for g in self.groups)} groups; "
-            f"{_size(self.sizes)} for {len(self.buffers)} values in {len(self.sizes)} blocks "
-            f"({_size(self.unplanned)} for {len(self.unplanned)} unplanned), {_size(self.arguments)} for arguments>"
+            f"<plan: {counts or 'nothing'} in {sum(not is_view(g) for g in self.groups)} groups; "
+            f"{_size(self.sizes)} for {len(self.buffers)} of {len(self.unplanned)} results "
+            f"(else {_size(self.unplanned)}) in {len(self.sizes)} blocks, {_size(self.arguments)} for arguments>"
         )
 
 

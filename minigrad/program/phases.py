@@ -27,7 +27,8 @@ class Share:
     reads: list[Any]
     writes: list[Any]
     cost: float
-    name: str = ""  # of the operations, to be read by people
+    part: str = ""  # which of the rows or columns, where there are several shares
+    names: list[str] = field(default_factory=list)  # what is computed, to be read by people
 
 
 @dataclass
@@ -50,7 +51,7 @@ class _Lane:
 
     def add(self, share: Share) -> None:
         self.calls += share.calls
-        self.names.append(share.name)
+        self.names += share.names
         self.reads += map(region, share.reads)
         self.writes += map(region, share.writes)
         self.cost += share.cost
@@ -74,19 +75,23 @@ class Phase:
         return available() and all(isinstance(function, Call) for lane in self._lanes for function, _ in lane.calls)
 
     @property
-    def shares(self) -> list[Calls]:
-        """The lists of calls, one for each thread; a single one where the others would cost more than they do."""
+    def is_short(self) -> bool:
+        """Whether other threads would cost more than they do, so that one does all."""
         used = [lane for lane in self._lanes if lane.calls]
         worth = WORTH_A_WAIT if self.is_native else WORTH_A_THREAD
-        if sum(lane.cost for lane in used[1:]) < worth * (len(used) - 1):
-            return [[call for lane in used for call in lane.calls]]
-        return [lane.calls for lane in used]
+        return sum(lane.cost for lane in used[1:]) < worth * (len(used) - 1)
+
+    @property
+    def shares(self) -> list[Calls]:
+        """The lists of calls, one for each thread; a single one where the phase is short."""
+        calls = [lane.calls for lane in self._lanes if lane.calls]
+        return [[call for some in calls for call in some]] if self.is_short else calls
 
     @property
     def names(self) -> list[list[str]]:
         """What each thread computes."""
         names = [lane.names for lane in self._lanes if lane.calls]
-        return names if len(self.shares) > 1 else [[name for some in names for name in some]]
+        return [[name for some in names for name in some]] if self.is_short else names
 
     def disturbs(self, stage: Stage) -> bool:
         """Return whether the stage has to come after this phase."""
@@ -146,7 +151,7 @@ def _folded(stage: Stage, threads: int) -> Stage:
                 [a for share in mine for a in share.reads],
                 [a for share in mine for a in share.writes],
                 sum(share.cost for share in mine),
-                mine[0].name if mine else "",
+                names=[name for share in mine for name in share.names],
             )
         )
     return Stage(merged, stage.alone)

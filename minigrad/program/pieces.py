@@ -27,6 +27,11 @@ class Piece:
             self.shape = (self.shape[0], columns.stop - columns.start)
         self.size = prod(self.shape)
 
+    def __str__(self) -> str:
+        """Return which part it is: "rows 0:64"."""
+        cut, what = (self.rows, "rows") if self.columns is None else (self.columns, "columns")
+        return part_of(cut, what if len(self._whole) > 1 else "elements")
+
     def cut(self, a: Any) -> Any:
         """Return the part of an array that belongs to the piece."""
         if self.columns is not None and a.ndim and a.shape[-1] == self._whole[-1]:
@@ -42,6 +47,11 @@ class Piece:
         """Yield pieces of this one, of `step` rows."""
         for start in range(self.rows.start, self.rows.stop, step):
             yield Piece(self._whole, slice(start, min(start + step, self.rows.stop)), self.columns)
+
+
+def part_of(cut: slice, what: str) -> str:
+    """Return how a slice is shown: "rows 0:64"."""
+    return f"{what} {cut.start}:{cut.stop}"
 
 
 def pieces(shape: tuple[int, ...], parts: int, by_columns: bool) -> list[Piece]:

@@ -27,8 +27,9 @@ from .blocks import arena, array_in, extent
 from .epilogues import with_products
 from .groups import Group
 from .inputs import BYTES_FOR_A_CALL, Binding
-from .memory import Plan
+from .memory import Plan, is_view
 from .phases import WORTH_A_WAIT, Share, Stage, phases, region
+from .pieces import part_of
 from .program import Equation, Program, Variable
 from .tiles import PRODUCT_NANOSECONDS, TiledGroup
 
@@ -76,7 +77,9 @@ class Replay:
         self._stages: list[Stage] = []
         self._by_columns: set[Variable] = set()  # what threads compute column by column
         stored = set(self.plan.buffers)
+        number = 0  # of the group, as the plan counts them
         for group in self.plan.groups:
+            number += not is_view(group)
             begun = len(self._stages)
             first = group.equations[0]
             if group.shape is None:
@@ -88,7 +91,7 @@ class Replay:
                 tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, fuse)
                 self._stages.append(Stage(tiled.shares))
             for stage in self._stages[begun:]:
-                _name(stage, group)
+                self._name(stage, number, group)
         self._written = [region(self._arrays[v])[:2] for v in self.assigned]
         self._arrange(threads)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
@@ -115,7 +118,7 @@ class Replay:
                 bound.append(i)
         copies = [self._copy_in(i, place, threads) for i, (_, place) in enumerate(self.inputs) if i not in bound]
         ordered = phases([*copies, *self._stages], threads)
-        self._names = [phase.names for phase in ordered]
+        self._names = [(phase.names, phase.is_short) for phase in ordered]
         found = [(phase.shares, phase.is_native, phase.alone) for phase in ordered]
         self.phases = [shares for shares, _, _ in found]
         self._bindings = {i: Binding(self.inputs[i][1], self.phases) for i in bound}
@@ -129,13 +132,25 @@ class Replay:
                 self._parts += [(shares, not alone and _multiplies(shares)) for shares, _, alone in group]
 
     def __str__(self) -> str:
-        """Return the phases, and what each thread computes in them."""
+        """Return the phases, and what each thread computes in them: groups by the number that the plan gives them."""
         lines = [f"replay of {self.program.name}: {len(self.phases)} phases, {self._threads} threads"]
-        for i, (shares, names) in enumerate(zip(self.phases, self._names, strict=True)):
+        for i, (shares, (names, is_short)) in enumerate(zip(self.phases, self._names, strict=True), 1):
             native = all(isinstance(function, Call) for calls in shares for function, _ in calls)
-            lines.append(f"phase {i}{'' if native else ', through Python'}")
-            lines += [f"  thread {t}: {'; '.join(some)}" for t, some in enumerate(names)]
+            remarks = ("" if native else ", through Python") + (", too short for more threads" if is_short else "")
+            lines.append(f"phase {i}{remarks}")
+            for thread, some in enumerate(names, 1):
+                lines += [f"  thread {thread}", *(f"  {name}" for name in some)]
         return "\n".join(lines)
+
+    def _name(self, stage: Stage, number: int, group: Group) -> None:
+        """Give shares the name of what they compute, with the rows or columns where there are several."""
+        names = [e.primitive.name for e in group.equations]
+        if len(names) > 4:
+            names[2:-1] = ["..."]
+        results = ", ".join(e.output.name for e in self.plan.stored(group))
+        for share in stage.shares:
+            part = f": {share.part}" if len(stage.shares) > 1 else ""
+            share.names = [f"{number:4}  {' '.join(names)} -> {results}{part}"]
 
     def run(self, given: list[Any]) -> None:
         """Read the arrays given for the inputs, and make the calls: results are then in the outputs, and assigned."""
@@ -189,7 +204,8 @@ class Replay:
         shares = []
         for rows in splits(place.shape[0], threads) if place.ndim > 1 else [...]:
             share = Share([(copy, (rows,))], [], [place[rows]], place[rows].size * COPY_NANOSECONDS)
-            share.name = f"copy of {self.inputs[position][0].name}"
+            part = f": {part_of(rows, 'rows')}" if isinstance(rows, slice) else ""
+            share.names = [f"      copy of {self.inputs[position][0].name}{part}"]
             shares.append(share)
         return Stage(shares)
 
@@ -234,12 +250,18 @@ class Replay:
                 self._by_columns.add(e.output)
             cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
             parts: list[tuple[Calls, list[Any], Any]] = [([(np.matmul, (a, b, out))], inputs, out)]
+            labels = [""]
             outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and a.shape[1] == 1 else None
             if outer is not None:  # as NumPy multiplies, and as `products` does where it cuts
                 parts = [([(outer, ())], inputs, out)]
             elif how:
                 parts = products.shares(how, a, b, out)
-            self._stages.append(Stage([Share(c, reads, [to], cost / len(parts)) for c, reads, to in parts]))
+                labels = [part_of(cut, "columns" if how.by_columns else "rows") for cut in how.slices]
+            shares = [
+                Share(calls, reads, [to], cost / len(parts), label)
+                for (calls, reads, to), label in zip(parts, labels, strict=True)
+            ]
+            self._stages.append(Stage(shares))
         elif e.primitive.name == "matmul" and same_dtype:
             self._alone(e, (np.matmul, (*inputs, out)))
         elif e.primitive.takes_out and same_dtype and (e.primitive.name != "mean" or out.itemsize > 2):
@@ -253,20 +275,20 @@ class Replay:
         axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
         whole = [n for i, n in enumerate(x.shape) if i not in axes]
         flat = out.reshape(whole)  # without the axes that are kept with length 1
-        pieces = [(x, flat)]
+        pieces = [(x, flat, "")]
         if x.ndim == 2 and axes == (0,) and not then and x.size * SUM_NANOSECONDS > WORTH_A_WAIT:
             cuts = splits(x.shape[1], self._threads)
             if len(cuts) > 1 and x.shape[1] - cuts[-1].start == 1:  # NumPy sums a single column in another order
                 cuts[-2:] = [slice(cuts[-2].start, x.shape[1])]
-            pieces = [(x[:, columns], flat[columns]) for columns in cuts]
+            pieces = [(x[:, columns], flat[columns], part_of(columns, "columns")) for columns in cuts]
         shares = []
-        for part, to in pieces:
+        for part, to, label in pieces:
             calls: Calls | None = None
             if self.fused and name == "sum" and x.dtype == out.dtype:
                 calls = loops.total(part, to, axes)
             if calls is None:
                 calls = [(_REDUCTIONS[name], (part, axes, None, to, False))]
-            shares.append(Share([*calls, *(then or [])], [part], [to], part.size * SUM_NANOSECONDS))
+            shares.append(Share([*calls, *(then or [])], [part], [to], part.size * SUM_NANOSECONDS, label))
         self._stages.append(Stage(shares))
 
     def _alone(self, e: Equation, call: tuple[Callable, tuple]) -> None:
@@ -285,12 +307,3 @@ def _multiplies(shares: list[Calls]) -> bool:
 
 def _copy_result(forward: Callable, out: Any) -> None:
     np.copyto(out, forward(), casting="unsafe")
-
-
-def _name(stage: Stage, group: Group) -> None:
-    """Give shares the name of what they compute, with the number of the share where there are several."""
-    names = " ".join(e.primitive.name for e in group.equations)
-    results = [e.output.name for e in group.equations if e.primitive.effect] or [group.equations[-1].output.name]
-    for i, share in enumerate(stage.shares, 1):
-        part = f" ({i} of {len(stage.shares)})" if len(stage.shares) > 1 else ""
-        share.name = f"{names} -> {', '.join(results)}{part}"

@@ -98,7 +98,7 @@ class TiledGroup:
                 calls += self._tile(stages, cut, size, shape, registers)
             reads, writes = ([piece.cut(self._arrays[x]) for x in names] for names in (read, self._targets))
             portion = piece.size / max(prod(group.shape), 1)
-            self.shares.append(Share(calls, reads, writes, cost * portion))
+            self.shares.append(Share(calls, reads, writes, cost * portion, str(piece)))
 
     def _multiply(
         self, product: Equation, stage: Fused, shape: tuple, read: list[Any], parts: int, by_columns: bool
@@ -118,7 +118,7 @@ class TiledGroup:
             call = product_kernel.call_with(left, right, after, arrays)
             reads = [left, right, *(places[x] for x in read)]
             writes = [places[x] for x in self._targets]
-            self.shares.append(Share([(call, ())], reads, writes, piece.size * each))
+            self.shares.append(Share([(call, ())], reads, writes, piece.size * each, str(piece)))
 
     def _tile(
         self, stages: list[Operation | Fused], cut: Callable, size: int, shape: tuple, registers: Registers

@@ -224,4 +224,4 @@ def test_a_step_that_runs_as_it_is_leaves_neither_gradients_nor_graphs(place):
 )
 def test_a_plan_says_kib_below_one_mib(size, words):
     plan = mg.record(lambda x: mg.exp(x))(mg.zeros(size)).plan()
-    assert f" {words} for 1 values" in repr(plan) and repr(plan).endswith(f", {words} for arguments>")
+    assert f" {words} for 1 of 1 results" in repr(plan) and repr(plan).endswith(f", {words} for arguments>")
