@@ -20,7 +20,7 @@ from .program import Equation, Program, Variable
 
 
 def simplify(program: Program) -> Program:
-    """Return the program after all passes of this file."""
+    """Return the program after all passes of this file; another time they find nothing more to do."""
     for change in (native_broadcasting, constants, common_subexpressions, dead_code):
         program = change(program)
     return program
@@ -134,11 +134,12 @@ def native_broadcasting(program: Program) -> Program:
             stretched = {v: source for v, source in stretched.items() if roots[source] is not roots[e.output]}
         elif e.primitive.elementwise:
             for v in e.variables:
-                source = stretched.get(v)
-                if source is not None:
+                while (source := stretched.get(v)) is not None:  # which may have been stretched itself
                     shapes = [source.shape if w is v else w.shape for w in e.variables]
-                    if np.broadcast_shapes(*shapes) == e.output.shape:
-                        e = _with_inputs(e, {v: source})
+                    if np.broadcast_shapes(*shapes) != e.output.shape:
+                        break
+                    e = _with_inputs(e, {v: source})
+                    v = source
         equations.append(e)
     return _rebuilt(program, equations, program.captured, {})
 

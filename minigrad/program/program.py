@@ -275,18 +275,23 @@ class Program:
     def plan(self) -> Plan:
         """Return how a replay on the program's device orders the equations, and the memory that it needs: print it.
 
-        On the CPU it is the replay with kernels, where llvmlite is installed.
+        It is that of the compiled step, so the passes come first. On the CPU it is the replay with kernels, where
+        llvmlite is installed.
         """
         from .cuda import launches
         from .epilogues import with_products
         from .memory import Plan
+        from .passes import simplify
 
-        values = (*self.arguments, *self.captured, *(e.output for e in self.equations))
+        program = simplify(self)
+        values = (*program.arguments, *program.captured, *(e.output for e in program.equations))
         on_gpu = any(v.device.type == "cuda" for v in values)
-        return Plan(self, launches(self) if on_gpu else with_products(self))
+        return Plan(program, launches(program) if on_gpu else with_products(program))
 
     def kernels(self) -> str:
         """Return the CUDA kernels that a GPU gets for the program, as text: print it. No GPU is needed for that.
+
+        They are those of the compiled step, so the passes come first.
 
         Examples
         --------
@@ -300,8 +305,9 @@ class Program:
         ...
         """
         from .cuda.launch import listing
+        from .passes import simplify
 
-        return listing(self)
+        return listing(simplify(self))
 
     def draw(self, path: str | os.PathLike | None = None, fold_updates: bool = True) -> str:
         """Return the graph as SVG, and write it to `path` if given: see `mg.draw`."""

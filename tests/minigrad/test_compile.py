@@ -666,6 +666,15 @@ def test_passes_leave_the_old_program_and_the_results_alone():
     simple.check()
 
 
+def test_what_was_broadcast_twice_is_read_as_it_was_before():
+    def f(x, y):
+        return x * mg.broadcast_to(mg.broadcast_to(y, (1, 3)), (2, 3))
+
+    program = simplify(mg.record(f)(mg.ones((2, 3)), mg.ones((3,))))
+    (product,) = program.equations
+    assert [v.shape for v in product.variables] == [(2, 3), (3,)]
+
+
 def test_values_that_are_not_alive_together_share_memory():
     def f(x):
         for _ in range(10):

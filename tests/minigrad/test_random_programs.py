@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad.program.passes import simplify
 from minigrad.testing.strategies import Expression, expressions
 
 COUNT = int(os.environ.get("MINIGRAD_PROGRAMS", "60"))
@@ -54,6 +55,15 @@ def test_value_gradient_and_hessian_vector_product(f, seed):
         scale = 1 + np.max(np.abs(p), initial=0) + np.max(np.abs(exact), initial=0)
         # h^2 times third derivatives, and rounding / h
         np.testing.assert_allclose(exact, (p - m) / (2 * h), rtol=1e-4, atol=1e-5 * scale)
+
+
+@settings(max_examples=COUNT)
+@given(f=expressions())
+def test_what_is_simplified_has_the_plan_of_the_compiled_step(f):
+    program = mg.record(mg.grad(f, argnums=tuple(range(len(f.leaves)))))(*map(mg.tensor, f.leaves))
+    simple = simplify(program)
+    assert str(simplify(simple)) == str(simple)
+    assert str(program.plan()) == str(simple.plan())
 
 
 def mixed_layouts():
