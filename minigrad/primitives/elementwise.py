@@ -285,7 +285,6 @@ where = primitive(
     vjps=[None, lambda F, g, y, c, a, b: F.where(c, g, 0.0), lambda F, g, y, c, a, b: F.where(c, 0.0, g)],
     saves="c",
     elementwise=True,
-    keeps_dtype=True,
     samples=Samples("broadcast", (ANY_BOOL, REAL, REAL), analytic=False),
     doc="a where c, else b, elementwise. Both are computed: keep the one not chosen finite, or its gradient is NaN.",
 )
