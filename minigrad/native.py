@@ -214,7 +214,10 @@ def multiplies_and_adds() -> bool:
 
 
 def vector_registers() -> tuple[int, int]:
-    """Return how many vector registers the processor has, and how many bytes each holds."""
+    """Return how many vector registers the processor has, and how many bytes each holds.
+
+    It holds only where `multiplies_and_adds()`.
+    """
     features = _target()[2]
     if "avx512f" in features:
         return 32, 64
@@ -290,7 +293,11 @@ def _kept(text: str) -> bytes:
 
 
 def _make_room(folder: Path) -> None:
-    """Remove the oldest half of our files where there are too many: a number in a program is in its source."""
+    """Remove the oldest half of our files where there are too many.
+
+    There come to be many, because each literal in a step, such as a weight decay, makes another source, and so another
+    file.
+    """
     ours = (file for file in folder.glob("*.o") if re.fullmatch("[0-9a-f]{64}", file.stem))
     files = sorted(ours, key=lambda file: file.stat().st_mtime)
     if len(files) > MOST_FILES:

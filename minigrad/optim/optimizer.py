@@ -26,8 +26,9 @@ class Optimizer:
     step to step, the learning rate and the step counts too, is in tensors, so a recorded step stays right when they do.
     When a model was moved to another device, these tensors follow at the next step.
 
-    On the CPU the library's own optimizers replay their update from the fourth step of a kind on. A class of yours may
-    count or choose in Python: its `_update` is called in every step, unless you compile the step (`mg.compile`).
+    On the CPU the library's own optimizers record their update in the fourth step of a kind, and replay it from the
+    fifth on. A class of yours may count or choose in Python: its `_update` is called in every step, unless you compile
+    the step (`mg.compile`).
 
     Parameters
     ----------
@@ -51,9 +52,11 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    _replayed: Any = None  # the same update as a compiled function: it makes one pass over a parameter, not many
-    _replayed_kind: Any = None  # for which parameters and hyper-parameters it is,
-    _steps = 0  # and how many steps of that kind there were
+    # The update as a compiled function, which makes one pass over a parameter and not many; for which gradients and
+    # hyper-parameters it is; and how many steps of that kind there were.
+    _replayed: Any = None
+    _replayed_kind: Any = None
+    _steps = 0
 
     def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
         self.parameters = self._checked(parameters)

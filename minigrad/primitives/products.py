@@ -21,8 +21,9 @@ from .product_kernel import Layout
 # Those of complex numbers count twice
 MANAGED, MANAGED_VECTOR = 2**18, 2**13
 PART = 2**19  # multiplications that a part has at least
-SHARED = 2**22  # multiplications of a product from which a thread that sleeps is worth the wait for it,
-COLUMNS = 2**24  # and from which its columns may be cut
+# multiplications of a product from which a thread that sleeps is worth the wait for it, and from which its columns may
+# be cut
+SHARED, COLUMNS = 2**22, 2**24
 STRIP = 32
 
 

@@ -74,9 +74,10 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
 
     Notes
     -----
-    A call is of the same kind when its arguments have the same structure, shapes, dtypes, layouts and devices, equal
-    values where they are not tensors, and when gradients are enabled, and modules train, as they did, with the same
-    settings (`set_matmul_precision`, `deterministic`). Another kind is recorded as another program; a warning says when
+    A call is of the same kind when its arguments have the same structure, shapes, dtypes, layouts and devices, require
+    grad or not as they did, and have equal values where they are not tensors; when gradients are enabled, and modules
+    train, as they did; with the same default device, the same hyper-parameters of optimizers and the same settings
+    (`set_matmul_precision`, `deterministic`). Another kind is recorded as another program; a warning says when
     that goes on.
 
     What is not an operation on tensors happens only while recording: printing, counting, appending to a list, and what

@@ -34,6 +34,8 @@ class Plan:
         The number of the block of each value that needs memory.
     sizes : list of int
         The bytes of each block.
+    counts : dict from str to int
+        How many of the program's equations are an operation, an assignment, or a view, which computes nothing.
     arguments : list of int
         The bytes of each argument: large ones are read where they are, others copied.
 

@@ -13,9 +13,11 @@ from .groups import Group
 from .lower import NotLowered, lower
 from .program import Equation, Variable
 
-NANOSECONDS = 0.1  # about, for one simple operation on one element in the cache
-SLOW = 6  # how many times NANOSECONDS
-EXPENSIVE = {"exp", "log", "log1p", "expm1", "tanh", "power", "sin", "cos", "sqrt", "divide"}  # take
+# A simple operation takes about NANOSECONDS for one element in the cache; one of those that are EXPENSIVE, SLOW times
+# as long.
+NANOSECONDS = 0.1
+SLOW = 6
+EXPENSIVE = {"exp", "log", "log1p", "expm1", "tanh", "power", "sin", "cos", "sqrt", "divide"}
 
 
 class Operation:

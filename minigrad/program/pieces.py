@@ -83,7 +83,7 @@ def tiles(piece: Piece, flat: bool, most: int) -> Iterator[tuple[Callable, int, 
 
 
 class Registers:
-    """Memory for the values that stay inside a tile; every tile of a thread uses the same."""
+    """Memory for the values that stay inside a tile; every tile of a share uses the same."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Any]] = []

@@ -126,6 +126,8 @@ class Program:
         The tensors among the arguments, in order.
     captured : dict from Variable to Tensor
         Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
+    computed : set of Variable
+        Those of the captured that a pass computed in advance.
     equations : list of Equation
     outputs : list of Variable
         The tensors in what the function returned, in order.

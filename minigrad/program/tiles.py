@@ -132,6 +132,7 @@ class TiledGroup:
                 if x not in places:
                     places[x] = cut(self._arrays[x])
             ending = [x for x in stage.values if last_use[x] == i]
+            # before the result takes memory, where it may overwrite an input; else after
             if isinstance(stage, Operation) and stage.in_place:
                 registers.release(ending)
             results = stage.results if isinstance(stage, Fused) else [stage]

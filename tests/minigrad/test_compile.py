@@ -21,6 +21,7 @@ from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, S
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.passes import simplify
+from minigrad.program.phases import Share, Stage, phases
 from minigrad.program.replay import Replay
 
 KERNELS = [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="llvmlite is not installed"))]
@@ -941,6 +942,13 @@ def test_a_replay_names_all_that_a_group_stores_and_says_what_is_too_short_for_t
     assert [line for line in text if "exp" in line] == [
         f"     1  exp subtract assign -> {y}, {w_}: rows {rows}" for rows in ("0:32", "32:64")
     ]
+
+
+def test_what_is_cut_for_more_threads_than_there_are_keeps_its_names():
+    memory = np.zeros((4, 8))
+    stage = Stage([Share([(print, ())], [], [row], 1e6, names=[str(i)]) for i, row in enumerate(memory)])
+    (phase,) = phases([stage], threads=2)
+    assert phase.names == [["0", "1"], ["2", "3"]] and not phase.is_short
 
 
 def test_a_negative_zero_is_another_argument_in_every_type():
