@@ -23,6 +23,11 @@ def in_package(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
+def in_project(frame: FrameType) -> bool:
+    """Return whether a frame runs code of minigrad or of the package beside it, autoencoders."""
+    return in_package(frame) or frame.f_globals.get("__name__", "").partition(".")[0] == "autoencoders"
+
+
 def user_line() -> str:
     """Return "file.py:12", the innermost line that is not in this package."""
     for frame in frames():

@@ -3,7 +3,7 @@
 To compute C = A @ B, some columns of B, as many as a few vectors hold, are packed, row behind row. Then a block of C of
 so many columns and a few rows at a time stays in registers: for each k, a row of the packed columns is multiplied with
 the elements k of those rows of A, and added (Goto and van de Geijn, "Anatomy of high-performance matrix
-multiplication", 2008; here A is read where it is, because it is small or stays in the cache).
+multiplication", 2008; here A is read where it is: a batch of training is small enough to stay in the cache).
 
 Each element of C is the same sum in the same order wherever its block begins: products may be cut anywhere.
 

@@ -233,7 +233,7 @@ def _name_in_code(x: Tensor) -> str | None:
 
 def _name_in(frames: list[Any], x: Tensor) -> str | None:
     """Return what one of these frames calls a tensor."""
-    for frame in frames:
+    for frame in sorted(frames, key=source.in_project):  # the user's own names first
         if not source.in_package(frame):
             variables = {**frame.f_globals, **frame.f_locals}
             names = [n for name, value in variables.items() if name != "self" for n in _names(name, value, x)]
