@@ -270,7 +270,7 @@ def _forget() -> None:
     if _blas_limited:  # by threads that the child does not have
         _restore_blas()
     _free["workers"] = True
-    _blas_lock = threading.Lock()
+    _blas_lock = threading.RLock()
     _blas_users.clear()
 
 
@@ -280,7 +280,7 @@ if hasattr(os, "register_at_fork"):
 
 # BLAS
 
-_blas_lock = threading.Lock()
+_blas_lock = threading.RLock()  # a signal's handler may multiply too
 _blas_users: set[object] = set()
 _blas_before = 1
 _blas_limited = False

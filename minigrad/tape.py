@@ -266,7 +266,12 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         array = device.xp.asarray(array)
     if mixed or array.dtype is not dtype:
         array = _settle_dtype(primitive, arrays, array)
-        tracked = tracked and array.dtype.kind in "fc"
+        if tracked and array.dtype.kind == "c" and state.grad_enabled and primitive.vjps is not None:
+            raise DTypeError(
+                f"{_call(primitive, inputs, metadata)} would give complex numbers that require grad, and derivatives "
+                "are those of real numbers; compute with real and imaginary parts, or under mg.no_grad()"
+            )
+        tracked = tracked and array.dtype.kind == "f"
     result = _new(Tensor)
     result._array = array
     result.device = device

@@ -441,8 +441,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if kind.kind not in "biufc":
         raise DTypeError(f"tensors hold numbers and bools, got data of dtype {kind}")
     array = place.put(data, dtype)
-    if requires_grad and array.dtype.kind not in "fc":
-        raise DTypeError(f"only floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
+    if requires_grad and array.dtype.kind != "f":
+        raise DTypeError(f"only real floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())
 
 

@@ -16,8 +16,8 @@ from .tensor import Tensor, tensor
 def _variable(x: Any) -> Tensor:
     """Return a tensor to differentiate with respect to: one that stays connected to an outer differentiation."""
     x = x if isinstance(x, Tensor) else tensor(x)
-    if x.dtype.kind not in "fc":
-        raise DTypeError(f"only floating tensors have gradients, got {x.dtype.name}; convert with t.to('float32')")
+    if x.dtype.kind != "f":
+        raise DTypeError(f"only real floating tensors have gradients, got {x.dtype.name}; convert with t.to('float32')")
     if x._node is None:
         return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
     return x + 0.0  # a node of its own: nested transforms of one variable do not get into each other's way

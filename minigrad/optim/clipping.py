@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from .. import tape
 from ..errors import DataError
@@ -45,11 +48,14 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     if not found:
         raise DataError("clip_grad_norm: no parameter has a gradient; call it after backward")
     with tape.no_grad():
-        squares = [total(square(_gradient(p))) for p in found]
+        # squares of float16 overflow at 256; and parameters may be of several dtypes
+        wide = max((p.dtype for p in found), key=lambda dtype: dtype.itemsize)
+        wide = wide if wide.itemsize > 2 else np.dtype(np.float32)
+        squares = [total(square(_gradient(p).to(wide))) for p in found]
         norm = sqrt(sum(squares[1:], start=squares[0]))
         factor = minimum(limit / (norm + 1e-6), 1.0)
         for p in found:
-            p.grad = _gradient(p) * factor
+            p.grad = (_gradient(p).to(wide) * factor).to(p.dtype)
     return norm
 
 
@@ -78,6 +84,6 @@ def _gradient(p: Parameter) -> Tensor:
 
 
 def _positive(owner: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < float("inf"):
         raise DataError(f"{owner}: got {name}={value!r}; expected a number above 0")
     return float(value)

@@ -126,7 +126,11 @@ class Optimizer:
         if type(self).__module__.partition(".")[0] != __name__.partition(".")[0]:
             return False
         # as text: a list may be changed in place
-        kind = [g is None for g in gradients], [repr(getattr(self, name)) for name in self._hyper_parameters()]
+        kind = (
+            [g is None for g in gradients],
+            [id(p) for p in self.parameters],  # of those that were recorded none is freed, so no number is used again
+            [repr(getattr(self, name)) for name in self._hyper_parameters()],
+        )
         if kind != self._replayed_kind:
             self._replayed_kind, self._replayed, self._steps = kind, None, 0
         self._steps += 1

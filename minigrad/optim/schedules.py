@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -169,6 +170,6 @@ def _whole(owner: Schedule, name: str, value: int) -> None:
         raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected an integer of at least 1")
 
 
-def _fraction(owner: Schedule, name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+def _fraction(owner: Schedule, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) <= 1:
         raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected a number in (0, 1]")

@@ -272,6 +272,9 @@ minimum = primitive(
 
 
 def _where(xp: Any, c: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
+    for number, other in ((a, b), (b, a)):
+        if type(number) is int and hasattr(other, "dtype") and other.dtype.kind in "iu":
+            np.array(number, other.dtype)  # an error where it does not fit: `where` takes what is left of its bits
     result = xp.where(c, a, b)
     if out is None:
         return result

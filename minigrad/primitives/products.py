@@ -7,18 +7,20 @@ too: eager operations and replayed programs cut alike.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import parallel
+from ..native import start_of
 from ..parallel import Calls
 from . import product_kernel
 from .product_kernel import Layout
 
 # multiplications below which OpenBLAS uses one thread by itself, so there is nothing to manage; fewer with a vector.
-# Those of complex numbers count twice
+# Those of complex numbers count four times
 MANAGED, MANAGED_VECTOR = 2**18, 2**13
 PART = 2**19  # multiplications that a part has at least
 # multiplications of a product from which a thread that sleeps is worth the wait for it, and from which its columns may
@@ -57,7 +59,7 @@ def _cut(
     a, b = Layout(a_shape, a_strides, a_dtype), Layout(b_shape, b_strides, b_dtype)
     (m, k), n = a.shape, b.shape[1]
     multiplications = m * k * n
-    if multiplications * (2 if a.dtype.kind == "c" else 1) < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED):
+    if multiplications * (4 if a.dtype.kind == "c" else 1) < (MANAGED_VECTOR if 1 in (m, k, n) else MANAGED):
         return None
     by_kernel = product_kernel.takes(a, b)
     if not by_kernel and (product_parts < 2 or a.dtype != b.dtype or a.dtype.kind not in "fc" or a.dtype.itemsize < 4):
@@ -70,6 +72,10 @@ def _cut(
     slices = tuple(parallel.splits(n if by_columns else m, parts))
     at_once = product_kernel.Product(a, b, parts, multiplications >= SHARED) if by_kernel else None
     return Cut(by_kernel, by_columns, slices, at_once)
+
+
+if hasattr(os, "register_at_fork"):  # another thread of the parent may be in the middle of a job
+    os.register_at_fork(after_in_child=_cut.cache_clear)
 
 
 def shares(how: Cut, a: Any, b: Any, out: Any) -> list[tuple[Calls, list[Any], Any]]:
@@ -93,13 +99,13 @@ def _kernel(a: Any, b: Any, out: Any) -> Calls:
 def _straight(a: Any, b: Any, out: Any) -> Calls:
     if a.shape[1] == 1:  # an outer product, for which OpenBLAS takes five times as long
         return [(np.multiply, (a, b, out))]
-    return [(np.matmul, (a, b, out))]
+    return [(multiply, (a, b, out))]
 
 
 def _transposed(a: Any, b: Any, out: Any) -> Calls:
     """Compute b.T @ a.T: what OpenBLAS has to pack is then in the order in which it packs fastest."""
     result = np.empty(out.shape[::-1], out.dtype)
-    return [(np.matmul, (b.T, a.T, result)), (_transpose, (result, out))]
+    return [(multiply, (b.T, a.T, result)), (_transpose, (result, out))]
 
 
 def _transpose(x: Any, out: Any) -> None:
@@ -108,11 +114,23 @@ def _transpose(x: Any, out: Any) -> None:
         out[:, start : start + STRIP] = x[start : start + STRIP].T
 
 
+def multiply(a: Any, b: Any, out: Any = None) -> Any:
+    """Return `np.matmul(a, b, out)`, with the bits that it has for any two arrays with these values.
+
+    Of a matrix and its own transpose NumPy computes one half, which gives other bits, and in a compiled step equal
+    matrices may or may not be one.
+    """
+    transposed = a.ndim > 1 and b.ndim > 1 and a.shape[-2] == b.shape[-1] and a.strides[-2:] == b.strides[:-3:-1]
+    if transposed and start_of(a) == start_of(b):
+        b = b.copy()
+    return np.matmul(a, b, out=out)
+
+
 def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
     """Return `a @ b`, as `np.matmul` does."""
     how = cut(a, b) if xp is np else None
     if how is None:
-        return xp.matmul(a, b, out=out)
+        return multiply(a, b, out) if xp is np else xp.matmul(a, b, out=out)
     if out is not None:
         if out.shape != (a.shape[0], b.shape[1]) or out.dtype != a.dtype or not out.flags.writeable:
             return np.matmul(a, b, out=out)  # which says what is wrong

@@ -57,6 +57,8 @@ class Primitive:
         inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         metadata = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
+        if name in primitives:  # passes and compiled steps know those of the table by their names
+            raise MinigradError(f"there is already a primitive called {name!r}")
         self.metadata = [p.name for p in metadata]
         self.defaults = {p.name: p.default for p in metadata if p.default is not p.empty}
         self.name = name
@@ -153,7 +155,5 @@ def _row(name: str) -> Primitive:
 
 def primitive(name: str, **row: Any) -> Primitive:
     """Add one row to the table: see `Primitive` for its fields."""
-    if name in primitives:
-        raise MinigradError(f"there is already a primitive called {name!r}")
     primitives[name] = Primitive(name, **row)
     return primitives[name]

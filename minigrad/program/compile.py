@@ -113,8 +113,9 @@ class Compiled:
         self._threads = parallel.cores() if threads is None else threads
         if not callable(step):
             raise DTypeError(f"mg.compile takes a function, got {type(step).__name__}")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise DataError(f"mg.compile: got threads={threads!r}; expected an integer of at least 1")
+        most = parallel.MOST_THREADS
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= most):
+            raise DataError(f"mg.compile: got threads={threads!r}; expected an integer from 1 to {most}")
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs llvmlite: pip install llvmlite, or leave kernels out")
         self._kernels = kernels
@@ -169,7 +170,10 @@ class Compiled:
             for entry in self._entries.get(key, ()):
                 if entry.is_valid():
                     given = entry.given(args)
-                    return self._as_it_is(args, entry.captured) if entry.overlaps(given) else entry.run(given)
+                    # it runs already where a signal's handler, say, calls what it interrupted
+                    if entry.is_running or entry.overlaps(given):
+                        return self._as_it_is(args, entry.captured)
+                    return entry.run(given)
             return self._record(key, args)
 
     def _as_it_is(self, args: tuple, captured: list[Tensor]) -> Any:
@@ -272,6 +276,7 @@ class _Entry:
     ) -> None:
         self._threads = threads
         self._seconds_left = seconds
+        self.is_running = False
         self.replay = replay
         self.captured = list(program.captured.values())
         self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
@@ -291,14 +296,14 @@ class _Entry:
     def is_valid(self) -> bool:
         """Return whether modules are in the mode of the recording and parameters in the same memory."""
         for owner, name, value in self.replay.program.conditions:
-            if getattr(owner, name) != value:
+            if _differs(getattr(owner, name), value):
                 return False
         return self.is_current()
 
     def difference(self) -> str:
         """Return why it cannot be replayed now: "because Adam.eps changed"."""
         for owner, name, value in self.replay.program.conditions:
-            if getattr(owner, name) != value:
+            if _differs(getattr(owner, name), value):
                 return f"because {type(owner).__name__.removeprefix('_')}.{name.removeprefix('_')} changed"
         return "because a tensor that it uses got other memory"
 
@@ -348,8 +353,10 @@ class _Entry:
         replay = self.replay
         start = perf_counter()
         try:
+            self.is_running = True
             replay.run([x._array if isinstance(x, Tensor) else self._apart(x) for x in given])
         finally:  # also of what was assigned before an error
+            self.is_running = False
             for t in self.assigned:
                 t._version.count += 1  # type: ignore[union-attr]
         self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
@@ -374,6 +381,16 @@ class _Entry:
             return given[self._argument[whole]]
         known = replay.program.captured.get(whole)
         return known if known is not None else Tensor._wrap(replay.outputs[v].copy(), v.device, None, Version())
+
+
+def _differs(now: Any, before: Any) -> bool:
+    """Return whether something is not what it was; arrays and tensors are when they are the same object."""
+    if now is before:
+        return False
+    try:
+        return bool(now != before)
+    except (TypeError, ValueError):  # it is compared element by element
+        return True
 
 
 def _tensors(args: tuple) -> tuple:

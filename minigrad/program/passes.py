@@ -72,13 +72,23 @@ def common_subexpressions(program: Program) -> Program:
             changes[roots[e.output]] += 1
         # repr tells 1 from 1.0 and True, and 0.0 from -0.0
         inputs = tuple((v, changes[roots[v]]) if isinstance(v, Variable) else repr(v) for v in e.inputs)
-        key = e.primitive.name, inputs, repr(sorted(e.metadata.items(), key=lambda item: item[0])), e.differentiable
+        metadata = tuple((name, _exactly(e.metadata[name])) for name in sorted(e.metadata))
+        key = e.primitive, inputs, metadata, e.differentiable
         if not e.primitive.effect and key in known:
             replaced[e.output] = known[key]
             continue
         known[key] = e.output
         equations.append(e)
     return _rebuilt(program, equations, program.captured, replaced)
+
+
+def _exactly(value: Any) -> Any:
+    """Return what tells a value from all others: of an array all elements, which its repr leaves out or rounds."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, list | tuple):
+        return type(value), tuple(map(_exactly, value))
+    return repr(value)
 
 
 def constants(program: Program) -> Program:

@@ -126,8 +126,7 @@ class _Recorder:
 
     def note(self, owner: Any, attribute: str) -> None:
         """Write down what an attribute was on which the program depends."""
-        value = getattr(owner, attribute)
-        self.conditions[owner, attribute] = list(value) if isinstance(value, list) else value  # may change in place
+        self.conditions[owner, attribute] = _as_it_was(getattr(owner, attribute))
 
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
@@ -220,6 +219,15 @@ def _letters() -> Iterator[str]:
     for i in count():
         for letter in "abcdefghijklmnopqrstuvwxyz":
             yield f"{letter}{i or ''}"
+
+
+def _as_it_was(value: Any) -> Any:
+    """Return copies of containers, which may change in place."""
+    if isinstance(value, dict):
+        return {key: _as_it_was(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_it_was(item) for item in value]
+    return set(value) if isinstance(value, set) else value
 
 
 def _name_in_code(x: Tensor) -> str | None:

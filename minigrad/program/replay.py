@@ -232,7 +232,7 @@ class Replay:
         same_dtype = all(v.dtype == e.output.dtype for v in e.variables)
         if e.primitive.name in _REDUCTIONS and same_dtype:
             self._reduce(e.primitive.name, inputs[0], out, e.metadata.get("axis"))
-        elif e.primitive.name == "mean" and same_dtype and out.itemsize > 2 and inputs[0].size < 2**24:
+        elif e.primitive.name == "mean" and same_dtype and out.dtype.char in "fd" and inputs[0].size < 2**24:
             count = np.asarray(inputs[0].size // max(out.size, 1), out.dtype)  # exact below 2**24
             # as np.mean does, with fewer steps in Python
             division = loops.elementwise(np.divide, [out, count], out) if self.fused else None
@@ -249,10 +249,10 @@ class Replay:
             if how and how.by_columns:
                 self._by_columns.add(e.output)
             cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
-            parts: list[tuple[Calls, list[Any], Any]] = [([(np.matmul, (a, b, out))], inputs, out)]
+            parts: list[tuple[Calls, list[Any], Any]] = [([(products.multiply, (a, b, out))], inputs, out)]
             labels = [""]
-            outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and a.shape[1] == 1 else None
-            if outer is not None:  # as NumPy multiplies, and as `products` does where it cuts
+            outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and how and a.shape[1] == 1 else None
+            if outer is not None:
                 parts = [([(outer, ())], inputs, out)]
             elif how:
                 parts = products.shares(how, a, b, out)
@@ -263,7 +263,7 @@ class Replay:
             ]
             self._stages.append(Stage(shares))
         elif e.primitive.name == "matmul" and same_dtype:
-            self._alone(e, (np.matmul, (*inputs, out)))
+            self._alone(e, (products.multiply, (*inputs, out)))
         elif e.primitive.takes_out and same_dtype and (e.primitive.name != "mean" or out.itemsize > 2):
             # (np.mean of float16 adds up in what it writes to)
             self._alone(e, (partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
@@ -302,7 +302,7 @@ class Replay:
 
 def _multiplies(shares: list[Calls]) -> bool:
     """Return whether NumPy multiplies matrices in one of the calls."""
-    return any(function is np.matmul for calls in shares for function, _ in calls)
+    return any(function is products.multiply for calls in shares for function, _ in calls)
 
 
 def _copy_result(forward: Callable, out: Any) -> None:

@@ -145,5 +145,21 @@ def test_transforms_differentiate_through_each_other():
 
 @pytest.mark.parametrize("transform", [mg.grad, mg.jacobian, mg.hessian])
 def test_integers_have_no_gradient(transform):
-    with pytest.raises(DTypeError, match="only floating tensors"):
+    with pytest.raises(DTypeError, match="only real floating tensors"):
         transform(lambda x: x.sum())(mg.tensor([1, 2]))
+
+
+def test_complex_numbers_have_values_and_no_gradients():
+    """Rules do not conjugate: they would be wrong for all that is not analytic, such as a modulus."""
+    z = mg.tensor(np.array([1 + 2j, 3 - 1j]))
+    x = mg.tensor([0.5, 2.0], dtype="float64", requires_grad=True)
+    with pytest.raises(DTypeError, match="only real floating tensors have gradients, got complex128"):
+        mg.Parameter(np.array([1j]))
+    with pytest.raises(DTypeError, match="only real floating tensors have gradients, got complex128"):
+        mg.grad(lambda z: mg.sum(mg.abs(z)))(z)
+    for f in (lambda: x * z, lambda: z / x, lambda: x.to("complex128"), lambda: mg.where(x > 1.0, z, x)):
+        with pytest.raises(DTypeError, match="complex numbers that require grad"):
+            f()
+        with mg.no_grad():
+            assert f().dtype == np.complex128
+    assert mg.abs(z * x.detach()).numpy().tolist() == np.abs(z.numpy() * x.numpy()).tolist()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import native, nn
-from minigrad.errors import DataError, DTypeError, GraphError, RecordingError, ShapeError
+from minigrad.errors import DataError, DTypeError, GraphError, MinigradError, RecordingError, ShapeError
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.passes import simplify
@@ -873,7 +873,7 @@ def test_products_of_few_complex_numbers_are_replayed_to_the_bit(shape, assigned
     rng = np.random.default_rng(0)
     for _ in range(20):
         x, y = (mg.tensor((rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype("complex64")) for _ in "xy")
-        w = mg.Parameter(mg.ones(shape, "complex64")) if assigned else None
+        w = mg.ones(shape, "complex64") if assigned else None
 
         def f(x, y, w=w):
             if w is not None:
@@ -994,3 +994,122 @@ def test_a_child_forked_during_a_step_of_another_thread_can_run_it():
     finally:
         going = False
         thread.join()
+
+
+def test_rows_of_one_name_and_numbers_that_print_alike_stay_apart():
+    def scale(k):
+        return Primitive(
+            "scale", lambda xp, x, /, *, by=None: x * k if by is None else x * by[0],
+            [lambda F, g, y, x, by=None: g], Samples("any", (Domain(0, 1),)),
+        )  # fmt: skip
+
+    two, three = scale(2.0), scale(3.0)
+    near = np.array([1.0]), np.array([1.0 + 1e-12])
+    large = np.zeros(2000), np.zeros(2000)
+    large[1][0] = 1.0
+    x = mg.tensor([1.0], dtype="float64")
+    for f, expected in [
+        (lambda x: two(x) + three(x), 5.0),
+        (lambda x: two(x, by=near[0]) - two(x, by=near[1]), 1.0 - (1.0 + 1e-12)),
+        (lambda x: two(x, by=large[0]) - two(x, by=large[1]), -1.0),
+        (lambda x: two(x, by=[near[0][0]]) - two(x, by=[near[1][0]]), 1.0 - (1.0 + 1e-12)),
+    ]:
+        compiled = mg.compile(f)
+        assert [compiled(x).item() for _ in range(3)] == [expected] * 3
+
+
+def test_a_name_of_the_table_is_not_for_others():
+    with pytest.raises(MinigradError, match="already a primitive called 'sum'"):
+        Primitive("sum", lambda xp, x, /: xp.sum(x * x), [None], Samples("any", (Domain(0, 1),)))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_products_of_a_matrix_and_its_transpose_have_one_result(kernels):
+    """NumPy computes half of x @ x.T, and other bits; equal matrices may or may not be one in a compiled step."""
+    for shape in ((60, 60), (33, 40), (128, 8), (2, 20, 20)):
+        a = mg.tensor(normal(*shape))
+        for f, inputs in [
+            (lambda x: (x * 2.5) @ (x * 2.5).mT, (a,)),
+            (lambda x: x @ x.mT, (a,)),
+            (lambda x, y: x @ y, (a, a.mT)),
+            (lambda x, y: x @ y, (a, mg.tensor(a.numpy().copy()).mT)),
+        ]:
+            compiled = mg.compile(f, kernels=kernels)
+            expected = bits(f(*inputs))
+            assert [bits(compiled(*inputs)) for _ in range(3)] == [expected] * 3
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_small_outer_product_keeps_the_sign_of_zero(kernels):
+    compiled = mg.compile(lambda x, y: x @ y, kernels=kernels)
+    x, y = mg.tensor([[-1.0], [2.0]]), mg.zeros((1, 100))
+    assert [bits(compiled(x, y)) for _ in range(3)] == [bits(x @ y)] * 3
+
+
+def test_means_of_complex_numbers_are_replayed_to_the_bit():
+    compiled = mg.compile(lambda x: mg.mean(x, axis=0))
+    for _ in range(10):
+        x = mg.tensor((normal(7, 5) + 1j * normal(7, 5)).astype("complex64"))
+        assert bits(compiled(x)) == bits(mg.mean(x, axis=0))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
+def test_a_step_that_a_signal_interrupts_and_calls_has_its_own_result():
+    w = mg.tensor(normal(300, 300) / 20)
+    compiled = mg.compile(lambda x: mg.sum(mg.tanh(x @ w) @ w))
+    a, b = mg.tensor(normal(300, 300)), mg.tensor(normal(300, 300))
+    right = [compiled(x).item() for x in (a, b, a, b)][2:]
+    inside, found = [], []
+    before = signal.signal(signal.SIGALRM, lambda *_: inside.append(compiled(b).item()))
+    try:
+        for _ in range(60):
+            signal.setitimer(signal.ITIMER_REAL, 0.0006)
+            found.append(compiled(a).item())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert set(found) == {right[0]} and inside and set(inside) == {right[1]}
+
+
+class Masked(mg.optim.Optimizer):
+    """An optimizer of a user, with attributes that are tensors, arrays and containers."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr)
+        self.mask, self.weights = mg.tensor([1.0, 0.0, 1.0]), np.array([1.0, 2.0, 3.0])
+        self.config = {"scale": [1.0], "kinds": {"a"}}
+
+    def _update(self, position, parameter, gradient, scalars):
+        scale = self.config["scale"][0] * len(self.config["kinds"])
+        parameter.assign(parameter - scale * scalars[0] * self.mask * gradient)
+
+
+def test_settings_of_ones_own_optimizer_may_be_arrays_and_change_in_place():
+    (w,) = parameters((3,))
+    optimizer = Masked([w], lr=0.5)
+
+    @mg.compile
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+        optimizer.step()
+
+    x, expected = mg.tensor([1.0, 1.0, 1.0]), w.numpy().copy()
+    for change in (
+        lambda: 1.0, lambda: 1.0, lambda: optimizer.config["scale"].__setitem__(0, 2.0) or 2.0, lambda: 2.0,
+        lambda: optimizer.config["kinds"].add("b") or 4.0, lambda: 4.0,
+    ):  # fmt: skip
+        scale = change()
+        step(x)
+        expected = expected - np.float32(scale) * np.float32(0.5) * np.array([1, 0, 1], "f4")
+        np.testing.assert_array_equal(w.numpy(), expected)
+    assert len(step.programs) == 3
+
+
+def test_out_of_range_numbers_are_refused_by_where():
+    x = mg.tensor(np.array([1, 200], np.uint8))
+    with pytest.raises(OverflowError, match="300 out of bounds for uint8"):
+        mg.where(x > 100, x, 300)
+    with pytest.raises(OverflowError, match="-1 out of bounds for uint8"):
+        mg.compile(lambda x: mg.where(x > 100, -1, x))(x)
+    assert mg.where(x > 100, x, 255).numpy().tolist() == [255, 200]

@@ -390,3 +390,30 @@ def test_a_step_that_fails_while_it_is_recorded_leaves_the_gradients(monkeypatch
     with pytest.raises(MemoryError):
         optimizer.step()
     assert w.grad.numpy().tolist() == [1.0, 1.0]
+
+
+def test_a_parameter_that_replaced_another_is_updated():
+    for make in (lambda p: optim.SGD(p, lr=0.5), lambda p: optim.Adam(p, lr=0.5)):
+        old, new = mg.Parameter([1.0, 2.0]), mg.Parameter([1.0, 2.0])
+        optimizer = make([old])
+        for _ in range(6):
+            old.grad = mg.tensor([1.0, 1.0])
+            optimizer.step()
+        before = old.numpy().copy(), new.numpy().copy()
+        optimizer.parameters[0] = new
+        new.grad = mg.tensor([1.0, 1.0])
+        optimizer.step()
+        assert (old.numpy() == before[0]).all() and (new.numpy() != before[1]).all()
+
+
+def test_norms_of_small_dtypes_and_of_several_are_clipped():
+    half = mg.Parameter(np.zeros(2, "float16"))
+    half.grad = mg.tensor(np.array([300.0, 300.0], "float16"))
+    norm = optim.clip_grad_norm([half], 0.1)
+    assert abs(norm.item() - 300 * 2**0.5) < 0.1 and half.grad.dtype == np.float16
+    np.testing.assert_allclose(half.grad.numpy(), [0.1 / 2**0.5] * 2, rtol=2e-3)
+    other = mg.Parameter(np.zeros(1, "float64"))
+    half.grad, other.grad = mg.tensor(np.array([3.0, 0.0], "float16")), mg.tensor(np.array([4.0]))
+    assert optim.clip_grad_norm([half, other], np.float32(1.0)).item() == 5.0
+    np.testing.assert_allclose(other.grad.numpy(), 4.0 / (5.0 + 1e-6), rtol=1e-15)
+    assert (half.grad.dtype, other.grad.dtype) == (np.float16, np.float64)

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import mmap
+import os
 import re
 import subprocess
 import sys
@@ -384,3 +385,30 @@ def test_a_result_that_does_not_fit_is_refused_as_numpy_does():
         np.testing.assert_array_equal(out, before)
     wider = np.zeros((70, 90), "float64")  # which NumPy converts to
     np.testing.assert_array_equal(products.matmul(np, a, b, out=wider), np.matmul(a, b, out=np.empty_like(wider)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_another_thread_multiplies_can_multiply():
+    code = """
+import os, signal, threading, time
+import numpy as np
+import minigrad as mg
+a, b = mg.tensor(np.ones((128, 784), "f4")), mg.tensor(np.ones((784, 200), "f4"))
+a @ b
+def work():
+    while True:
+        a @ b
+threading.Thread(target=work, daemon=True).start()
+for i in range(120):
+    time.sleep(0.001)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that hangs
+        for _ in range(20):
+            assert float((a @ b)._array[0, 0]) == 784
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, i
+os._exit(0)
+"""
+    environment = {**os.environ, "MINIGRAD_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)

@@ -46,7 +46,7 @@ def test_numpy_is_a_read_only_view():
 def test_bad_data_is_refused():
     with pytest.raises(DTypeError, match="numbers and bools"):
         mg.tensor("text")
-    with pytest.raises(DTypeError, match="only floating"):
+    with pytest.raises(DTypeError, match="only real floating"):
         mg.tensor([1, 2], requires_grad=True)
     with pytest.raises(DeviceError, match="no device is called"):
         mg.tensor([1.0], device="tpu")

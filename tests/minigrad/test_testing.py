@@ -24,7 +24,7 @@ def with_rules(name, *rules):
     """The primitive `name` of the table with other derivative rules, outside of the table."""
     original = mg.primitives[name]
     return Primitive(
-        name, forward=original.forward, vjps=list(rules), saves=original.saves, samples=original.samples
+        f"wrong {name}", forward=original.forward, vjps=list(rules), saves=original.saves, samples=original.samples
     )  # fmt: skip
 
 
