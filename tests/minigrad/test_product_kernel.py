@@ -389,25 +389,22 @@ def test_a_result_that_does_not_fit_is_refused_as_numpy_does():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_forked_while_another_thread_multiplies_can_multiply():
+    """A job that was half done in the parent is not begun anew: how far it was would be wrong."""
     code = """
-import os, signal, threading, time
+import os, signal
 import numpy as np
 import minigrad as mg
+from minigrad.primitives import products
 a, b = mg.tensor(np.ones((128, 784), "f4")), mg.tensor(np.ones((784, 200), "f4"))
 a @ b
-def work():
-    while True:
-        a @ b
-threading.Thread(target=work, daemon=True).start()
-for i in range(120):
-    time.sleep(0.001)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)  # ends a child that hangs
-        for _ in range(20):
-            assert float((a @ b)._array[0, 0]) == 784
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, i
+job = products.cut(a._array, b._array).at_once._job
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # ends a child that hangs
+    for _ in range(20):
+        assert float((a @ b)._array[0, 0]) == 784
+    os._exit(products.cut(a._array, b._array).at_once._job is job)
+assert os.waitpid(child, 0)[1] == 0
 os._exit(0)
 """
     environment = {**os.environ, "MINIGRAD_THREADS": "2", "PYTHONWARNINGS": "ignore"}
