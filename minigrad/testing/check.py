@@ -24,6 +24,8 @@ from ..tensor import Tensor, Version
 
 COMPLEX_STEP = 1e-30
 EPS = float(np.finfo(np.float64).eps)
+# factors of the step of differences: a kink that a long one crosses, a short one may not
+SHORTER = (1.0, 0.1, 0.01, 0.001)
 MEANING = ". (cotangent . f) is the sum of the elements of f, each times a fixed random number"
 
 Arrays = Sequence[np.ndarray]
@@ -52,8 +54,8 @@ def check_grad(
     f : callable
         Takes the inputs as tensors, returns one floating tensor. It is called many times and must repeat itself.
     *inputs : Tensor or ndarray
-        The point, where f must be smooth. Derivatives are taken with respect to all floating inputs. Arrays keep their
-        memory layout. float32 inputs are checked in float64 and then, loosely, in float32.
+        The point, where f must be finite and smooth. Derivatives are taken with respect to all floating inputs. Arrays
+        keep their memory layout. float32 inputs are checked in float64 and then, loosely, in float32.
     order : {1, 2}
         The highest derivative to check.
     seed : int
@@ -61,12 +63,14 @@ def check_grad(
     rtol : float, optional
         Relative tolerance; by default 1e-9 for the complex step, 1e-6 for differences.
     step : float
-        The largest step of the differences; f must be smooth that far around the inputs.
+        The largest step of the differences. Where a derivative differs from them, steps of a tenth, a hundredth and a
+        thousandth decide: f may have a kink near the inputs, but not at them.
 
     Raises
     ------
     CheckError
-        Names the input, the index, the value that was got and the one expected.
+        Names the input, the index, the value that was got and the one expected; or f is not finite at the inputs, or
+        has a kink there.
 
     Examples
     --------
@@ -87,9 +91,16 @@ def check_grad(
     if not problem.wanted:
         raise DTypeError("check_grad needs at least one floating input; integers and bools have no derivative")
     rng = np.random.default_rng(seed)
-    value, analytic = _trial(problem)
+    value, analytic, double = _trial(problem)
+    _check_finite(value)
     u = rng.normal(size=value.shape)
     gradients = problem.gradients(u)
+    for i, g in zip(problem.wanted, gradients, strict=True):
+        for at in np.argwhere(~np.isfinite(g))[:1].tolist():
+            raise CheckError(
+                f"the gradient of input {i} at index {tuple(at)} is {g[tuple(at)]}, where f is finite: f has no "
+                "derivative there, or a rule is wrong"
+            )
     _check_run(problem, u, gradients)
     _check_cotangents(problem, u, gradients)
 
@@ -97,11 +108,13 @@ def check_grad(
     names = [f"input {i}" for i in problem.wanted]
     complex_step = analytic and _complex_step_works(problem)
     tolerance = rtol if rtol is not None else 1e-9 if complex_step else 1e-6
-    reference = _Reference(lambda xs: problem.value(xs).reshape(-1), point, u.reshape(-1), complex_step, step)
+    # a shorter step is below the resolution of a function that goes through float32: it would find a derivative of 0
+    steps = [step * factor for factor in SHORTER] if double else [step]
+    reference = _Reference(lambda xs: problem.value(xs).reshape(-1), point, u.reshape(-1), complex_step, steps)
     subject = "(cotangent . f)"
     _compare(f"the first derivative of {subject}", subject, gradients, names, reference, tolerance, rng)
     if order == 2:
-        _check_second_order(problem, u, gradients, names, rtol or 1e-6, step, rng)
+        _check_second_order(problem, u, gradients, names, rtol or 1e-6, steps, rng)
     if any(given[i].dtype != np.float64 for i in problem.wanted):
         _check_own_precision(_Problem(f, given, device), u, gradients)
     for i, (a, old) in enumerate(zip(given, before, strict=True)):
@@ -154,16 +167,17 @@ def _as_array(g: Tensor | None, x: Tensor) -> np.ndarray:
     return np.zeros(x.shape, x.dtype) if g is None else np.asarray(to_numpy(g._array))
 
 
-def _trial(problem: _Problem) -> tuple[np.ndarray, bool]:
-    """Return f at the point, and whether every primitive on the way is analytic."""
-    analytic = True
+def _trial(problem: _Problem) -> tuple[np.ndarray, bool, bool]:
+    """Return f at the point, whether every primitive on the way is analytic, and whether all of it is in float64."""
+    analytic = double = True
 
     def observe(primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict) -> None:
-        nonlocal analytic
+        nonlocal analytic, double
         analytic = analytic and primitive.samples.analytic
+        double = double and (result.dtype.kind not in "fc" or np.finfo(result.dtype).eps <= EPS)
 
     try:
-        with tape.observing(observe):
+        with tape.observing(observe), np.errstate(all="ignore"):  # an error says where it is not finite
             value = problem.value()
     except DTypeError as error:
         if "do not mix" not in str(error):
@@ -171,7 +185,7 @@ def _trial(problem: _Problem) -> tuple[np.ndarray, bool]:
         raise DTypeError(
             f"{error} -- check_grad runs f in float64: pass the tensors that f reaches as inputs, or make them float64"
         ) from error
-    return value, analytic
+    return value, analytic, double
 
 
 def _complex_step_works(problem: _Problem) -> bool:
@@ -186,6 +200,16 @@ def _complex_step_works(problem: _Problem) -> bool:
 
 
 # What must hold beside the values
+
+
+def _check_finite(value: np.ndarray, where: str = "") -> None:
+    finite = np.isfinite(value)
+    if not finite.all():
+        at = tuple(int(k) for k in np.argwhere(~finite)[0])
+        raise CheckError(
+            f"f is not finite at index {at} of its result{where}: {value[at]} ({int((~finite).sum())} of {finite.size} "
+            "values are not finite); give points of its domain"
+        )
 
 
 def _check_run(problem: _Problem, u: np.ndarray, gradients: list[np.ndarray]) -> None:
@@ -228,7 +252,10 @@ def _check_cotangents(problem: _Problem, u: np.ndarray, gradients: list[np.ndarr
 
 def _check_own_precision(problem: _Problem, u: np.ndarray, expected: list[np.ndarray]) -> None:
     """Check gradients in the dtype of the inputs against those in float64."""
-    u = u.astype(problem.value().dtype)
+    with np.errstate(all="ignore"):
+        value = problem.value()
+    _check_finite(value, f", computed in {value.dtype.name}")
+    u = u.astype(value.dtype)
     gradients = problem.gradients(u)
     _check_run(problem, u, gradients)
     for i, g, e in zip(problem.wanted, gradients, expected, strict=True):
@@ -250,54 +277,104 @@ def _close(a: np.ndarray, b: np.ndarray, rtol: float, floor: float = float(np.fi
 
 
 @dataclass(frozen=True)
+class _Estimate:
+    """A numerical derivative: how far rounding may have moved it, and the step that it was found with."""
+
+    value: float
+    rounding: float
+    step: float
+
+    def near(self, other: float, rtol: float, scale: float) -> bool:
+        """Return whether another number is the same but for rounding and a relative difference; NaN is not."""
+        return abs(other - self.value) <= rtol * max(scale, abs(self.value)) + self.rounding
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What became of a comparison: `expected` is the estimate to believe."""
+
+    right: bool
+    expected: _Estimate
+    settled: bool = True  # a shorter step gives the same estimate
+    undecided: bool = False  # a shorter step agrees, but only because its rounding would hide the difference
+
+
+@dataclass(frozen=True)
 class _Reference:
-    """The numerical derivative of (weights . evaluate), at `point`."""
+    """The numerical derivative of (weights . evaluate), at `point`; `steps` are those of differences, falling."""
 
     evaluate: Callable[[Arrays], np.ndarray]
     point: Arrays
     weights: np.ndarray
     complex_step: bool
-    step: float
+    steps: Sequence[float]
 
-    def along(self, direction: Arrays) -> tuple[float, float]:
-        """Return the derivative along `direction`, and how far rounding may have moved it."""
-
-        def at(t: complex) -> np.ndarray:
+    def _at(self, direction: Arrays, t: complex) -> np.ndarray:
+        with np.errstate(all="ignore"):  # a long step may leave the domain; a shorter one then decides
             return self.evaluate([x + t * d for x, d in zip(self.point, direction, strict=True)])
 
+    def along(self, direction: Arrays, step: float) -> _Estimate:
+        """Return the derivative along `direction`."""
         if self.complex_step:
-            slope = at(1j * COMPLEX_STEP).imag / COMPLEX_STEP
-            return float(self.weights @ slope), 0.0
-        steps = (self.step, self.step / 2, self.step / 4)
-        values = [(at(h), at(-h)) for h in steps]
-        slopes = [(up - down) / (2 * h) for h, (up, down) in zip(steps, values, strict=True)]
-        for factor in (4.0, 16.0):  # removes the terms in step^2, then in step^4
-            slopes = [(factor * b - a) / (factor - 1.0) for a, b in pairwise(slopes)]
-        rounding = 32.0 * EPS / steps[-1] * float(np.abs(self.weights) @ np.abs(values[-1][0]))
-        return float(self.weights @ slopes[0]), rounding
+            slope = self._at(direction, 1j * COMPLEX_STEP).imag / COMPLEX_STEP
+            return _Estimate(float(self.weights @ slope), 0.0, step)
+        steps = (step, step / 2, step / 4)
+        values = [(self._at(direction, h), self._at(direction, -h)) for h in steps]
+        with np.errstate(invalid="ignore"):
+            slopes = [(up - down) / (2 * h) for h, (up, down) in zip(steps, values, strict=True)]
+            for factor in (4.0, 16.0):  # removes the terms in step^2, then in step^4
+                slopes = [(factor * b - a) / (factor - 1.0) for a, b in pairwise(slopes)]
+            rounding = 32.0 * EPS / steps[-1] * float(np.abs(self.weights) @ np.abs(values[-1][0]))
+            return _Estimate(float(self.weights @ slopes[0]), rounding, step)
 
-    def kink(self, direction: Arrays, subject: str) -> str:
-        """Return a sentence about a kink or a jump of `subject` along `direction`, if there is one; else "".
+    def judge(self, got: float, direction: Arrays, rtol: float, scale: float) -> _Verdict:
+        """Compare a derivative along `direction`: with the longest step, and where that differs, with shorter ones.
+
+        A shorter step overrules a longer one only if the two differ by more than rounding explains: then f is not
+        smooth as far as the longer one reaches. Otherwise the longer one is the more exact of the two.
+        """
+        scale = max(scale, abs(got))
+        first = self.along(direction, self.steps[0])
+        if first.near(got, rtol, scale):
+            return _Verdict(True, first)
+        if self.complex_step:
+            return _Verdict(False, first)
+        undecided, longer = False, first
+        for step in self.steps[1:]:
+            shorter = self.along(direction, step)
+            if shorter.near(got, rtol, scale):
+                if not shorter.near(first.value, rtol, scale):
+                    return _Verdict(True, shorter)
+                undecided = True
+            if shorter.near(longer.value, rtol, scale):
+                return _Verdict(False, longer, True, undecided)
+            longer = shorter
+        return _Verdict(False, longer, False, undecided)
+
+    def kink(self, direction: Arrays, subject: str, steps: Sequence[float]) -> str:
+        """Return a sentence about a kink or a jump of `subject` along `direction`, if one of the steps finds it, or "".
 
         The two one-sided slopes of a smooth function come ten times closer with a tenth of the step; those over a jump
         grow ten times.
         """
+        for step in steps:
+            if found := self._kink(direction, subject, step):
+                return found
+        return ""
 
-        def at(t: float) -> np.ndarray:
-            return self.evaluate([x + t * d for x, d in zip(self.point, direction, strict=True)])
-
-        middle = at(0.0)
+    def _kink(self, direction: Arrays, subject: str, step: float) -> str:
+        middle = self._at(direction, 0.0)
         slopes = []
-        for h in (self.step, self.step / 10):
-            slopes.append([float(self.weights @ (at(s * h) - middle)) / (s * h) for s in (1, -1)])
+        for h in (step, step / 10):
+            slopes.append([float(self.weights @ (self._at(direction, s * h) - middle)) / (s * h) for s in (1, -1)])
         (right, left), (right_near, left_near) = slopes
-        noise = 100.0 * EPS / self.step * float(np.abs(self.weights) @ np.abs(middle))
+        noise = 100.0 * EPS / step * float(np.abs(self.weights) @ np.abs(middle))
         size = max(abs(right_near), abs(left_near))
         bends = abs(right_near - left_near) > max(0.5 * abs(right - left), 1e-3 * size + noise)
         jumps = size > 5.0 * max(abs(right), abs(left)) + noise  # the slope of a step grows without end
         if not bends and not jumps:
             return ""
-        h = self.step / 10
+        h = step / 10
         if jumps:
             down, up = -left_near * h + 0.0, right_near * h + 0.0
             what = (
@@ -309,7 +386,7 @@ class _Reference:
                 f"has a kink: its slope is {left_near + 0.0:.4g} on one side and {right_near + 0.0:.4g} on the other, "
                 "from close by"
             )
-        return f". But there {subject} {what}. Move the inputs away from points where f is not differentiable"
+        return f". There {subject} {what}. Move the inputs away from points where f is not differentiable"
 
 
 def _directions(arrays: Arrays, rng: np.random.Generator) -> list[np.ndarray]:
@@ -339,29 +416,49 @@ def _compare(
     """
     direction = _directions(got, rng)
     slope = float(sum(np.sum(g * d) for g, d in zip(got, direction, strict=True)))
-    expected, rounding = reference.along(direction)
-    scale = max(abs(expected), float(sum(np.sum(np.abs(g * d)) for g, d in zip(got, direction, strict=True))))
-    if abs(slope - expected) <= rtol * scale + rounding:
+    scale = float(sum(np.sum(np.abs(g * d)) for g, d in zip(got, direction, strict=True)))
+    along = reference.judge(slope, direction, rtol, scale)
+    if along.right:
         return
     method = "complex step" if reference.complex_step else "central differences"
     wrong = []
     for k, g in enumerate(got):
         for index in np.ndindex(g.shape):
-            element, rounding = reference.along(_unit(got, k, index))
-            difference = abs(float(g[index]) - element)
-            size = max(abs(element), abs(float(g[index])))
-            if not difference <= rtol * size + rounding:
-                relative = difference / size if size else 0.0
-                wrong.append((relative if np.isfinite(relative) else np.inf, k, index, float(g[index]), element))
+            verdict = reference.judge(float(g[index]), _unit(got, k, index), rtol, 0.0)
+            if not verdict.right:
+                element = verdict.expected.value
+                size = max(abs(element), abs(float(g[index])))
+                relative = abs(float(g[index]) - element) / size if size else 0.0
+                wrong.append((relative if np.isfinite(relative) else np.inf, k, index, verdict))
     if not wrong:
+        if not along.settled:  # the random direction crosses a kink even with the shortest step; the axes do not
+            return
         raise CheckError(
-            f"{what} is wrong along a random direction: got {slope:.10g}, expected {expected:.10g} ({method}){MEANING}"
+            f"{what} is wrong along a random direction: got {slope:.10g}, expected {along.expected.value:.10g} "
+            f"({method}){_doubt(along, reference)}{MEANING}"
         )
-    relative, k, index, value, element = max(wrong, key=lambda w: w[0])
+    relative, k, index, verdict = max(wrong, key=lambda w: w[0])
+    expected = verdict.expected
+    kink = ""
+    if not reference.complex_step:
+        kink = reference.kink(_unit(got, k, index), subject, [expected.step] if verdict.settled else reference.steps)
+    if expected.step != reference.steps[0]:
+        method += f" with step {expected.step:g}"
+    counted = f"{len(wrong)} of {sum(g.size for g in got)} elements"
     raise CheckError(
-        f"{what} is wrong for {names[k]} at index {index}: got {value:.10g}, expected {element:.10g} ({method}), "
-        f"relative error {relative:.2g}; {len(wrong)} of {sum(g.size for g in got)} elements are wrong"
-        f"{'' if reference.complex_step else reference.kink(_unit(got, k, index), subject)}{MEANING}"
+        f"{what} {'cannot be checked' if kink else 'is wrong'} for {names[k]} at index {index}: got "
+        f"{float(got[k][index]):.10g}, expected {expected.value:.10g} ({method}), relative error {relative:.2g}; "
+        f"{counted} {'differ' if kink else 'are wrong'}{kink or _doubt(verdict, reference)}{MEANING}"
+    )
+
+
+def _doubt(verdict: _Verdict, reference: _Reference) -> str:
+    """Return a sentence for where a kink near the inputs would look like a wrong derivative."""
+    if not verdict.undecided:
+        return ""
+    return (
+        f", unless f has a kink within {reference.steps[0]:g} of the inputs: shorter steps are lost in rounding, "
+        "because the values of f are so much larger than their changes"
     )
 
 
@@ -371,7 +468,7 @@ def _check_second_order(
     gradients: list[np.ndarray],
     names: list[str],
     rtol: float,
-    step: float,
+    steps: Sequence[float],
     rng: np.random.Generator,
 ) -> None:
     """Check the gradient of (first gradient . random direction), also with respect to the upstream gradient."""
@@ -397,7 +494,7 @@ def _check_second_order(
 
     weights = np.concatenate([d.reshape(-1) for d in direction])
     point = [*(problem.arrays[i] for i in problem.wanted), u]
-    reference = _Reference(evaluate, point, weights, False, step)
+    reference = _Reference(evaluate, point, weights, False, steps)
     _compare(
         "the second derivative",
         "the first derivative (f has a kink where that jumps)",

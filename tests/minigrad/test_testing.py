@@ -234,6 +234,7 @@ def test_a_kink_is_noticed_and_named(f, x):
 def test_a_kink_is_told_from_a_jump(f, x, words):
     with pytest.raises(CheckError, match=words) as caught:
         check_grad(f, np.array(x))
+    assert "cannot be checked" in str(caught.value) and "is wrong" not in str(caught.value)
     assert str(caught.value).endswith("is the sum of the elements of f, each times a fixed random number")
 
 
@@ -245,6 +246,100 @@ def test_a_wrong_derivative_of_a_smooth_function_is_not_blamed_on_a_kink():
     with pytest.raises(CheckError, match="is wrong") as caught:
         check_grad(wrong, np.array([1.0, -2.0]))
     assert "kink" not in str(caught.value)
+
+
+NEAR = [
+    (mg.relu, [3e-4, 1.0]),
+    (mg.relu, [-3e-4, 1.0]),
+    (mg.relu, [2e-5, -4e-6, 1.0]),
+    (lambda x: x * abs(x), [3e-4, -2.0]),  # its second derivative jumps
+    (lambda x: mg.sqrt(abs(x)), [5e-4, 2.0]),
+    (lambda x: mg.log(mg.maximum(x, -5.0)), [5e-4, 2.0]),  # with the longest step outside of the domain
+    (lambda x: mg.max(x), [1.0, 1.0003]),
+]
+
+
+@pytest.mark.parametrize(("f", "x"), NEAR)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_right_derivative_near_a_kink_passes(f, x, seed):
+    check_grad(f, np.array(x), seed=seed)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_kink_that_only_all_inputs_at_once_cross_with_any_step_says_nothing():
+    x = np.array([5e-6] + 399 * [0.0])
+    check_grad(lambda x: mg.relu(mg.sum(x)), x)
+    with pytest.raises(CheckError, match="input 0 at index"):
+        check_grad(lambda x: mg.relu(mg.sum(x)) * 1.00002 - mg.relu(mg.sum(x)).detach() * 0.00002, x)
+
+
+def scaled(f, factor, x):
+    """f, with another derivative where the factor is not 1."""
+    y = f(x)
+    return y.detach() * 1.0 + factor * (y - y.detach())
+
+
+@pytest.mark.parametrize(("f", "x"), NEAR)
+def test_a_wrong_derivative_near_a_kink_is_found_and_not_excused(f, x):
+    check_grad(partial(scaled, f, 1.0), np.array(x), order=1)
+    with pytest.raises(CheckError, match=r"the first derivative of .* is wrong for input 0 at index") as caught:
+        check_grad(partial(scaled, f, 1.0 + 2e-5), np.array(x), order=1)
+    assert "kink" not in str(caught.value)
+
+
+@pytest.mark.parametrize("x", [3e-4, -3e-4, 4e-5])
+def test_the_derivative_of_the_other_side_of_a_kink_is_wrong(x):
+    other = with_rules("relu", lambda F, g, y, x: g * F.where(y > 0, y * 0.0, y * 0.0 + 1.0))
+    with pytest.raises(
+        CheckError, match=r"is wrong for input 0 at index \(0,\): got \S+, expected \S+ \(central .*step"
+    ):
+        check_grad(lambda v: tape.apply(other, v), np.array([x]), order=1)
+
+
+def test_a_wrong_second_derivative_near_a_kink_is_found():
+    primitive = with_rules("square", frozen)
+    with pytest.raises(CheckError, match="second derivative is wrong"):
+        check_grad(lambda x: tape.apply(primitive, mg.relu(x)), np.array([3e-4, 1.0]))
+
+
+def test_a_step_below_the_resolution_of_f_excuses_nothing():
+    """Next to 100 float32 numbers are 8e-6 apart: with shorter steps such a function looks constant."""
+    with pytest.raises(CheckError, match="is wrong for input 0"):
+        check_grad(lambda x: x.detach().to("float32").to("float64") + 0.0 * x, np.array([100.0, 101.0]), order=1)
+
+
+def test_rounding_of_short_steps_excuses_nothing():
+    """1e8 + |x|: shorter steps cannot see an error of a hundredth, but the longest one does."""
+    f = partial(scaled, lambda x: abs(x) + 1e8, 1.0)
+    check_grad(f, np.array([1.0, 2.0]), order=1)
+    wrong = partial(scaled, lambda x: abs(x) + 1e8, 1.01)
+    with pytest.raises(
+        CheckError, match=r"is wrong .*, unless f has a kink within 0\.001 of the inputs: shorter steps"
+    ):
+        check_grad(wrong, np.array([1.0, 2.0]), order=1)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "words"),
+    [
+        (mg.log, [-1.0, 2.0], r"f is not finite at index \(0,\) of its result: nan \(1 of 2 values .* of its domain"),
+        (mg.sqrt, [2.0, -1.0], r"f is not finite at index \(1,\) of its result: nan"),
+        (lambda x: x / 0.0, [1.0, -1.0], r"f is not finite at index \(0,\) of its result: inf \(2 of 2 values"),
+        (lambda x: mg.sum(mg.exp(x)), [800.0], r"f is not finite at index \(\) of its result: inf"),
+        (mg.exp, np.array([1.0, 100.0], np.float32), r"index \(1,\) of its result, computed in float32: inf"),
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_points_outside_of_the_domain_are_not_blamed_on_the_derivative(f, x, words):
+    with pytest.raises(CheckError, match=words):
+        check_grad(f, np.array(x))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_gradient_is_said_to_be_one():
+    with pytest.raises(CheckError, match=r"the gradient of input 0 at index \(0,\) is inf, where f is finite"):
+        check_grad(mg.sqrt, np.array([0.0, 2.0]))
 
 
 def test_misuse_is_refused():
