@@ -27,9 +27,11 @@ SHOWN, MEASURED = 10, 500  # samples
 def lecture(commands: Any) -> None:
     """Add the command."""
     command = commands.add_parser(
-        "lecture", help="the lecture module by module: write report.html and results.json", formatter_class=Help
-    )
-    command.add_argument("--data", choices=tuple(lectures.SETTINGS), default="digits", help="mnist takes much longer")
+        "lecture", help="the lecture module by module: write report.html and results.json", formatter_class=Help,
+        epilog="Both files are written after each module, with the modules so far: Ctrl-C keeps what is finished.",
+    )  # fmt: skip
+    times = "; ".join(f"{name} takes {duration}" for name, duration in lectures.DURATIONS.items())
+    command.add_argument("--data", choices=tuple(lectures.SETTINGS), default="digits", help=times)
     command.add_argument("--out", type=Path, default=Path("lecture-report"), metavar="DIR", help="the folder")
     command.add_argument("--seed", type=whole(0), default=0, help="of everything random")
     command.set_defaults(run=_lecture)
@@ -56,16 +58,26 @@ def info(commands: Any) -> None:
 
 def _lecture(options: argparse.Namespace) -> None:
     _folder(options.out)
-    lectures.prepare(options.out)  # minutes of training are lost on a report that cannot be written
-    results = lectures.run(options.data, options.seed)
-    report = lectures.write(results, options.out)
+    report = lectures.Report(options.out)  # first: minutes of training are lost on one that cannot be written
+    print(f"the lecture on {options.data} takes {lectures.DURATIONS[options.data]}")
+    finished = ""
+
+    def so_far(results: lectures.Results) -> None:
+        nonlocal finished
+        report.write(results)
+        finished = f"; {results.numbers['modules']} modules are finished, see {report.path}"
+
+    try:
+        results = lectures.run(options.data, options.seed, so_far=so_far)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(finished) from None  # the message goes on with it
     for row in lectures.summary(results.numbers):
         print(f"{row[0]:28} {row[1]:>9} {row[2]:>9} {row[3]:>9}")
     print(
         f"linear: {results.numbers['7.2']['above_floor_percent']:.2f} % above the PCA floor; "
         f"{results.numbers['seconds']:.0f} s in all"
     )
-    print(f"report: {report}")
+    print(f"report: {report.path}")
 
 
 def _figures(options: argparse.Namespace) -> None:

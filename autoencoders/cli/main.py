@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with mg.use_device(options.device):
             options.run(options)
-    except KeyboardInterrupt:
-        print(f"autoencoders {options.command}: interrupted{train.kept(options)}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"autoencoders {options.command}: interrupted{error}{train.kept(options)}", file=sys.stderr)
         return 130
     except FileNotFoundError as error:
         missing = f"there is no {error.filename}" if error.filename else str(error)

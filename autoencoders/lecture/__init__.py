@@ -1,6 +1,6 @@
 """The lecture, module by module, in one command: `python -m autoencoders lecture`."""
 
-from .report import prepare, run, summary, write
-from .walk import SETTINGS, Settings
+from .report import Report, Results, prepare, run, summary, write
+from .walk import DURATIONS, SETTINGS, Settings
 
-__all__ = ["SETTINGS", "Settings", "prepare", "run", "summary", "write"]
+__all__ = ["DURATIONS", "SETTINGS", "Report", "Results", "Settings", "prepare", "run", "summary", "write"]

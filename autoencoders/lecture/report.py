@@ -32,24 +32,47 @@ class Results:
     sections: list[Section]
     numbers: dict[str, Any]
 
+    @property
+    def complete(self) -> bool:
+        """Whether all modules are there."""
+        return len(self.sections) == len(SECTIONS)
 
-def run(data: str, seed: int = 0, settings: Settings | None = None, say: Callable[[str], Any] = print) -> Results:
-    """Run all experiments on "digits" or "mnist"; `say` is told what begins.
 
+def run(
+    data: str,
+    seed: int = 0,
+    settings: Settings | None = None,
+    say: Callable[[str], Any] = print,
+    so_far: Callable[[Results], Any] | None = None,
+) -> Results:
+    """Run all experiments on "digits" or "mnist".
+
+    `say` is told what begins, and `so_far` is given the results of the modules that are done, after each of them.
     Everything but the seconds is a function of the data, the settings and the seed.
     """
     begin = time.perf_counter()
     chosen = SETTINGS[data] if settings is None else settings
     walk = Walk(data, seed, chosen, say)
-    sections = sorted((module.section(walk) for module in SECTIONS), key=lambda section: section.number)
+    sections: list[Section] = []
+    for module in SECTIONS:
+        sections.append(module.section(walk))
+        results = _results(walk, sections, time.perf_counter() - begin)
+        if so_far is not None:
+            so_far(results)
+    return results
+
+
+def _results(walk: Walk, done: list[Section], seconds: float) -> Results:
+    sections = sorted(done, key=lambda section: section.number)
     numbers = {
-        "data": data,
-        "seed": seed,
-        "settings": asdict(chosen),
+        "data": walk.name,
+        "seed": walk.seed,
+        "settings": asdict(walk.settings),
         "train_images": len(walk.train),
         "test_images": len(walk.test),
         **{section.number: section.numbers for section in sections},
-        "seconds": time.perf_counter() - begin,
+        "modules": f"{len(sections)} of {len(SECTIONS)}",
+        "seconds": seconds,
     }
     return Results(sections, numbers)
 
@@ -89,22 +112,43 @@ def prepare(folder: str | Path) -> Path:
 
 def write(results: Results, folder: str | Path) -> Path:
     """Write `report.html` and `results.json` into a folder, which is made if need be; return the report's path."""
-    folder = prepare(folder)
-    import jinja2
+    return Report(folder).write(results)
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.j2").render(
-        sections=results.sections, numbers=results.numbers, formula=_formula, picture=_picture
-    )
-    write_atomically(folder / "results.json", (json.dumps(results.numbers, indent=1) + "\n").encode())
-    write_atomically(folder / "report.html", html.encode())
-    return folder / "report.html"
+
+class Report:
+    """The two files in a folder, which is made if need be; written again and again, each picture is drawn once."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = prepare(folder)
+        self.path = self._folder / "report.html"
+        self._drawn: dict[Any, str] = {}  # formulas and figures as data URLs
+
+    def write(self, results: Results) -> Path:
+        """Write `report.html` and `results.json`, each atomically; return the report's path."""
+        import jinja2
+
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        html = environment.get_template("report.html.j2").render(
+            sections=results.sections,
+            numbers=results.numbers,
+            complete=results.complete,
+            formula=lambda latex: self._once(_formula, latex),
+            picture=lambda figure: self._once(_picture, figure),
+        )
+        write_atomically(self._folder / "results.json", (json.dumps(results.numbers, indent=1) + "\n").encode())
+        write_atomically(self.path, html.encode())
+        return self.path
+
+    def _once(self, draw: Callable[[Any], str], what: Any) -> str:
+        if what not in self._drawn:
+            self._drawn[what] = draw(what)
+        return self._drawn[what]
 
 
 def _formula(latex: str) -> str:

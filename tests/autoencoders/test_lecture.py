@@ -12,7 +12,8 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders import lecture
 from autoencoders.cli import main
-from autoencoders.lecture import decoders
+from autoencoders.lecture import decoders, denoising
+from autoencoders.lecture import report as report_module
 from autoencoders.lecture.section import Formula
 from minigrad.errors import MissingDependencyError
 
@@ -94,13 +95,70 @@ def test_the_lecture_is_reproducible(tiny_results):
 
 
 def test_the_command_prints_the_table_and_where_the_report_is(tiny_results, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(lecture, "run", lambda data, seed: tiny_results)
+    def run(data, seed, so_far):
+        so_far(tiny_results)
+        return tiny_results
+
+    monkeypatch.setattr(lecture, "run", run)
     assert main(["lecture", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    assert "takes about a minute" in printed
     assert str(tmp_path / "report.html") in printed
     for name in MODELS:
         assert name in printed
     assert (tmp_path / "report.html").exists()
+
+
+def test_what_is_finished_is_on_disk_after_each_module(tiny_results, tmp_path, capsys, monkeypatch):
+    """Ctrl-C in the third module leaves the first two, and the message says where."""
+    run = lecture.run
+
+    def interrupt(walk):
+        raise KeyboardInterrupt
+
+    def tiny(data, seed, so_far):
+        return run(data, seed, TINY, lambda text: None, so_far)
+
+    monkeypatch.setattr(lecture, "run", tiny)
+    monkeypatch.setattr(denoising, "section", interrupt)
+    assert main(["lecture", "--out", str(tmp_path)]) == 130
+    words = f"autoencoders lecture: interrupted; 2 of 7 modules are finished, see {tmp_path / 'report.html'}\n"
+    assert capsys.readouterr().err == words
+    numbers = json.loads((tmp_path / "results.json").read_text())
+    assert numbers["modules"] == "2 of 7" and "7.3" not in numbers
+    assert numbers["7.2"] == json.loads(json.dumps(tiny_results.numbers["7.2"]))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "not complete: 2 of 7 modules" in html and 'id="s7.2"' in html and 'id="s7.3"' not in html
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.json"]
+
+
+def test_ctrl_c_before_the_first_module_is_done_names_no_report(tmp_path, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lecture, "run", interrupt)
+    assert main(["lecture", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "autoencoders lecture: interrupted\n"
+
+
+def test_a_report_that_is_written_again_draws_nothing_twice(tiny_results, tmp_path, monkeypatch):
+    """After each module, on digits, drawing all again would take as long as a module."""
+    both = lecture.Report(tmp_path)
+    both.write(lecture.Results(tiny_results.sections[:2], tiny_results.numbers))
+    drawn = dict(both._drawn)
+    first = both.write(tiny_results).read_bytes()
+    assert drawn.items() < both._drawn.items()
+    monkeypatch.setattr(report_module, "_picture", lambda figure: pytest.fail("drawn again"))
+    monkeypatch.setattr(report_module, "_formula", lambda latex: pytest.fail("drawn again"))
+    assert both.write(tiny_results).read_bytes() == first
+    assert b"not complete" not in first
+
+
+def test_help_says_how_long_it_takes(capsys):
+    with pytest.raises(SystemExit):
+        main(["lecture", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "mnist takes about 4 minutes on two idle cores with llvmlite" in words and "Ctrl-C keeps" in words
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
