@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from numpy.typing import ArrayLike
+
 import minigrad as mg
-from autoencoders.inputs import floating, positive
+from autoencoders.inputs import data_tensor, floating, positive
 from autoencoders.jacobian import one_layer, squared_norms
+from minigrad import nn
 from minigrad.errors import DataError, ShapeError
 
 METHODS = ("auto", "closed", "exact", "hutchinson")
@@ -14,7 +17,7 @@ METHODS = ("auto", "closed", "exact", "hutchinson")
 
 def contractive(
     encode: Callable[[mg.Tensor], mg.Tensor],
-    x: mg.Tensor,
+    x: mg.Tensor | ArrayLike,
     method: str = "auto",
     probes: int = 1,
     codes: mg.Tensor | None = None,
@@ -25,7 +28,9 @@ def contractive(
     ----------
     encode : callable
         From x to codes, shape (m, ...), each sample on its own: ``model.encode``, a module, or any function.
-    x : Tensor, shape (m, ...)
+    x : Tensor or array_like, shape (m, ...)
+        An array is converted to the dtype and device of the model whose method `encode` is, as the model does it; for
+        other functions it becomes a tensor of its dtype.
     method : {"auto", "closed", "exact", "hutchinson"}
         "closed": sum_l f'(a_l)^2 |W_l|^2, for ``model.encode`` of an `Autoencoder` with one encoder layer. "exact": the
         Jacobian, by k backward passes. "hutchinson": an unbiased estimate, |J^T v|^2 with random signs v. "auto": the
@@ -70,7 +75,11 @@ def contractive(
     if method not in METHODS:
         raise DataError(f"contractive: got method={method!r}; expected one of {', '.join(METHODS)}")
     probes = positive(probes, "probes", "contractive")
-    floating(x, "contractive", "mg.tensor(...)")
+    if not isinstance(x, mg.Tensor):
+        owner = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
+        like = next(owner.parameters(), None) if isinstance(owner, nn.Module) else None
+        x = data_tensor(x, "contractive", "x", like)
+    floating(x, "contractive", "mg.tensor(...), or a floating array")
     if x.ndim < 2 or x.shape[0] == 0:
         raise ShapeError(f"contractive: got x of shape {x.shape}; expected (m, n) or (m, ...), at least one sample")
     if method == "closed" and (one_layer(encode) is None or x.ndim != 2):

@@ -50,6 +50,16 @@ def floating(value: Any, caller: str, what: str) -> mg.Tensor:
     return value
 
 
+def data_tensor(x: mg.Tensor | ArrayLike, caller: str, name: str, like: mg.Tensor | None = None) -> mg.Tensor:
+    """Data as a tensor: tensors as they are, arrays in the dtype and on the device of `like`, where there is one."""
+    if isinstance(x, mg.Tensor):
+        return x
+    array = as_array(x, f"{caller}: {name}")
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{caller}: {name} has dtype {array.dtype}; expected real numbers")
+    return mg.tensor(array) if like is None else mg.tensor(array, dtype=like.dtype, device=like.device)
+
+
 def as_array(value: Any, name: str) -> NDArray[Any]:
     """A tensor or something array-like as an array."""
     if isinstance(value, mg.Tensor):

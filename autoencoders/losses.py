@@ -1,28 +1,33 @@
 """Reconstruction losses: how far x_hat is from x, summed over the features and averaged over the m samples.
 
-Each is an ordinary expression on tensors and returns a scalar. The sum over features is the lecture's convention; it
-makes the values comparable with the exact floors in `autoencoders.pca`. Every loss takes weights for its entries, such
+Each is an ordinary expression on tensors and returns a scalar. The data x may also be an array, which is converted to
+the dtype and device of the reconstruction. The sum over features is the lecture's convention; it makes the values
+comparable with the exact floors in `autoencoders.pca`. Every loss takes weights for its entries, such
 as those of `emphasis` for a denoising autoencoder.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import minigrad as mg
-from autoencoders.inputs import number
+from autoencoders.inputs import data_tensor, number
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 
-def squared_error(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
+def squared_error(x_hat: mg.Tensor, x: mg.Tensor | ArrayLike, weights: mg.Tensor | None = None) -> mg.Tensor:
     """Return (1/m) sum_i sum_j w_ij (x_hat_ij - x_ij)^2, with w = 1 unless weights are given.
 
     Parameters
     ----------
-    x_hat, x : Tensor, shape (m, ...)
-        Reconstruction and target: the same shape and dtype, one sample per entry of the first axis.
+    x_hat : Tensor, shape (m, ...)
+        The reconstruction, one sample per entry of the first axis.
+    x : Tensor or array_like, shape (m, ...)
+        The target, of the same shape. A tensor must have the dtype of x_hat; an array is converted to it, and to the
+        device of x_hat.
     weights : Tensor, optional
-        Of the dtype of x, and of its shape or one that broadcasts to it.
+        Of the dtype of x_hat, and of its shape or one that broadcasts to it.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def squared_error(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = No
     ShapeError
         The shapes differ, there is no sample, or the weights do not broadcast to x.
     DTypeError
-        The dtypes differ, or are not floating.
+        The dtypes of two tensors differ, or are not floating; or x_hat is no tensor.
 
     Notes
     -----
@@ -46,18 +51,21 @@ def squared_error(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = No
     >>> squared_error(mg.tensor([[1.0, 2.0], [0.0, 0.0]]), mg.tensor([[0.0, 0.0], [0.0, 1.0]])).item()
     3.0
     """
-    _check_pair(x_hat, x, "squared_error")
+    x = _check_pair(x_hat, x, "squared_error")
     return _per_sample(mg.square(x_hat - x), weights, "squared_error")
 
 
-def huber(x_hat: mg.Tensor, x: mg.Tensor, delta: float = 1.0, weights: mg.Tensor | None = None) -> mg.Tensor:
+def huber(
+    x_hat: mg.Tensor, x: mg.Tensor | ArrayLike, delta: float = 1.0, weights: mg.Tensor | None = None
+) -> mg.Tensor:
     """Return (1/m) sum_i sum_j w_ij H(x_hat_ij - x_ij), where H is a parabola that goes over into straight lines.
 
     H(r) = r^2 / 2 for |r| <= delta, else delta (|r| - delta / 2): an outlier pulls no harder than at distance delta.
 
     Parameters
     ----------
-    x_hat, x : Tensor, shape (m, ...)
+    x_hat : Tensor, shape (m, ...)
+    x : Tensor or array_like, shape (m, ...)
         As for `squared_error`.
     delta : float above 0
         In units of x.
@@ -86,17 +94,19 @@ def huber(x_hat: mg.Tensor, x: mg.Tensor, delta: float = 1.0, weights: mg.Tensor
     >>> huber(mg.tensor([[1.0, 10.0]]), mg.tensor([[0.0, 0.0]])).item()
     10.0
     """
-    _check_pair(x_hat, x, "huber")
+    x = _check_pair(x_hat, x, "huber")
     return _per_sample(mg.huber(x_hat - x, number(delta, "delta", "huber", inside=True)), weights, "huber")
 
 
-def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
+def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor | ArrayLike, weights: mg.Tensor | None = None) -> mg.Tensor:
     """Return -(1/m) sum_i sum_j w_ij [x_ij log x_hat_ij + (1 - x_ij) log(1 - x_hat_ij)], in nats.
 
     Parameters
     ----------
-    x_hat, x : Tensor, shape (m, ...)
-        Probabilities and targets, all in [0, 1]: the same shape and dtype, one sample per entry of the first axis.
+    x_hat : Tensor, shape (m, ...)
+        Probabilities, in [0, 1].
+    x : Tensor or array_like, shape (m, ...)
+        Targets in [0, 1], as for `squared_error`.
     weights : Tensor, optional
         As for `squared_error`.
 
@@ -127,7 +137,7 @@ def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | No
     >>> round(binary_cross_entropy(mg.tensor([[0.5, 0.5]]), mg.tensor([[1.0, 0.0]])).item(), 4)
     1.3863
     """
-    _check_pair(x_hat, x, "binary_cross_entropy")
+    x = _check_pair(x_hat, x, "binary_cross_entropy")
     _check_targets(x, "binary_cross_entropy")
     outside = _outside_unit_interval(x_hat)
     if outside is not None:
@@ -140,15 +150,17 @@ def binary_cross_entropy(x_hat: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | No
     return _per_sample(-(x * mg.log(p) + (1.0 - x) * mg.log1p(-p)), weights, "binary_cross_entropy")
 
 
-def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor, weights: mg.Tensor | None = None) -> mg.Tensor:
+def binary_cross_entropy_with_logits(
+    logits: mg.Tensor, x: mg.Tensor | ArrayLike, weights: mg.Tensor | None = None
+) -> mg.Tensor:
     """Return the cross entropy of sigmoid(z) and x from logits z: (1/m) sum_i sum_j w_ij (softplus(z_ij) - x_ij z_ij).
 
     Parameters
     ----------
     logits : Tensor, shape (m, ...)
         The output before its sigmoid (`Autoencoder.decode_logits`), any real numbers.
-    x : Tensor, shape (m, ...)
-        Targets in [0, 1], of the same shape and dtype.
+    x : Tensor or array_like, shape (m, ...)
+        Targets in [0, 1], as for `squared_error`.
     weights : Tensor, optional
         As for `squared_error`.
 
@@ -174,18 +186,20 @@ def binary_cross_entropy_with_logits(logits: mg.Tensor, x: mg.Tensor, weights: m
     >>> round(binary_cross_entropy_with_logits(mg.tensor([[0.0, 1000.0]]), mg.tensor([[1.0, 1.0]])).item(), 4)
     0.6931
     """
-    _check_pair(logits, x, "binary_cross_entropy_with_logits")
+    x = _check_pair(logits, x, "binary_cross_entropy_with_logits")
     _check_targets(x, "binary_cross_entropy_with_logits")
     return _per_sample(mg.softplus(logits) - x * logits, weights, "binary_cross_entropy_with_logits")
 
 
-def emphasis(x_tilde: mg.Tensor, x: mg.Tensor, corrupted: float, clean: float) -> mg.Tensor:
+def emphasis(x_tilde: mg.Tensor, x: mg.Tensor | ArrayLike, corrupted: float, clean: float) -> mg.Tensor:
     """Return weights for a loss: `corrupted` where noise changed an entry of x, `clean` where it did not.
 
     Parameters
     ----------
-    x_tilde, x : Tensor, shape (m, ...)
-        The corrupted and the clean samples, of one shape and dtype.
+    x_tilde : Tensor, shape (m, ...)
+        The corrupted samples.
+    x : Tensor or array_like, shape (m, ...)
+        The clean samples. A tensor must have the dtype of x_tilde; an array is converted to it.
     corrupted, clean : float, at least 0
         alpha and beta in the source; equal ones change nothing, and clean=0 asks for the lost entries only.
 
@@ -214,7 +228,7 @@ def emphasis(x_tilde: mg.Tensor, x: mg.Tensor, corrupted: float, clean: float) -
     >>> emphasis(x_tilde, x, corrupted=1.0, clean=0.1)
     tensor([[1. , 0.1]])
     """
-    _check_pair(x_tilde, x, "emphasis")
+    x = _check_pair(x_tilde, x, "emphasis")
     alpha, beta = number(corrupted, "corrupted", "emphasis"), number(clean, "clean", "emphasis")
     return mg.where(x_tilde != x, mg.full((), alpha, x.dtype, x.device), beta)
 
@@ -233,19 +247,19 @@ def _per_sample(errors: mg.Tensor, weights: mg.Tensor | None, caller: str) -> mg
     return mg.sum(errors) / len(errors)
 
 
-def _check_pair(x_hat: mg.Tensor, x: mg.Tensor, caller: str) -> None:
-    """Two tensors of one shape and floating dtype, with at least one sample."""
+def _check_pair(x_hat: mg.Tensor, x: mg.Tensor | ArrayLike, caller: str) -> mg.Tensor:
+    """Return x as a tensor: the two have one shape and floating dtypes, with at least one sample."""
+    if not isinstance(x_hat, mg.Tensor):
+        raise DTypeError(f"{caller}: the first argument is {type(x_hat).__name__}; expected a tensor, mg.tensor(...)")
+    x = data_tensor(x, caller, "the second argument", like=x_hat if x_hat.dtype.kind == "f" else None)
     for name, value in (("first", x_hat), ("second", x)):
-        if not isinstance(value, mg.Tensor):
-            raise DTypeError(
-                f"{caller}: the {name} argument is {type(value).__name__}; expected a tensor, mg.tensor(...)"
-            )
         if value.dtype.kind != "f":
             raise DTypeError(f"{caller}: the {name} argument is {value.dtype.name}; expected a floating dtype")
     if x_hat.shape != x.shape:  # broadcasting here would compare every sample with every other
         raise ShapeError(f"{caller}: got shapes {x_hat.shape} and {x.shape}; expected the same shape")
     if x.ndim == 0 or x.size == 0:
         raise ShapeError(f"{caller}: got shape {x.shape}; expected (m, ...) with at least one sample and feature")
+    return x
 
 
 def _check_targets(x: mg.Tensor, caller: str) -> None:

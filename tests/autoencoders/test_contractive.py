@@ -6,7 +6,7 @@ import pytest
 import autoencoders as ae
 import minigrad as mg
 from minigrad import nn
-from minigrad.errors import DataError, ShapeError
+from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.testing import check_grad
 
 rng = np.random.default_rng(0)
@@ -139,3 +139,23 @@ def test_codes_of_another_shape_are_refused():
     x = mg.ones((4, 5))
     with pytest.raises(ShapeError, match=r"codes of shape \(4, 5\); expected \(4, 3\)"):
         ae.contractive(model.encode, x, codes=x)
+
+
+@pytest.mark.parametrize("method", ["closed", "exact"])
+@pytest.mark.parametrize("given", ["float32", "float64", "int64"])
+def test_an_array_is_converted_to_the_dtype_of_the_model(method, given):
+    model = ae.Autoencoder((4, 3), activation="sigmoid", dtype="float32", seed=0)
+    X = np.eye(4).astype(given)
+    penalty = ae.contractive(model.encode, X, method)
+    assert penalty.dtype == np.float32
+    assert penalty.item() == ae.contractive(model.encode, mg.tensor(X, dtype="float32"), method).item()
+
+
+def test_an_array_for_another_function_keeps_its_dtype():
+    X = np.array([[1.0, 2.0]])
+    penalty = ae.contractive(lambda x: x * x, X)
+    assert penalty.dtype == np.float64 and penalty.item() == 20.0
+    with pytest.raises(DTypeError, match="int64; expected a floating tensor, .* or a floating array"):
+        ae.contractive(lambda x: x * x, np.array([[1, 2]]))
+    with pytest.raises(DTypeError, match="float64"):  # tensors are not converted
+        ae.contractive(ae.Autoencoder((2, 2)).encode, mg.tensor(X))

@@ -123,5 +123,20 @@ def test_sigma_must_be_a_deviation(sigma):
 def test_only_floating_tensors_can_be_corrupted(noise):
     with pytest.raises(DTypeError, match="int64"):
         noise(mg.arange(3))
-    with pytest.raises(DTypeError, match="ndarray"):
-        noise(np.zeros(3))
+    with pytest.raises(DTypeError, match="int64; expected a floating tensor, .* or a floating array"):
+        noise(np.arange(3))
+    with pytest.raises(DTypeError, match="dtype <U1"):
+        noise(np.array(["a"]))
+
+
+@each_noise
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_array_is_corrupted_as_a_tensor_of_its_dtype(noise, dtype):
+    x = np.random.default_rng(0).random((5, 4)).astype(dtype)
+    before = x.copy()
+    mg.random.seed(0)
+    expected = noise(mg.tensor(x))
+    mg.random.seed(0)
+    noisy = noise(x)
+    assert noisy.dtype == dtype and (noisy.numpy() == expected.numpy()).all()
+    assert (noisy.numpy() != x).any() and (x == before).all()

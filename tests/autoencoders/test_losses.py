@@ -207,8 +207,33 @@ def test_shapes_and_dtypes_must_agree(loss):
         loss(x, mg.zeros((3, 2), dtype="float64"))
     with pytest.raises(DTypeError, match="int64"):
         loss(x, mg.zeros((3, 2), dtype="int64"))
-    with pytest.raises(DTypeError, match="ndarray"):
-        loss(x, np.zeros((3, 2), np.float32))
+    with pytest.raises(DTypeError, match="the first argument is ndarray; expected a tensor"):
+        loss(np.zeros((3, 2), np.float32), x)
+    with pytest.raises(DTypeError, match="the second argument has dtype <U1; expected real numbers"):
+        loss(x, np.array([["a", "b"]] * 3))
+    with pytest.raises(DTypeError, match="the first argument is int64"):
+        loss(mg.zeros((3, 2), dtype="int64"), np.zeros((3, 2)))
+    with pytest.raises(DataError, match="masked"):
+        loss(x, np.ma.masked_array(np.zeros((3, 2)), mask=[[True, False]] * 3))
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, lambda x_hat, x: ae.emphasis(x_hat, x, 1.0, 0.5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("given", ["float32", "float64", "uint8", "bool"])
+def test_the_data_may_be_an_array(loss, dtype, given):
+    """It is converted as models convert theirs: to the dtype of the reconstruction."""
+    x = np.array([[0, 1], [1, 1], [0, 0]], given)
+    x_hat = mg.tensor([[0.25, 1.0], [0.5, 0.75], [0.0, 0.125]], dtype=dtype, requires_grad=True)
+    value, expected = loss(x_hat, x), loss(x_hat, mg.tensor(x, dtype=dtype))
+    assert value.dtype == expected.dtype == dtype
+    np.testing.assert_array_equal(value.detach().numpy(), expected.detach().numpy())
+    assert isinstance(loss(x_hat, x.tolist()), mg.Tensor)
+
+
+def test_a_model_and_a_loss_take_the_same_array():
+    model = ae.Autoencoder((3, 2), seed=0)
+    X = np.random.default_rng(0).random((4, 3))  # float64
+    assert ae.squared_error(model(X), X).item() == ae.squared_error(model(X), mg.tensor(X, dtype="float32")).item()
 
 
 @pytest.mark.parametrize("loss", LOSSES[2:])
