@@ -14,6 +14,8 @@ from minigrad.errors import MinigradError
 
 NAMES = "digits, mnist, patches (of photographs, 8 by 8), or a .npy file of shape (samples, features)"
 PATCHES, PATCH = 10_000, 8
+SMALLEST = 4  # pixels of the side of a picture: 4 or 9 features are seldom one
+PICTURES = f"a square number of features, {SMALLEST} by {SMALLEST} or more, is taken for a picture"
 
 
 class Data(NamedTuple):
@@ -50,7 +52,7 @@ def read(name: str, labels: str | None = None, images: Path | None = None, seed:
             f"--data {name}: {int((~np.isfinite(x)).sum())} values are NaN or infinite; remove them first"
         )
     side = math.isqrt(x.shape[1])
-    shape = (side, side) if side**2 == x.shape[1] else None
+    shape = (side, side) if side >= SMALLEST and side**2 == x.shape[1] else None
     if labels is None:
         return Data(x, x, None, None, shape)
     y = _array("--labels", labels)

@@ -41,7 +41,7 @@ def figures(commands: Any) -> None:
     """Add the command."""
     command = commands.add_parser("figures", help="draw what a model does with data", formatter_class=Help)
     command.add_argument("--model", type=Path, required=True, metavar="FILE")
-    command.add_argument("--data", default="digits", help=data.NAMES)
+    command.add_argument("--data", default="digits", help=f"{data.NAMES}; {data.PICTURES}")
     command.add_argument("--labels", metavar="FILE.npy", help="classes of the samples of --data, for colours")
     command.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="the folder")
     command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files")
@@ -116,8 +116,8 @@ def _figures(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if shape is None:
         print(
-            f"--data {options.data}: {found.x_test.shape[1]} features are no square picture; figures of pictures are "
-            f"left out"
+            f"--data {options.data}: {found.x_test.shape[1]} features are no picture ({data.PICTURES}); figures of "
+            "pictures are left out"
         )
     for name, draw in drawn.items():
         buffer = io.BytesIO()

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders import features, pca
 from autoencoders.figures.style import (
+    CLASS_MARKERS,
     DASHES,
-    MARKERS,
     PALETTE,
     REFERENCE,
     logarithmic_where_wide,
@@ -35,7 +35,8 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
     h : Tensor or array_like, shape (m, k), k >= 2
         Codes, one sample per row.
     labels : array_like, shape (m,), optional
-        The class of each sample, numbers or strings; each gets a colour and a marker of its own.
+        The class of each sample, numbers or strings; each gets a colour and a marker of its
+        own, ten of them.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
         axes.scatter(codes[:, 0], codes[:, 1], s=size, color=PALETTE[0], linewidths=0)
         return figure
     for i, label in enumerate(np.unique(classes)):
-        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        color, marker = PALETTE[i % len(PALETTE)], CLASS_MARKERS[i % len(CLASS_MARKERS)]
         x, y = codes[classes == label].T
         axes.scatter(x, y, s=size, color=color, marker=marker, linewidths=0, label=str(label))
     figure.legend(loc="outside right upper", frameon=False, markerscale=1.5, handletextpad=0.1)

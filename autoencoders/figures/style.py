@@ -20,7 +20,8 @@ PALETTE = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 DASHES: tuple[Any, ...] = ("-", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)))  # and in print without colour
-MARKERS = "os^Dv"
+MARKERS = "os^Dv"  # of lines, together with dashes
+CLASS_MARKERS = "os^DvPX<>*"  # of points, one for each colour: two of the palette are orange
 REFERENCE: dict[str, Any] = {
     "color": "black",
     "linestyle": "--",

@@ -189,6 +189,17 @@ def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+@pytest.mark.parametrize(("features", "picture"), [(4, False), (9, False), (15, False), (16, True)])
+def test_a_few_features_are_no_picture(features, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).uniform(size=(30, features)))
+    assert main(f"train --data x.npy --sizes {features},2 --epochs 1 --out m.safetensors".split()) == 0
+    capsys.readouterr()
+    assert main("figures --model m.safetensors --data x.npy --out drawn".split()) == 0
+    assert ("a square number of features, 4 by 4 or more, is taken" in capsys.readouterr().out) != picture
+    assert (tmp_path / "drawn" / "reconstructions.png").exists() == picture
+
+
 @pytest.mark.parametrize("pretrained", ["", " --sizes 4,3,2 --pretrain 2"])
 def test_a_training_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path, monkeypatch, capsys, pretrained):
     monkeypatch.chdir(tmp_path)
@@ -201,8 +212,8 @@ def test_a_training_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_pa
 @pytest.mark.parametrize("units", [1, 2, 3])
 def test_figures_of_one_sample(tmp_path, monkeypatch, units):
     monkeypatch.chdir(tmp_path)
-    np.save("x.npy", np.random.default_rng(0).random((1, 9)))
-    ae.Autoencoder((9, units)).save("m.safetensors")
+    np.save("x.npy", np.random.default_rng(0).random((1, 16)))
+    ae.Autoencoder((16, units)).save("m.safetensors")
     assert main("figures --model m.safetensors --data x.npy --out drawn".split()) == 0
     drawn = {path.stem for path in Path("drawn").iterdir()}
     assert {"activations", "filters", "reconstructions", "jacobian_norms"} <= drawn and ("codes" in drawn) == (

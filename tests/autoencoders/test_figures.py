@@ -250,6 +250,8 @@ def test_wider_codes_are_drawn_in_their_principal_directions():
 def test_ten_classes_are_told_apart():
     axes = axes_of(figures.codes_2d(rng.normal(size=(50, 2)), np.arange(50) % 10))
     assert len({tuple(points.get_facecolor()[0]) for points in axes.collections}) == 10
+    shapes = {points.get_paths()[0].vertices.tobytes() for points in axes.collections}
+    assert len(shapes) == 10  # without colour too: two of the palette are orange
 
 
 @settings(max_examples=25)
