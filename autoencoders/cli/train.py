@@ -54,8 +54,10 @@ def train(commands: Any) -> None:
         "--loss", choices=("cross-entropy", *LOSSES), default="cross-entropy", help="of the reconstruction"
     )
     command.add_argument(
-        "--noise", type=noise, default=None, help="none, masking:0.25, gaussian:0.5, salt-and-pepper:0.1"
-    )
+        "--noise", type=noise, default=None,
+        help="none, masking:0.25 (the fraction of values lost, in [0, 1]), gaussian:0.5 (the standard deviation), "
+        "salt-and-pepper:0.1 (the fraction replaced)",
+    )  # fmt: skip
     command.add_argument("--tied", action="store_true", help="decoder weights are the encoder's, transposed")
     command.add_argument("--l2", type=number(0.0), default=0.0, help="factor of the sum of squared weights")
     command.add_argument("--l1", type=number(0.0), default=0.0, help="factor of the L1 norm of the code")
@@ -79,6 +81,7 @@ def train(commands: Any) -> None:
     command.add_argument("--validation", type=fraction, default=0.0, help="fraction of the data to measure on only")
     command.add_argument("--patience", type=whole(1), help="epochs without a lower loss after which to stop")
     command.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="the file")
+    command.add_argument("--force", action="store_true", help="replace the model that --out names, if there is one")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training of this command")
     command.set_defaults(run=run)
 
@@ -106,6 +109,8 @@ def run(options: argparse.Namespace) -> None:
     if options.epochs == 0 and options.pretrain is None:
         raise MinigradError("--epochs 0 trains nothing; give at least 1, or --pretrain")
     check_out(options.out, ".safetensors")
+    if options.out.exists() and not options.force and not options.resume:  # what is resumed was allowed to begin
+        raise MinigradError(f"--out {options.out} is there already: --force replaces it; or give another name")
     x = data.read(options.data, images=options.images, seed=options.seed).x_train
     model = _model(options, x)
     held_out = x[:0]
@@ -166,7 +171,7 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
     given = {
         name: value if isinstance(value, int | float | str | None) else str(value)
         for name, value in vars(options).items()
-        if name not in ("run", "resume", "out", "epochs", "noise", "device")
+        if name not in ("run", "resume", "force", "out", "epochs", "noise", "device")
     } | {"noise": options.noise and options.noise.__name__}
     if not options.resume:
         if checkpoint.exists():

@@ -189,6 +189,31 @@ def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+def test_a_finished_model_is_replaced_only_by_force(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--epochs", "1", "--out", "m.safetensors"]
+    assert main(train) == 0
+    before = Path("m.safetensors").read_bytes()
+    assert main([*train, "--seed", "1"]) == 2
+    assert "--out m.safetensors is there already: --force replaces it" in capsys.readouterr().err
+    assert Path("m.safetensors").read_bytes() == before
+    save = checkpoints.Checkpoint.save
+
+    def interrupting(self, *args):
+        save(self, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.Checkpoint, "save", interrupting)
+        assert main([*train, "--seed", "1", "--force"]) == 130
+    assert Path("m.safetensors").read_bytes() == before
+    assert main([*train, "--seed", "1", "--resume"]) == 0  # the force that it began with counts
+    assert Path("m.safetensors").read_bytes() != before
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+    assert main([*train, "--force"]) == 0
+    assert Path("m.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(("features", "picture"), [(4, False), (9, False), (15, False), (16, True)])
 def test_a_few_features_are_no_picture(features, picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
