@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import minigrad as mg
 from autoencoders import corruption
-from minigrad.errors import MinigradError
+from minigrad.errors import DataError, MinigradError
 
 N = TypeVar("N", int, float)
 
@@ -103,7 +103,9 @@ def noise(text: str) -> Callable[[mg.Tensor], mg.Tensor] | None:
     try:
         amount = float(strength)
         NOISES[kind](mg.zeros((1, 1)), amount)
-    except (KeyError, ValueError, TypeError) as error:
+    except DataError as error:  # which names the range
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+    except (KeyError, ValueError) as error:
         raise argparse.ArgumentTypeError(
             f"expected none or one of {', '.join(NOISES)} with a strength, such as masking:0.25, got {text!r}"
         ) from error

@@ -151,8 +151,9 @@ def _not_found(folders: list[Path]) -> str:
             f"  {folder}: " + (f"lacks {', '.join(_missing(folder))}" if folder.is_dir() else "no such folder")
         )
     lines.append(
-        "Call mnist(download=True) to fetch it (about 12 MB), or get the four files yourself (plain or .gz) and name "
-        "their folder: mnist(root=...), or put them into mnist/ in the folder that AUTOENCODERS_DATA names."
+        'To fetch it (about 12 MB), run python -c "import autoencoders as ae; ae.datasets.mnist(download=True)". Or '
+        "get the four files yourself (plain or .gz) and put them into mnist/ in the folder that AUTOENCODERS_DATA "
+        "names, or name their folder: ae.datasets.mnist(root=...)."
     )
     return "\n".join(lines)
 

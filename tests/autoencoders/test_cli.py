@@ -81,7 +81,11 @@ def test_train_reads_arrays(tmp_path):
         (["train", "--learning-rate", "nan"], "--learning-rate: expected a number above 0"),
         (["train", "--l2", "-1"], "--l2: expected a number of at least 0"),
         (["train", "--noise", "snow:0.1"], "--noise: expected none or one of masking"),
-        (["train", "--noise", "masking:2"], "--noise"),
+        (
+            ["train", "--noise", "masking:25"],
+            "--noise: masking:25: masking_noise: got q=25.0; expected a finite number in [",
+        ),
+        (["train", "--noise", "gaussian:-1"], "sigma=-1.0; expected a finite number of at least 0"),
         (["train", "--noise", "masking"], "--noise"),
         (["lecture", "--data", "cifar"], "--data"),
         ([], "required"),

@@ -151,7 +151,7 @@ def test_when_nothing_is_found_every_place_is_named_and_nothing_is_downloaded(tm
         mnist()
     assert f"{partial}: lacks {TRAIN_LABELS}, {TEST_IMAGES}\n" in str(caught.value)
     assert f"{tmp_path / 'cache' / 'autoencoders' / 'mnist'}: no such folder\n" in str(caught.value)
-    assert "download=True" in str(caught.value) and "AUTOENCODERS_DATA" in str(caught.value)
+    assert "ae.datasets.mnist(download=True)" in str(caught.value) and "AUTOENCODERS_DATA" in str(caught.value)
 
     write(tmp_path / "data" / "mnist", small_mnist())
     with pytest.raises(DataError, match="elsewhere: no such folder"):
