@@ -27,6 +27,7 @@ from autoencoders.models import (
 )
 from autoencoders.regularizers import decoder_norm, kl_sparsity, l1, l2, orthogonality
 from autoencoders.training import DivergenceError, fit
+from minigrad.version import __version__
 
 __all__ = [
     "Autoencoder",
@@ -39,6 +40,7 @@ __all__ = [
     "StackedAutoencoder",
     "TopKAutoencoder",
     "VariationalAutoencoder",
+    "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "contractive",
