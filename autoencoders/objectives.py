@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -16,6 +17,22 @@ Objective = Callable[..., mg.Tensor | Mapping[str, mg.Tensor]]
 
 # One seed, three independent streams: how the data are shuffled does not depend on how much noise is drawn.
 SHUFFLE, NOISE, VALIDATION_NOISE = 1, 2, 3
+
+
+def check_objective(objective: Objective, parts: int) -> None:
+    """Raise unless an objective can be called with a model and so many parts of a batch."""
+    if not callable(objective):
+        raise DTypeError(f"fit: got objective={objective!r}; expected a function of the model and a batch")
+    try:
+        signature = inspect.signature(objective)
+    except (TypeError, ValueError):  # of some callables Python knows none
+        return
+    try:
+        signature.bind(None, *(None,) * parts)
+    except TypeError as error:
+        call, why = ("objective(model, x, y)", "with y") if parts == 2 else ("objective(model, x)", "without y")
+        name = getattr(objective, "__name__", type(objective).__name__)
+        raise DTypeError(f"fit: {why}, it is called as {call}, but the objective is {name}{signature}") from error
 
 
 def terms_of(objective: Objective, model: nn.Module, batch: Batch) -> Mapping[str, mg.Tensor]:

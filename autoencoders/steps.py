@@ -247,9 +247,7 @@ class _Compiled:
         return result
 
     def _go_on_without(self, batch: Batch, why: str) -> Any:
-        warnings.warn(
-            f"fit goes on without compiling, because of {why}", RuntimeWarning, stacklevel=_depth_of_the_library()
-        )
+        warnings.warn(f"fit goes on without compiling: {why}", RuntimeWarning, stacklevel=_depth_of_the_library())
         self._compiled = None
         return self._step(*batch)
 

@@ -17,7 +17,7 @@ import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
 from autoencoders.inputs import number, positive
-from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, measure, noise
+from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_objective, measure, noise
 from autoencoders.operations import operations_of, repeated_operations
 from autoencoders.progress import progress_bar
 from autoencoders.snapshots import Modes, Snapshot, generators_of
@@ -175,6 +175,7 @@ def fit(
         elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
             raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
         held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
+    check_objective(objective, len(train_set.first))
     if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
         raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
     strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))

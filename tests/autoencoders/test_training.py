@@ -465,3 +465,36 @@ def test_training_takes_gradients_also_where_none_are_wanted():
             assert model(mg.tensor(X[:2], dtype="float32")).requires_grad == where.enabled
         found.append([p.detach().numpy().tobytes() for p in model.parameters()])
     assert found[0] == found[1]
+
+
+def test_an_objective_of_another_number_of_arguments_is_named():
+    """A bare TypeError from inside would say neither what is called nor why."""
+    model = make()
+    before = values(model)
+    y = np.arange(50)
+    with pytest.raises(
+        DTypeError, match=r"with y, it is called as objective\(model, x, y\), but .* is plain\(model, x\)"
+    ):
+        ae.fit(model, X, plain, y=y, epochs=1)
+    with pytest.raises(
+        DTypeError, match=r"without y, it is called as objective\(model, x\), but .*<lambda>\(m, x, y\)"
+    ):
+        ae.fit(model, X, lambda m, x, y: plain(m, x), epochs=1)
+    with pytest.raises(DTypeError, match="got objective=None; expected a function"):
+        ae.fit(model, X, None, epochs=1)
+    assert (values(model) == before).all()
+    ae.fit(model, X, lambda *given, scale=2.0: scale * plain(*given[:2]), y=y, epochs=1)  # takes any number
+    ae.fit(model, X, lambda m, x, y=None: plain(m, x), epochs=1)
+
+
+def test_an_error_of_the_objective_itself_is_left_alone():
+    def objective(model, x):
+        return plain(model)
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'") as caught:
+        ae.fit(make(), X, objective, epochs=1)
+    assert not isinstance(caught.value, DTypeError)
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert ae.__version__ == mg.__version__ and "__version__" in ae.__all__
