@@ -126,7 +126,8 @@ def test_what_is_finished_is_on_disk_after_each_module(tiny_results, tmp_path, c
     assert capsys.readouterr().err == words
     numbers = json.loads((tmp_path / "results.json").read_text())
     assert numbers["modules"] == "2 of 7" and "7.3" not in numbers
-    assert numbers["7.2"] == json.loads(json.dumps(tiny_results.numbers["7.2"]))
+    assert numbers["7.2"].keys() == tiny_results.numbers["7.2"].keys()
+    assert numbers["7.2"]["floor"] == tiny_results.numbers["7.2"]["floor"]
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "not complete: 2 of 7 modules" in html and 'id="s7.2"' in html and 'id="s7.3"' not in html
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.json"]
