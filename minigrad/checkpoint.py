@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from . import autograd, tape
+from . import tape
 from .errors import DTypeError
 from .primitives.registry import Domain, Primitive, Samples
 from .program import trees
+from .sweep import sweep
 from .tensor import Tensor
 
 ANYTHING = Samples("any", (Domain(-1.0, 1.0),))
@@ -134,25 +136,22 @@ class _Again:
 
         with tape.enable_grad(), _state_of(self._assigned), tape.observing(tape.observer() if as_tensors else None):
             args = trees.transform(variable, self._args)
-            with _as_variables(self._captured, as_tensors):
-                result = self._f(*args)
-                outputs = [x for x in trees.leaves(result) if isinstance(x, Tensor)]
-                wanted = {i: x for i, x in enumerate([*fresh, *self._captured]) if x.requires_grad}
-                parts, start = [], 0
-                for x in outputs:
-                    part = g[start : start + x.size].reshape(x.shape)
-                    parts.append(part if as_tensors else Tensor._wrap(part, x.device, None))
-                    start += x.size
-                used = [(x, part) for x, part in zip(outputs, parts, strict=True) if x.requires_grad]
-                found = autograd.grad(
-                    [x for x, _ in used],
-                    list(wanted.values()),
-                    [part for _, part in used],
-                    create_graph=as_tensors and tape.grad_enabled(),
-                    allow_unused=True,
-                )
-        gradients = {i: v for i, v in zip(wanted, found, strict=True) if v is not None}
-        return gradients if as_tensors else {i: v._array for i, v in gradients.items()}
+            result = self._f(*args)
+            outputs = [x for x in trees.leaves(result) if isinstance(x, Tensor)]
+            wanted = {i: x._node for i, x in enumerate([*fresh, *self._captured]) if x._node is not None}
+            cotangents: dict[tape.Node, Any] = {}
+            start = 0
+            for x in outputs:
+                part = g[start : start + x.size].reshape(x.shape)
+                start += x.size
+                if x._node is not None:
+                    known = cotangents.get(x._node)
+                    cotangents[x._node] = part if known is None else known + part
+            create_graph = as_tensors and tape.grad_enabled()
+            with contextlib.nullcontext() if create_graph else tape.no_grad():
+                # what is captured is the end: the graph behind it is swept by whoever sweeps this checkpoint
+                found = sweep(cotangents, set(wanted.values()), create_graph, as_tensors, beyond=False)
+        return {i: found[node][0] for i, node in wanted.items() if node in found}
 
 
 def _variable(x: Tensor, connected: bool) -> Tensor:
@@ -162,20 +161,6 @@ def _variable(x: Tensor, connected: bool) -> Tensor:
     if connected:
         return x + 0.0
     return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
-
-
-@contextmanager
-def _as_variables(captured: list[Tensor], connected: bool) -> Iterator[None]:
-    """Let captured tensors, which a function reaches by itself, be variables of their own for a while."""
-    nodes = [x._node for x in captured]
-    stand_ins = [_variable(x, connected)._node for x in captured]
-    try:
-        for x, node in zip(captured, stand_ins, strict=True):
-            x._node = node
-        yield
-    finally:
-        for x, node in zip(captured, nodes, strict=True):
-            x._node = node
 
 
 @contextmanager

@@ -37,12 +37,18 @@ def _namespace(xp: Any) -> SimpleNamespace:
 _age = attrgetter("id")
 
 
-def reachable(roots: Iterable[Node], targets: set[Node] | None) -> list[Node]:
-    """Return the nodes to sweep, newest first: all that the roots depend on and that lead to a target (None: all)."""
+def reachable(roots: Iterable[Node], targets: set[Node] | None, beyond: bool = True) -> list[Node]:
+    """Return the nodes to sweep, newest first: all that the roots depend on and that lead to a target (None: all).
+
+    Without `beyond`, what is behind a target is left out.
+    """
     seen = set(roots)
     stack = list(seen)
     while stack:
-        for parent in stack.pop().parents:
+        node = stack.pop()
+        if not beyond and targets is not None and node in targets:
+            continue
+        for parent in node.parents:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
@@ -67,24 +73,27 @@ def sweep(
     targets: set[Node] | None,
     retain_graph: bool,
     as_tensors: bool,
+    beyond: bool = True,
 ) -> dict[Node, tuple[Any, bool]]:
     """Propagate cotangents from the roots back; return those of the targets (None: of all leaves).
+
+    Without `beyond` the sweep ends before the targets, whose hooks are left to a sweep that goes on.
 
     Cotangents are raw arrays, or tensors with `as_tensors`: the rules are then operations like any other, which can
     be differentiated and recorded. Each comes with whether its memory belongs to nobody else.
     """
     before = state.sweeping
     try:
-        return _sweep(cotangents, targets, retain_graph, as_tensors)
+        return _sweep(cotangents, targets, retain_graph, as_tensors, beyond)
     finally:
         state.sweeping = before
 
 
 def _sweep(
-    cotangents: dict[Node, Any], targets: set[Node] | None, retain_graph: bool, as_tensors: bool
+    cotangents: dict[Node, Any], targets: set[Node] | None, retain_graph: bool, as_tensors: bool, beyond: bool
 ) -> dict[Node, tuple[Any, bool]]:
     found: dict[Node, tuple[Any, bool]] = {}
-    nodes = reachable(cotangents, targets)
+    nodes = reachable(cotangents, targets, beyond)
     wanted = None if targets is None else set(nodes)
     owned: set[Node] = set()  # whose cotangent is memory of this sweep alone: a further term may be added in place
     F: Any = None
@@ -93,13 +102,13 @@ def _sweep(
         g = cotangents.pop(node, None)
         if g is None:
             continue
-        if node.hooks is not None:
+        if node.hooks is not None and (beyond or targets is None or node not in targets):
             g = _run_hooks(node, g, as_tensors)
         primitive = node.primitive
         if primitive is None or (targets is not None and node in targets):
             if targets is None or node in targets:
                 found[node] = g, primitive is None and node in owned and node.hooks is None
-            if primitive is None:
+            if primitive is None or not beyond:
                 continue
         if node.device is not device:
             device = node.device

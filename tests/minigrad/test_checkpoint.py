@@ -1,5 +1,7 @@
 """mg.checkpoint: the same values and gradients of every order, with less memory."""
 
+import sys
+import threading
 import tracemalloc
 
 import numpy as np
@@ -168,3 +170,55 @@ def test_results_of_two_dtypes_are_refused():
     g = mg.checkpoint(lambda x: (x, x.to("float64")))
     with pytest.raises(DTypeError, match="float32, float64"):
         g(mg.tensor([1.0], requires_grad=True))
+
+
+def test_threads_share_the_parameters_of_a_checkpoint():
+    """Nothing is written to a captured tensor: other threads, and its hooks, see none of it."""
+    w = mg.Parameter(np.random.default_rng(0).normal(size=(20, 20)))
+    block = mg.checkpoint(lambda x: mg.tanh(x @ w))
+    x = mg.tensor(np.random.default_rng(1).normal(size=(5, 20)))
+    node, calls = w._node, []
+    remove = w.register_hook(calls.append)
+    block(x).sum().backward()
+    expected = w.grad.numpy().copy()
+    assert len(calls) == 1 and (calls[0].numpy() == expected).all()
+    remove()
+    wrong = []
+
+    def work(f):
+        for _ in range(100):
+            (g,) = mg.autograd.grad(mg.sum(f(x)), w)
+            if not np.allclose(g.numpy(), expected, rtol=1e-12):
+                wrong.append(g)
+
+    plain = [threading.Thread(target=work, args=(lambda x: mg.tanh(x @ w),)) for _ in range(1)]
+    threads = plain + [threading.Thread(target=work, args=(block,)) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong and w._node is node
+
+
+def test_what_is_captured_may_depend_on_what_else_is():
+    """The graph behind a captured result is swept once, from outside."""
+    w = mg.Parameter([0.5, -1.0], dtype="float64")
+
+    def value(checkpoint):
+        y = mg.exp(w)
+        block = (mg.checkpoint if checkpoint else lambda f: f)(lambda x: (x * y + w * w, y * 2.0, w))
+        a, b, c = block(w * 3.0)
+        return (a * b * c).sum()
+
+    for create_graph in (False, True):
+        grads = [mg.autograd.grad(value(c), w, create_graph=create_graph)[0] for c in (False, True)]
+        np.testing.assert_allclose(grads[0].detach().numpy(), grads[1].detach().numpy(), rtol=1e-14)
+    second = [
+        mg.autograd.grad(mg.sum(mg.autograd.grad(value(c), w, create_graph=True)[0]), w)[0] for c in (False, True)
+    ]
+    np.testing.assert_allclose(second[0].numpy(), second[1].numpy(), rtol=1e-14)
