@@ -47,6 +47,8 @@ class Primitive:
         effect: bool = False,
         doc: str = "",
     ) -> None:
+        if name in primitives:  # passes and compiled steps know those of the table by their names
+            raise MinigradError(f"there is already a primitive called {name!r}")
         parameters = list(inspect.signature(forward).parameters.values())[1:]
         unclear = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         if unclear:
@@ -57,8 +59,6 @@ class Primitive:
         inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         metadata = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
-        if name in primitives:  # passes and compiled steps know those of the table by their names
-            raise MinigradError(f"there is already a primitive called {name!r}")
         self.metadata = [p.name for p in metadata]
         self.defaults = {p.name: p.default for p in metadata if p.default is not p.empty}
         self.name = name
