@@ -22,6 +22,7 @@ from .functions import (
     std,
     var,
 )
+from .heap import keep_freed_memory
 from .linalg import eigh, einsum, outer, qr, slogdet, svd
 from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace
 from .parameter import Parameter
@@ -33,3 +34,5 @@ from .tape import enable_grad, no_grad
 from .tensor import Tensor, tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .version import __version__
+
+keep_freed_memory()

@@ -23,7 +23,8 @@ ASLEEP, LOOKING, KEPT, POSTED, WORKING = range(5)
 
 PATIENCE = 300  # looks, some ten microseconds, after which other threads that want to run may do so between looks
 BRIEFLY = 100  # looks, a microsecond or two, after which work that another thread has not begun is taken back
-LOOKS = 1_000  # at a mailbox before its thread sleeps: longer than it takes from one step of training to the next
+ASKS = 1_000  # looks, some twenty microseconds, for threads that are on their way
+LOOKS = 4_000  # at a mailbox before its thread sleeps: more than a millisecond, in which eager steps come to a product
 LINE = 8  # words of a cache line
 
 
@@ -86,7 +87,7 @@ class Job:
         for i, mail in enumerate(mailboxes):
             self._mails[i] = addressof(mail)
         words, mails, result = self._at
-        build()(1, words, mails, LOOKS, result)
+        build()(1, words, mails, ASKS, result)
         return bool(self._result[0])
 
 

@@ -28,7 +28,7 @@ from .errors import DataError
 
 Calls = list[tuple[Callable, tuple]]
 
-TRIES = 30  # to wake threads, each of which waits for some tens of microseconds: it takes as long as one or two
+TRIES = 100  # to wake threads, each of which waits for some twenty microseconds: it mostly takes a few
 MOST_THREADS = 256
 ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
 
