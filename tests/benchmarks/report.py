@@ -198,7 +198,7 @@ def chart(results, path):
     if named:
         left = axes["ratios"]
         left.axvline(1, color="black", linewidth=1, zorder=0)
-        left.set(xscale="log", xlabel=f"time of {ours} over that of the other (left of 1 it is faster)")
+        left.set(xscale="log", xlabel=f"time of {ours} over that of the other (left of 1: {ours} is faster)")
         left.set_yticks(range(len(named)), named)
         left.invert_yaxis()
     if "growth" in axes:
