@@ -1,6 +1,6 @@
 """minigrad: a small tensor library with reverse-mode automatic differentiation, on NumPy or CuPy."""
 
-from . import autograd, data, devices, errors, nn, optim, random, tape, testing
+from . import autograd, data, devices, errors, heap, nn, optim, random, tape, testing
 from .anomaly import detect_anomaly
 from .checkpoint import checkpoint
 from .convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, upsample2x
@@ -22,7 +22,6 @@ from .functions import (
     std,
     var,
 )
-from .heap import keep_freed_memory
 from .linalg import eigh, einsum, outer, qr, slogdet, svd
 from .manipulation import diagonal, flip, moveaxis, pad, ravel, repeat, roll, split, tile, trace
 from .parameter import Parameter
@@ -35,4 +34,4 @@ from .tensor import Tensor, tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .version import __version__
 
-keep_freed_memory()
+heap.keep_freed_memory()

@@ -75,6 +75,7 @@ def mnist_folder() -> Path:
 OF_THE_CPU = (
     "test_numpy_is_a_read_only_view",
     "test_repr_shows_values_dtype_and_origin",
+    "test_slips_of_the_hand_are_named",
     "test_two_devices_in_one_operation_are_refused",
     "test_to_changes_dtype_with_a_gradient_of_the_original_dtype",
     "test_dlpack_shares_memory_both_ways",

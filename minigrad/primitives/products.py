@@ -122,7 +122,7 @@ def multiply(a: Any, b: Any, out: Any = None) -> Any:
     """
     transposed = a.ndim > 1 and b.ndim > 1 and a.shape[-2] == b.shape[-1] and a.strides[-2:] == b.strides[:-3:-1]
     if transposed and start_of(a) == start_of(b):
-        b = b.copy()
+        b = b.copy(order="K")  # its layout decides about bits too
     return np.matmul(a, b, out=out)
 
 
