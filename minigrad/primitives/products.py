@@ -30,12 +30,15 @@ STRIP = 32
 
 
 class Cut(NamedTuple):
-    """How a product is computed: by the product kernel or NumPy, and in which rows or columns."""
+    """How a product is computed: in which rows or columns, and by the product kernel or NumPy."""
 
-    by_kernel: bool
     by_columns: bool
     slices: tuple[slice, ...]
     at_once: product_kernel.Product | None  # for eager execution, where the kernel computes it
+
+    @property
+    def by_kernel(self) -> bool:
+        return self.at_once is not None
 
 
 def cut(a: Any, b: Any) -> Cut | None:
@@ -71,7 +74,7 @@ def _cut(
     by_columns = m < 2 * parallel.ROWS or (m < k and n >= 16 * parallel.ROWS and multiplications >= COLUMNS)
     slices = tuple(parallel.splits(n if by_columns else m, parts))
     at_once = product_kernel.Product(a, b, parts, multiplications >= SHARED) if by_kernel else None
-    return Cut(by_kernel, by_columns, slices, at_once)
+    return Cut(by_columns, slices, at_once)
 
 
 if hasattr(os, "register_at_fork"):  # another thread of the parent may be in the middle of a job

@@ -42,6 +42,11 @@ def train(file, objective, epochs, resume=False, **options):
     return [p.detach().numpy().tobytes() for p in model.parameters()]
 
 
+def epochs_in(file):
+    """How many epochs the training has gone that a checkpoint is of."""
+    return json.loads(files.load_with_metadata(file)[1]["numbers"])["epoch"]
+
+
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "training.safetensors"
@@ -105,6 +110,7 @@ def test_what_is_not_known_is_accepted(file, kind, compile, batches):
 
     run(1, resume=False)
     run(2, resume=True)
+    assert epochs_in(file) == 2
 
 
 def test_without_compiling_the_objective_is_called_for_batches_only(file):
@@ -231,6 +237,7 @@ def test_what_cannot_be_compared_is_accepted(file, change):
     train(file, sparse, epochs=2, validation=X)
     rewrite(file, change)
     train(file, functools.partial(sparse, rho=0.1), epochs=3, resume=True, validation=X)
+    assert epochs_in(file) == 3
 
 
 def test_another_optimizer_or_schedule_is_named(file):
@@ -272,3 +279,4 @@ class Own(optim.SGD):
 def test_attributes_of_another_class_are_not_compared(file):
     train(file, sparse, epochs=2, optimizer=Own, compile=False)
     train(file, sparse, epochs=3, resume=True, optimizer=Own, compile=False)
+    assert epochs_in(file) == 3

@@ -1,8 +1,7 @@
 """mg.checkpoint: the same values and gradients of every order, with less memory."""
 
-import sys
-import threading
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DTypeError, GraphError
 from minigrad.testing import check_grad
+from tests.switching import run_at_once
 
 rng = np.random.default_rng(0)
 W = mg.Parameter(rng.normal(size=4))
@@ -191,17 +191,7 @@ def test_threads_share_the_parameters_of_a_checkpoint():
             if not np.allclose(g.numpy(), expected, rtol=1e-12):
                 wrong.append(g)
 
-    plain = [threading.Thread(target=work, args=(lambda x: mg.tanh(x @ w),)) for _ in range(1)]
-    threads = plain + [threading.Thread(target=work, args=(block,)) for _ in range(3)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    finally:
-        sys.setswitchinterval(interval)
+    run_at_once([partial(work, lambda x: mg.tanh(x @ w)), *[partial(work, block)] * 3])
     assert not wrong and w._node is node
 
 

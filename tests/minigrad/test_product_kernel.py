@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from minigrad import native
 from minigrad.primitives import product_kernel, products
 from minigrad.primitives.product_kernel import CHAIN, DEPTH
+from tests.switching import run_at_once
 
 pytestmark = pytest.mark.skipif(
     not native.available() or not native.multiplies_and_adds(), reason="needs llvmlite, and a processor with a * b + c"
@@ -361,16 +362,7 @@ def test_threads_multiply_matrices_of_one_layout_at_once(small_parts, monkeypatc
             if products.matmul(np, *problems[i]).tobytes() != expected[i]:
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(shift,)) for shift in range(3)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    finally:
-        sys.setswitchinterval(interval)
+    run_at_once([partial(work, shift) for shift in range(3)])
     assert not wrong
 
 
