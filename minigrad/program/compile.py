@@ -351,22 +351,24 @@ class _Entry:
                     stacklevel=4,
                 )
         replay = self.replay
-        start = perf_counter()
         try:
-            self.is_running = True
-            replay.run([x._array if isinstance(x, Tensor) else self._apart(x) for x in given])
-        finally:  # also of what was assigned before an error
+            self.is_running = True  # until the results, which the next run writes over, are copied out
+            start = perf_counter()
+            try:
+                replay.run([x._array if isinstance(x, Tensor) else self._apart(x) for x in given])
+            finally:  # also of what was assigned before an error
+                for t in self.assigned:
+                    t._version.count += 1  # type: ignore[union-attr]
+            self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
+            for i in self._written_arguments:
+                if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
+                    continue
+                given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
+            return trees.transform(
+                lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result
+            )
+        finally:
             self.is_running = False
-            for t in self.assigned:
-                t._version.count += 1  # type: ignore[union-attr]
-        self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
-        for i in self._written_arguments:
-            if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
-                continue
-            given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
-        return trees.transform(
-            lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result
-        )
 
     def _apart(self, x: np.ndarray) -> np.ndarray:
         """Return an array of the caller's, or a copy where it is memory that the step assigns to: `w.numpy()` is."""

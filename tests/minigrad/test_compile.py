@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import warnings
 import weakref
 
@@ -1056,23 +1055,70 @@ def test_means_of_complex_numbers_are_replayed_to_the_bit():
         assert bits(compiled(x)) == bits(mg.mean(x, axis=0))
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
-def test_a_step_that_a_signal_interrupts_and_calls_has_its_own_result():
-    w = mg.tensor(normal(300, 300) / 20)
-    compiled = mg.compile(lambda x: mg.sum(mg.tanh(x @ w) @ w))
-    a, b = mg.tensor(normal(300, 300)), mg.tensor(normal(300, 300))
-    right = [compiled(x).item() for x in (a, b, a, b)][2:]
-    inside, found = [], []
-    before = signal.signal(signal.SIGALRM, lambda *_: inside.append(compiled(b).item()))
-    end = time.monotonic() + 20
+def at_instruction(place, outer, inner):
+    """Call `outer`, and `inner` at one of its instructions in minigrad, as a signal's handler may be called at any.
+
+    Returns how many instructions there were, and what `outer` returned.
+    """
+    seen = 0
+
+    def traced(frame, event, _):
+        nonlocal seen
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            seen += 1
+            if seen == place:
+                inner()
+        return traced
+
+    def entered(frame, event, _):
+        return traced(frame, event, _) if frame.f_globals["__name__"].startswith("minigrad") else None
+
+    before = sys.gettrace()
+    sys.settrace(entered)
     try:
-        while len(inside) < 20 and time.monotonic() < end:
-            signal.setitimer(signal.ITIMER_REAL, 0.0006)
-            found.append(compiled(a).item())
+        result = outer()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        sys.settrace(before)
+    return seen, result
+
+
+def at_each_instruction(outer, inner):
+    """Return what `outer` returns where `inner` is called at its first instruction, its second, and so on."""
+    results = []
+    instructions = sys.maxsize
+    while len(results) < instructions:
+        instructions, result = at_instruction(len(results) + 1, outer, inner)
+        results.append(result)
+    return results
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_step_that_is_called_again_before_it_returns_has_its_own_result(kernels):
+    compiled = mg.compile(lambda x, w: mg.sum(mg.tanh(x @ w) @ w), kernels=kernels)
+    w = mg.tensor(normal(60, 60) / 8)
+    a, b = mg.tensor(normal(60, 60)), mg.tensor(normal(60, 60))
+    right = [compiled(x, w).item() for x in (a, b, a, b)][2:]
+    inside = []
+    found = at_each_instruction(lambda: compiled(a, w).item(), lambda: inside.append(compiled(b, w).item()))
+    assert len(found) > 300
     assert set(found) == {right[0]} and set(inside) == {right[1]}
+
+
+def test_a_step_that_is_called_again_before_it_returns_assigns_twice():
+    w = mg.Parameter(np.zeros(3, "float32"))
+
+    @mg.compile
+    def step(x):
+        w.assign(w + x)
+        return mg.sum(w)
+
+    one = mg.ones(3)
+    step(one)
+    found = [x.item() / 3 for x in at_each_instruction(lambda: step(one), lambda: step(one))]
+    assert len(found) > 300
+    assert w.numpy().tolist() == [1 + 2 * len(found)] * 3  # each outer call adds one, and each inner one
+    assert all(x in (2 * i, 2 * i + 1) for i, x in enumerate(found, 1))  # the result of the outer one, or of both
 
 
 class Masked(mg.optim.Optimizer):
