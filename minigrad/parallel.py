@@ -4,9 +4,7 @@ Work comes as shares, lists of calls; the caller makes the calls of the first sh
 them those of the others. NumPy and compiled kernels let other threads run meanwhile. Work of native calls alone comes
 as a job (`minigrad.handover`), which the same threads do without Python.
 
-OpenBLAS, which multiplies matrices for NumPy, has threads of its own, which after a product go on asking for the next
-one for a while, and so take a core from whoever else could use it. Whoever gives products of NumPy to `run` therefore
-keeps it to one thread meanwhile (`blas_in_one_thread`).
+Whoever gives products of NumPy to `run` keeps OpenBLAS to one thread meanwhile (`minigrad.openblas`).
 """
 
 from __future__ import annotations
@@ -17,11 +15,9 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
-
-import numpy as np
 
 from . import handover, native
 from .errors import DataError
@@ -264,104 +260,10 @@ def _start_workers(number: int) -> bool:
 
 
 def _forget() -> None:
-    """Let a forked child begin without the threads, and the locks, of its parent."""
-    global _blas_lock
+    """Let a forked child begin without the threads of its parent."""
     _workers.clear()
-    if _blas_limited:  # by threads that the child does not have
-        _restore_blas()
     _free["workers"] = True
-    _blas_lock = threading.RLock()
-    _blas_users.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-
-
-# BLAS
-
-_blas_lock = threading.RLock()  # a signal's handler may multiply too
-_blas_users: set[object] = set()
-_blas_before = 1
-_blas_limited = False
-
-
-@cache
-def _blas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """Return the functions that get and set the number of OpenBLAS's threads, or None where NumPy has another BLAS."""
-    with contextlib.suppress(OSError, AttributeError):
-        library: Any = ctypes.CDLL(np.linalg._umath_linalg.__file__)  # looks through what that links to
-        for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
-            with contextlib.suppress(AttributeError):
-                return library[name.format("get_num_threads")], library[name.format("set_num_threads")]
-    return None
-
-
-@cache
-def product_parts() -> int:
-    """Return into how many parts a large matrix product is cut: 1 where OpenBLAS cannot be kept to one thread."""
-    blas = _blas()
-    if not blas:
-        return 1
-    with _blas_lock:  # another thread may keep OpenBLAS to one thread just now
-        return min(cores(), _blas_before if _blas_limited else blas[0]())
-
-
-def one_blas_thread(user: object) -> None:
-    """Keep OpenBLAS to one thread, until each user has called `blas_threads_again`; for the whole process."""
-    global _blas_before, _blas_limited
-    get, put = _blas()  # type: ignore[misc]
-    with _blas_lock:
-        _blas_users.add(user)
-        if len(_blas_users) == 1:
-            if not _blas_limited:  # as it is when Ctrl-C ended the last restoring
-                _blas_before = get()
-            _blas_limited = True
-            put(1)
-
-
-def blas_threads_again(user: object) -> None:
-    """End what `one_blas_thread` began, if it did: Ctrl-C may have come before."""
-    with _blas_lock:
-        _blas_users.discard(user)
-        if _blas_limited and not _blas_users:
-            _restore_blas()
-
-
-def _restore_blas() -> None:
-    """Give OpenBLAS the threads that it had, unless somebody else has set their number meanwhile."""
-    global _blas_limited
-    get, put = _blas()  # type: ignore[misc]
-    if get() == 1:
-        put(_blas_before)
-    _blas_limited = False
-
-
-@contextlib.contextmanager
-def blas_in_one_thread() -> Iterator[None]:
-    """Keep OpenBLAS to one thread in the block."""
-    user = object()
-    try:
-        one_blas_thread(user)
-        yield
-    finally:
-        blas_threads_again(user)
-
-
-def each(function: Callable[[Any], None], items: list[Any]) -> None:
-    """Call a function, which may multiply matrices, for each item; the cores share the items where there are several.
-
-    Examples
-    --------
-    >>> squares = {}
-    >>> each(lambda i: squares.update({i: i * i}), [1, 2, 3])
-    >>> sorted(squares.items())
-    [(1, 1), (2, 4), (3, 9)]
-    """
-    calls: Calls = [(function, (item,)) for item in items]
-    if product_parts() < 2:
-        make(calls)
-        return
-    parts = min(product_parts(), max(1, len(items)))
-    with blas_in_one_thread():
-        run([calls[len(calls) * i // parts : len(calls) * (i + 1) // parts] for i in range(parts)])

@@ -10,11 +10,12 @@ functions in `minigrad.convolution` also take numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import parallel
+from .. import openblas, parallel
 from ..errors import ShapeError
 from .registry import Domain, Samples, primitive
 
@@ -81,8 +82,19 @@ def _blocks(xp: Any, images: int, bytes_each: int) -> list[slice]:
     """Return slices of images whose windows stay in a second-level cache; a GPU wants large calls, so only one."""
     step = images
     if xp is np:
-        step = max(1, min(BLOCK // max(1, bytes_each), -(-images // parallel.product_parts())))
+        step = max(1, min(BLOCK // max(1, bytes_each), -(-images // openblas.product_parts())))
     return [slice(start, start + step) for start in range(0, images, max(1, step))]
+
+
+def _each(function: Callable[[slice], None], blocks: list[slice]) -> None:
+    """Call a function, which multiplies matrices, for each block; the cores share the blocks."""
+    calls: parallel.Calls = [(function, (block,)) for block in blocks]
+    parts = min(openblas.product_parts(), max(1, len(blocks)))
+    if openblas.product_parts() < 2:
+        parallel.make(calls)
+        return
+    with openblas.in_one_thread():
+        parallel.run([calls[len(calls) * i // parts : len(calls) * (i + 1) // parts] for i in range(parts)])
 
 
 def _check_images(name: str, x: Any, channels: int, what: str) -> None:
@@ -109,7 +121,7 @@ def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair 
         matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(len(x[part]), c * kh * kw, rows * columns)
         result[part] = xp.matmul(kernels, matrices).reshape(result[part].shape)
 
-    parallel.each(one_block, _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize))
+    _each(one_block, _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize))
     return result
 
 
@@ -132,7 +144,7 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
         inner = padded[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
         result[part] = inner.transpose(3, 0, 1, 2)
 
-    parallel.each(one_block, _blocks(xp, n, channels * kh * kw * h * width * x.itemsize))
+    _each(one_block, _blocks(xp, n, channels * kh * kw * h * width * x.itemsize))
     return result
 
 
@@ -152,7 +164,7 @@ def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, pa
         matrix = windows.transpose(2, 0, 1, 4, 5, 3).reshape(c * kernel[0] * kernel[1], columns_here)
         products[part.start] = xp.matmul(_images_last(xp, v[part]).reshape(outputs, columns_here), matrix.T)
 
-    parallel.each(one_block, parts)
+    _each(one_block, parts)
     total = xp.zeros((outputs, c * kernel[0] * kernel[1]), xp.result_type(x, v))
     for part in parts:  # always in the same order, whoever was first
         total += products[part.start]

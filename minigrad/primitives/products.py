@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import parallel
+from .. import openblas, parallel
 from ..native import start_of
 from ..parallel import Calls
 from . import product_kernel
@@ -45,7 +45,7 @@ def cut(a: Any, b: Any) -> Cut | None:
     """Return how `a @ b` is cut, or None where it is one call of NumPy."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         return None
-    return _cut(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, parallel.cores(), parallel.product_parts())
+    return _cut(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, parallel.cores(), openblas.product_parts())
 
 
 @lru_cache(maxsize=1024)
@@ -144,7 +144,7 @@ def matmul(xp: Any, a: Any, b: Any, /, *, out: Any = None) -> Any:
         how.at_once(a, b, result)
         return result
     calls = [calls for calls, _, _ in shares(how, a, b, result)]
-    with parallel.blas_in_one_thread():
+    with openblas.in_one_thread():
         if a.size * b.shape[1] >= SHARED:
             parallel.run(calls)
         else:

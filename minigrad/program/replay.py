@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .. import parallel
+from .. import openblas, parallel
 from ..handover import Job
 from ..native import Call, start_of
 from ..parallel import Calls, splits
@@ -169,7 +169,7 @@ class Replay:
                 given[i] = array  # alive until the last call: native ones know its address alone
                 start = start_of(array)
             binding.to(array, start)
-        manages = parallel.product_parts() > 1
+        manages = openblas.product_parts() > 1
         limited, user = False, object()
         try:
             with np.errstate(all="ignore"):  # kernels do not warn either
@@ -179,12 +179,12 @@ class Replay:
                         continue
                     shares, wants_one = part
                     if manages and wants_one is not limited:
-                        (parallel.one_blas_thread if wants_one else parallel.blas_threads_again)(user)
+                        (openblas.use_one_thread if wants_one else openblas.threads_again)(user)
                         limited = wants_one
                     parallel.run(shares)
         finally:
             self._given = []
-            parallel.blas_threads_again(user)
+            openblas.threads_again(user)
             for binding in self._bindings.values():
                 binding.back()
 

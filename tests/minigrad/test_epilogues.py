@@ -438,7 +438,7 @@ def test_products_of_numpy_do_not_join(monkeypatch):
         return [(a @ b) * 0.5 + 1.0]
 
     check(just(step), lambda call: [tensor(9, 9, seed=call), tensor(9, 9, seed=call + 1)], [])  # small ones
-    monkeypatch.setattr(products.parallel, "product_parts", lambda: 2)  # with OpenBLAS in parts
+    monkeypatch.setattr(products.openblas, "product_parts", lambda: 2)  # with OpenBLAS in parts
     check(just(lambda a, b: step(a, b[:, ::2])), lambda call: [tensor(M, K, seed=call), tensor(K, 2 * N)], [])
     monkeypatch.setattr(native, "multiplies_and_adds", lambda: False)
     check(just(step), matrices(), [])

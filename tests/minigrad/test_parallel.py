@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import parallel
+from minigrad import openblas, parallel
 from minigrad.errors import DataError
 from minigrad.native import available
 from minigrad.primitives import products
@@ -173,9 +173,9 @@ late = Late()
 @pytest.fixture
 def two_parts(monkeypatch):
     """Cut products in two, also where BLAS has one thread, as in the workers of pytest -n."""
-    if parallel._blas() is None:
+    if openblas._functions() is None:
         pytest.skip("NumPy has no OpenBLAS here")
-    monkeypatch.setattr(parallel, "product_parts", lambda: 2)
+    monkeypatch.setattr(openblas, "product_parts", lambda: 2)
 
 
 LAYOUTS = {
@@ -219,7 +219,7 @@ def test_a_compiled_product_has_the_bits_of_the_eager_one(two_parts):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 def test_what_is_not_cut_has_the_same_bits_with_one_thread_of_blas(two_parts, dtype):
     """A replay keeps OpenBLAS to one thread where an eager product that is not cut leaves it alone."""
-    get, put = parallel._blas()
+    get, put = openblas._functions()
     before = get()
     rng = np.random.default_rng(0)
     try:
@@ -238,10 +238,10 @@ def test_what_is_not_cut_has_the_same_bits_with_one_thread_of_blas(two_parts, dt
 
 
 def test_blas_has_its_threads_again_afterwards(two_parts):
-    get, _ = parallel._blas()
+    get, _ = openblas._functions()
     before = get()
     a = np.ones((300, 300), "float32")
-    with parallel.blas_in_one_thread():
+    with openblas.in_one_thread():
         assert get() == 1
         products.matmul(np, a, a)
         assert get() == 1
@@ -252,10 +252,10 @@ def test_blas_has_its_threads_again_afterwards(two_parts):
 
 
 def test_blas_keeps_threads_that_somebody_else_sets_meanwhile(two_parts):
-    get, put = parallel._blas()
+    get, put = openblas._functions()
     before = get()
     try:
-        with parallel.blas_in_one_thread():
+        with openblas.in_one_thread():
             put(3)
         assert get() == 3
     finally:
@@ -263,21 +263,21 @@ def test_blas_keeps_threads_that_somebody_else_sets_meanwhile(two_parts):
 
 
 def test_parts_do_not_depend_on_who_multiplies_when_they_are_first_asked_for():
-    if parallel._blas() is None:
+    if openblas._functions() is None:
         pytest.skip("NumPy has no OpenBLAS here")
-    expected = parallel.product_parts.__wrapped__()
-    with parallel.blas_in_one_thread():
-        assert parallel.product_parts.__wrapped__() == expected
+    expected = openblas.product_parts.__wrapped__()
+    with openblas.in_one_thread():
+        assert openblas.product_parts.__wrapped__() == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_forked_during_a_product_has_all_threads_of_blas(two_parts):
-    get, put = parallel._blas()
+    get, put = openblas._functions()
     before = get()
     put(2)
     try:
-        with parallel.blas_in_one_thread():
+        with openblas.in_one_thread():
             child = os.fork()
             if child == 0:
                 os._exit(0 if get() == 2 else 1)
