@@ -395,8 +395,9 @@ def test_workers_sleep_when_nothing_comes_and_wake_again():
     if hasattr(time, "pthread_getcpuclockid"):
         clocks = [time.pthread_getcpuclockid(worker._thread.ident) for worker in parallel._workers]
         before = [time.clock_gettime(clock) for clock in clocks]
-        time.sleep(0.1)
-        assert [time.clock_gettime(clock) for clock in clocks] == before  # they take no time
+        time.sleep(0.2)
+        taken = [time.clock_gettime(clock) - start for clock, start in zip(clocks, before, strict=True)]
+        assert max(taken) < 0.02  # to fall asleep; who goes on looking takes all the time that there is
 
 
 def test_who_is_not_patient_wakes_workers_and_does_not_wait_for_them():
