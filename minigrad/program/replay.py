@@ -233,35 +233,14 @@ class Replay:
         if e.primitive.name in _REDUCTIONS and same_dtype:
             self._reduce(e.primitive.name, inputs[0], out, e.metadata.get("axis"))
         elif e.primitive.name == "mean" and same_dtype and out.dtype.char in "fd" and inputs[0].size < 2**24:
-            count = np.asarray(inputs[0].size // max(out.size, 1), out.dtype)  # exact below 2**24
-            # as np.mean does, with fewer steps in Python
-            division = loops.elementwise(np.divide, [out, count], out) if self.fused else None
-            then: Calls = [(division, ())] if division else [(np.divide, (out, count, out))]
-            self._reduce("sum", inputs[0], out, e.metadata.get("axis"), then)
+            self._mean(inputs[0], out, e.metadata.get("axis"))
         elif e.primitive.name == "sum_to" and same_dtype:
             kept = (1,) * (inputs[0].ndim - out.ndim) + out.shape
             axes = tuple(i for i, n in enumerate(kept) if n != inputs[0].shape[i])
             axes += tuple(i for i in range(inputs[0].ndim - out.ndim) if i not in axes)
             self._reduce("sum", inputs[0], out, axes)
         elif e.primitive.name == "matmul" and same_dtype and inputs[0].ndim == inputs[1].ndim == 2:
-            a, b = inputs
-            how = products.cut(a, b)
-            if how and how.by_columns:
-                self._by_columns.add(e.output)
-            cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS
-            parts: list[tuple[Calls, list[Any], Any]] = [([(products.multiply, (a, b, out))], inputs, out)]
-            labels = [""]
-            outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and how and a.shape[1] == 1 else None
-            if outer is not None:
-                parts = [([(outer, ())], inputs, out)]
-            elif how:
-                parts = products.shares(how, a, b, out)
-                labels = [part_of(cut, "columns" if how.by_columns else "rows") for cut in how.slices]
-            shares = [
-                Share(calls, reads, [to], cost / len(parts), label)
-                for (calls, reads, to), label in zip(parts, labels, strict=True)
-            ]
-            self._stages.append(Stage(shares))
+            self._multiply(e.output, inputs[0], inputs[1], out)
         elif e.primitive.name == "matmul" and same_dtype:
             self._alone(e, (products.multiply, (*inputs, out)))
         elif e.primitive.takes_out and same_dtype and (e.primitive.name != "mean" or out.itemsize > 2):
@@ -269,6 +248,31 @@ class Replay:
             self._alone(e, (partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
         else:
             self._alone(e, (_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
+
+    def _multiply(self, v: Variable, a: Any, b: Any, out: Any) -> None:
+        """Multiply two matrices, in the parts of eager execution."""
+        how = products.cut(a, b)
+        if how and how.by_columns:
+            self._by_columns.add(v)
+        outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and how and a.shape[1] == 1 else None
+        parts: list[tuple[Calls, list[Any], Any]] = [([(products.multiply, (a, b, out))], [a, b], out)]
+        labels = [""]
+        if outer is not None:
+            parts = [([(outer, ())], [a, b], out)]
+        elif how:
+            parts = products.shares(how, a, b, out)
+            labels = [part_of(cut, "columns" if how.by_columns else "rows") for cut in how.slices]
+        cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS / len(parts)
+        shares = [
+            Share(calls, reads, [to], cost, label) for (calls, reads, to), label in zip(parts, labels, strict=True)
+        ]
+        self._stages.append(Stage(shares))
+
+    def _mean(self, x: Any, out: Any, axis: Any) -> None:
+        """Sum and divide, as np.mean does, with fewer steps in Python."""
+        count = np.asarray(x.size // max(out.size, 1), out.dtype)  # exact below 2**24
+        division = loops.elementwise(np.divide, [out, count], out) if self.fused else None
+        self._reduce("sum", x, out, axis, [(division, ())] if division else [(np.divide, (out, count, out))])
 
     def _reduce(self, name: str, x: Any, out: Any, axis: Any, then: Calls | None = None) -> None:
         """Reduce along some axes, and make the calls that come then; threads share the columns of a matrix."""
