@@ -20,7 +20,14 @@ from .primitives.registry import Primitive
 from .tape import Node, apply, state
 from .tensor import Tensor
 
-HELD_HERE = 2  # references to what one variable and the function that counts them hold
+
+def _count_of_one() -> int:
+    """Return what `getrefcount` says of an object that one variable holds: 2, or 1 from Python 3.14 on."""
+    x = object()
+    return getrefcount(x)
+
+
+HELD_HERE = _count_of_one()
 
 _namespaces: dict[Any, SimpleNamespace] = {}
 
@@ -147,10 +154,10 @@ def _sweep(
                 contribution = F.astype(contribution, dtype=parent.dtype)
             known = cotangents.get(parent)
             if known is None:
-                cotangents[parent] = contribution
                 # nobody else holds it: neither the graph nor a rule that returns what it has at hand
                 if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
                     owned.add(parent)
+                cotangents[parent] = contribution
             elif as_tensors or parent not in owned or known.strides != contribution.strides:
                 # in place only where the sum would have the same layout: a program, whose sums are new, has these bits
                 cotangents[parent] = known + contribution

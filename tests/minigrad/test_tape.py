@@ -98,6 +98,24 @@ def test_what_a_rule_keeps_is_not_written_to():
     assert kept.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_what_nobody_else_keeps_becomes_the_gradient_without_a_copy(uses):
+    """The first contribution is it, and the others are added to it in place."""
+    made = []
+
+    def rule(F, g, y, x):
+        new = g * 2.0
+        made.append(new.__array_interface__["data"][0])
+        return new
+
+    double = Primitive("double", forward=lambda xp, x, /: x * 2.0, vjps=[rule], samples=Samples("any", (Domain(0, 1),)))
+    x = leaf(*range(100))
+    y = sum((tape.apply(double, x) for _ in range(uses)), mg.zeros(100, dtype="float64"))
+    y.sum().backward()
+    assert len(made) == uses and x.grad._array.__array_interface__["data"][0] == made[0]
+    assert x.grad.numpy().tolist() == [2.0 * uses] * 100
+
+
 @pytest.mark.parametrize(
     ("forward", "rules", "message"),
     [
