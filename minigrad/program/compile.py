@@ -119,7 +119,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs llvmlite: pip install llvmlite, or leave kernels out")
         self._kernels = kernels
-        self._elsewhere: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be replayed, and what they capture
+        self._not_replayed: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be, and what they capture
         self._entries: dict[tuple, list[_Entry]] = {}
         self._recorded = 0  # times, also of programs that are forgotten
         self._lock = threading.RLock()  # buffers serve one call at a time
@@ -163,9 +163,9 @@ class Compiled:
         if tape.recording() or tape.observed():
             return self._step(*args)
         key = _kind(args)
-        if key in self._elsewhere:  # a program would not look at values either
+        if key in self._not_replayed:  # a program would not look at values either
             with tape.unchecked():
-                return self._as_it_is(args, self._elsewhere[key])
+                return self._as_it_is(args, self._not_replayed[key])
         with self._lock:
             for entry in self._entries.get(key, ()):
                 if entry.is_valid():
@@ -196,18 +196,18 @@ class Compiled:
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
-        replay = self._replay(simplify(program))
+        replay = self._make_replay(simplify(program))
         if replay is None:
-            self._elsewhere[key] = captured
+            self._not_replayed[key] = captured
             return _without_graph(result)
-        wait = math.inf if isinstance(replay, CudaReplay) or replay.fused else self._seconds
-        entry = _Entry(replay, program, args, self._threads, wait)
+        waits = not isinstance(replay, CudaReplay) and not replay.kernels and self._kernels is None and available()
+        self._recorded += 1
+        entry = _Entry(self._recorded, replay, program, args, self._threads, BEFORE_KERNELS if waits else math.inf)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
-        self._recorded += 1
         if sum(map(len, self._entries.values())) > MOST_PROGRAMS:
-            oldest = next(iter(self._entries))
+            oldest = min(self._entries, key=lambda kind: self._entries[kind][0].number)
             self._entries[oldest].pop(0)
             if not self._entries[oldest]:
                 del self._entries[oldest]
@@ -220,11 +220,7 @@ class Compiled:
             )
         return _without_graph(result)
 
-    @property
-    def _seconds(self) -> float:
-        return BEFORE_KERNELS if self._kernels is None and available() else math.inf
-
-    def _replay(self, program: Program) -> Replay | CudaReplay | None:
+    def _make_replay(self, program: Program) -> Replay | CudaReplay | None:
         """Return what runs a program on its device, or None where only the step itself can."""
         devices = {v.device for v in (*program.arguments, *program.captured, *(e.output for e in program.equations))}
         on_cpu = all(place.type == "cpu" for place in devices)
@@ -236,9 +232,9 @@ class Compiled:
         try:
             if driver is None and self._kernels is None and available():
                 with contextlib.suppress(NotKept), only_kept():
-                    return Replay(program, self._threads, fuse=True)
+                    return Replay(program, self._threads, kernels=True)
             if driver is None:
-                return Replay(program, self._threads, fuse=bool(self._kernels))
+                return Replay(program, self._threads, kernels=bool(self._kernels))
             return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
         except Exception as error:  # the step has been done: its changes would be done twice if it were tried again
             error.__traceback__ = None  # it would keep memory of the GPU
@@ -272,14 +268,21 @@ class _Entry:
     """One program of a compiled function, and what must still hold for it to be replayed."""
 
     def __init__(
-        self, replay: Replay | CudaReplay, program: Program, args: tuple, threads: int, seconds: float
+        self,
+        number: int,
+        replay: Replay | CudaReplay,
+        program: Program,
+        args: tuple,
+        threads: int,
+        seconds_before_kernels: float,
     ) -> None:
+        self.number = number  # how many recordings of the function there were up to this one
         self._threads = threads
-        self._seconds_left = seconds
+        self._seconds_before_kernels = seconds_before_kernels
         self.is_running = False
         self.replay = replay
         self.captured = list(program.captured.values())
-        self._captured = [(t, t._array) for t in self.replay.program.captured.values()]
+        self._memory = [(t, t._array) for t in self.replay.program.captured.values()]
         # several of one memory where a tensor and views of it are captured
         held = [t for v, t in self.replay.program.captured.items() if replay.plan.roots[v] in self.replay.assigned]
         self.assigned = [t for t in held if t.is_leaf and t._version is not None]
@@ -287,10 +290,10 @@ class _Entry:
         self._argument = {v: i for i, v in enumerate(program.arguments)}
         self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
         self._read = {id(t._version) for t in self.captured}
-        self._tensor_of: dict[Variable, Variable] = {}  # for what an assign returns: the variable that it assigns to
+        self._target: dict[Variable, Variable] = {}  # for what an assign returns: the variable that it assigns to
         for e in program.equations:
             if e.primitive.effect:
-                self._tensor_of[e.output] = self._tensor_of.get(e.variables[0], e.variables[0])
+                self._target[e.output] = self._target.get(e.variables[0], e.variables[0])
         self._nested = any(isinstance(x, trees.TREES) for x in args)
 
     def is_valid(self) -> bool:
@@ -309,7 +312,7 @@ class _Entry:
 
     def is_current(self) -> bool:
         """Return whether the captured tensors still live where they did."""
-        for t, array in self._captured:
+        for t, array in self._memory:
             if t._array is not array:
                 return False
         return True
@@ -339,10 +342,10 @@ class _Entry:
 
     def run(self, given: list[Any]) -> Any:
         """Bind the arguments or copy them in, replay, and copy the results out."""
-        if self._seconds_left < 0:
-            self._seconds_left = math.inf
+        if self._seconds_before_kernels < 0:
+            self._seconds_before_kernels = math.inf
             try:
-                self.replay = Replay(self.replay.program, self._threads, fuse=True)
+                self.replay = Replay(self.replay.program, self._threads, kernels=True)
             except Exception as error:
                 warnings.warn(
                     f"the step {self.replay.program.name} goes on without kernels, because of: {type(error).__name__}: "
@@ -359,7 +362,7 @@ class _Entry:
             finally:  # also of what was assigned before an error
                 for t in self.assigned:
                     t._version.count += 1  # type: ignore[union-attr]
-            self._seconds_left -= perf_counter() - start  # below 0 the next call replays with kernels
+            self._seconds_before_kernels -= perf_counter() - start  # below 0 the next call replays with kernels
             for i in self._written_arguments:
                 if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
                     continue
@@ -378,7 +381,7 @@ class _Entry:
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
         replay = self.replay
-        whole = self._tensor_of.get(v, v)
+        whole = self._target.get(v, v)
         if whole in self._argument and isinstance(given[self._argument[whole]], Tensor):
             return given[self._argument[whole]]
         known = replay.program.captured.get(whole)

@@ -48,20 +48,20 @@ class Replay:
         As the passes left it.
     threads : int
         How many threads share the work.
-    fuse : bool
+    kernels : bool
         Whether to compile runs of arithmetic.
 
     Attributes
     ----------
     phases : list of lists of calls
         For each phase what its threads do, a list of calls for each.
-    fused : bool
-        What was given as `fuse`.
+    kernels : bool
+        What was given.
     """
 
-    def __init__(self, program: Program, threads: int, fuse: bool) -> None:
+    def __init__(self, program: Program, threads: int, kernels: bool) -> None:
         self.program = program
-        self.plan = Plan(program, with_products(program) if fuse else None)
+        self.plan = Plan(program, with_products(program) if kernels else None)
         blocks = arena([*self.plan.sizes, *(extent(v) for v in program.arguments)])
         self._blocks = blocks[: len(self.plan.sizes)]
         self._arrays: dict[Variable, Any] = {v: t._array for v, t in program.captured.items()}
@@ -70,7 +70,7 @@ class Replay:
         self._arrays.update(self.inputs)
         self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned  # has to be in its place
-        self.fused = fuse
+        self.kernels = kernels
         self._threads = threads
         self._dtypes = [v.dtype for v, _ in self.inputs]
         self._given: list[Any] = []
@@ -88,7 +88,7 @@ class Replay:
                 self._move(first)
             else:
                 by_columns = self._goes_by_columns(group)
-                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, fuse)
+                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, kernels)
                 self._stages.append(Stage(tiled.shares))
             for stage in self._stages[begun:]:
                 self._name(stage, number, group)
@@ -254,7 +254,7 @@ class Replay:
         how = products.cut(a, b)
         if how and how.by_columns:
             self._by_columns.add(v)
-        outer = loops.elementwise(np.multiply, [a, b], out) if self.fused and how and a.shape[1] == 1 else None
+        outer = loops.elementwise(np.multiply, [a, b], out) if self.kernels and how and a.shape[1] == 1 else None
         parts: list[tuple[Calls, list[Any], Any]] = [([(products.multiply, (a, b, out))], [a, b], out)]
         labels = [""]
         if outer is not None:
@@ -271,7 +271,7 @@ class Replay:
     def _mean(self, x: Any, out: Any, axis: Any) -> None:
         """Sum and divide, as np.mean does, with fewer steps in Python."""
         count = np.asarray(x.size // max(out.size, 1), out.dtype)  # exact below 2**24
-        division = loops.elementwise(np.divide, [out, count], out) if self.fused else None
+        division = loops.elementwise(np.divide, [out, count], out) if self.kernels else None
         self._reduce("sum", x, out, axis, [(division, ())] if division else [(np.divide, (out, count, out))])
 
     def _reduce(self, name: str, x: Any, out: Any, axis: Any, then: Calls | None = None) -> None:
@@ -288,7 +288,7 @@ class Replay:
         shares = []
         for part, to, label in pieces:
             calls: Calls | None = None
-            if self.fused and name == "sum" and x.dtype == out.dtype:
+            if self.kernels and name == "sum" and x.dtype == out.dtype:
                 calls = loops.total(part, to, axes)
             if calls is None:
                 calls = [(_REDUCTIONS[name], (part, axes, None, to, False))]

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..parallel import Calls
 from ..primitives import product_kernel, products
-from . import kernels, loops
+from . import loops
 from .groups import Group
+from .kernels import DECLARED, Source
 from .operations import Fused, Operation, fused, is_number, nanoseconds, operations_of
 from .phases import WORTH_A_THREAD, Share
 from .pieces import Registers, pieces, tiles
@@ -37,7 +38,7 @@ class TiledGroup:
         How many shares to make, where there are rows enough.
     by_columns : bool
         Whether to share the columns, not the rows.
-    fuse : bool
+    kernels : bool
         Whether to compile runs of arithmetic.
 
     Attributes
@@ -57,11 +58,11 @@ class TiledGroup:
         stored: set[Variable],
         parts: int,
         by_columns: bool,
-        fuse: bool,
+        kernels: bool,
     ) -> None:
         assert group.shape is not None
         self._numbers: dict[tuple, Any] = {}
-        self._fuse = fuse
+        self._kernels = kernels
         self.shares: list[Share] = []
         operations, self._targets = operations_of(group, stored)
         for v, storage in self._targets.items():
@@ -82,7 +83,7 @@ class TiledGroup:
             return
         flat = not by_columns and all(a.size == 1 or (a.shape == group.shape and a.flags.c_contiguous) for a in used)
         stages: list[Operation | Fused] = list(operations)
-        if fuse and (flat or all(span(a, group.shape) for a in used)):
+        if kernels and (flat or all(span(a, group.shape) for a in used)):
             stages = fused(operations, self._targets)
         bytes_each = sum(a.itemsize for a in used if a.size > 1) + 2 * max(op.dtype.itemsize for op in operations)
         most = CACHE // bytes_each if len(stages) > 1 else max(prod(group.shape), 1)
@@ -113,7 +114,7 @@ class TiledGroup:
             places = {x: piece.cut(self._arrays[x]) for x in (*read, *self._targets)}
             source, arrays = self._source(stage, places, piece.shape, product.output)
             after = product_kernel.After(
-                f"{kernels.DECLARED}\n{source.function('after', 'internal')}", tuple(source.arrays), _position(arrays)
+                f"{DECLARED}\n{source.function('after', 'internal')}", tuple(source.arrays), _position(arrays)
             )
             call = product_kernel.call_with(left, right, after, arrays)
             reads = [left, right, *(places[x] for x in read)]
@@ -149,7 +150,7 @@ class TiledGroup:
             else:
                 inputs = [self._number(stage, x, shape) if is_number(x) else places[x] for x in stage.inputs]
                 out = places[stage.result]
-                whole = self._fuse and all(isinstance(x, np.ndarray) for x in inputs)
+                whole = self._kernels and all(isinstance(x, np.ndarray) for x in inputs)
                 call = loops.elementwise(getattr(np, stage.name, None), inputs, out) if whole else None
                 yield (call, ()) if call else (stage.function, (*inputs, out))
 
@@ -165,11 +166,11 @@ class TiledGroup:
 
     def _source(
         self, stage: Fused, places: dict[Any, Any], shape: tuple, product: Variable | None = None
-    ) -> tuple[kernels.Source, list[Any]]:
+    ) -> tuple[Source, list[Any]]:
         """Return the text of the kernel of a run, and its arrays: None for a product."""
         # a tensor that is read and assigned is one array: a second name for it would keep the loop from vectorising
         storage = {x: self._targets.get(x, x) for x in (*stage.inputs, *(op.result for op in stage.results))}
-        source = kernels.Source(flat=len(shape) == 1)
+        source = Source(flat=len(shape) == 1)
         scalars: dict[Any, tuple[str, np.dtype]] = {}
         arrays: list[Any] = []
         for x in stage.inputs:

@@ -578,6 +578,22 @@ def test_the_warning_names_the_setting_that_keeps_changing():
             step(x)
 
 
+def test_the_program_that_is_forgotten_is_the_one_recorded_first_whatever_its_kind():
+    module = nn.Dropout(0.0)
+    f = mg.compile(module)
+    for n in range(1, 16):
+        f(mg.ones((n,)))
+    module.eval()
+    f(mg.ones((1,)))  # of the first kind too, but the sixteenth program
+    with pytest.warns(RuntimeWarning, match="recorded 17 times"):
+        f(mg.ones((16,)))
+    with pytest.warns(RuntimeWarning, match="recorded 18 times"):
+        f(mg.ones((17,)))
+    kept = f.programs
+    f(mg.ones((1,)))  # has not been forgotten
+    assert f.programs == kept and sorted(p.arguments[0].shape[0] for p in kept) == [1, *range(3, 18)]
+
+
 def test_of_too_many_programs_for_one_kind_of_arguments_the_last_ones_stay():
     modules = [nn.Dropout(0.5) for _ in range(5)]
 
@@ -691,7 +707,7 @@ def test_an_update_is_written_straight_into_the_parameter():
     (w,) = parameters((64, 64))
     step = mg.record(lambda g: w.assign(w - 0.1 * g))
     program = simplify(step(mg.tensor(normal(64, 64))))
-    replay = Replay(program, threads=1, fuse=False)
+    replay = Replay(program, threads=1, kernels=False)
     (((first, _), (last, arguments)),) = replay.phases[0]
     assert (first, last) == (np.multiply, np.subtract)
     assert np.shares_memory(arguments[-1], w._array)
@@ -731,7 +747,7 @@ def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
         expected, found = step(x), compiled(x)
         assert found[0].item() == expected[0].item()
         assert (found[1].numpy() == expected[1].numpy()).all()
-        assert compiled.replays[0].fused == (i > 1)
+        assert compiled.replays[0].kernels == (i > 1)
 
 
 def forget_machine_code():
@@ -749,7 +765,7 @@ def test_kernels_are_used_at_once_where_an_earlier_process_has_kept_them(monkeyp
         compiled = mg.compile(lambda x: mg.square(x * 3.0 - 1.0), kernels=kernels)
         expected, *found = (compiled(x).numpy().tobytes() for _ in range(3))
         assert found == [expected] * 2
-        return compiled.replays[0].fused
+        return compiled.replays[0].kernels
 
     assert [fused(), fused(kernels=False)] == [False, False]
     assert fused(kernels=True)
@@ -936,7 +952,7 @@ def test_a_replay_names_all_that_a_group_stores_and_says_what_is_too_short_for_t
         return y
 
     program = simplify(mg.record(step)(mg.ones((64, 64))))
-    text = str(Replay(program, threads=2, fuse=False)).splitlines()
+    text = str(Replay(program, threads=2, kernels=False)).splitlines()
     assert any(line.startswith("phase") and line.endswith(", too short for more threads") for line in text)
     y, w_ = program.equations[0].output.name, program.equations[-1].output.name
     assert [line for line in text if "exp" in line] == [
