@@ -22,10 +22,13 @@ STATE, LEAVE = 0, 3
 # states: a thread that is kept is about to get work, and work that is posted can be taken back until it is begun
 ASLEEP, LOOKING, KEPT, POSTED, WORKING = range(5)
 
-PATIENCE = 300  # looks, some ten microseconds, after which other threads that want to run may do so between looks
-BRIEFLY = 100  # looks, a microsecond or two, after which work that another thread has not begun is taken back
-ASKS = 1_000  # looks, some twenty microseconds, for threads that are on their way
-LOOKS = 4_000  # at a mailbox before its thread sleeps: more than a millisecond, in which eager steps come to a product
+ALONE, TOGETHER, SERVE = range(3)  # what the function of `build` is asked to do
+
+# a look takes ten to thirty nanoseconds, or, with a chance for other threads to run, several hundred
+LOOKS_BEFORE_YIELDING = 300  # after so many, other threads that want to run may do so between looks
+LOOKS_BEFORE_TAKING_BACK = 100  # a microsecond or two, and then work that another thread has not begun is taken back
+LOOKS_FOR_WORKERS = 1_000  # some twenty microseconds, for threads that are on their way
+LOOKS_BEFORE_SLEEP = 4_000  # more than a millisecond, for an eager step to come to its next product
 LINE = 8  # words of a cache line
 
 
@@ -72,7 +75,7 @@ class Job:
             for call in self._calls:
                 call()
             return
-        build()(0, self._at[0], 0, 0, 0)
+        build()(ALONE, self._at[0], 0, 0, 0)
 
     def together(self, mailboxes: list[Any]) -> bool:
         """Make the calls with the threads of the mailboxes, one fewer than there are lanes, if all look for work.
@@ -88,7 +91,7 @@ class Job:
         for i, mail in enumerate(mailboxes):
             self._mails[i] = addressof(mail)
         words, mails, result = self._at
-        build()(1, words, mails, ASKS, result)
+        build()(TOGETHER, words, mails, LOOKS_FOR_WORKERS, result)
         return bool(self._result[0])
 
 
@@ -100,7 +103,7 @@ def build() -> native.Function:
 
 def serve(mail: Any) -> None:
     """Do the work that comes to a mailbox, until none has come for a while, or somebody asks to leave."""
-    build()(2, addressof(mail), _yield(), LOOKS, 0)
+    build()(SERVE, addressof(mail), _yield(), LOOKS_BEFORE_SLEEP, 0)
 
 
 @cache
@@ -118,7 +121,8 @@ def _text() -> str:
     text = SOURCE.replace("PAUSE", f"call void @llvm.{name}({given})")
     known = {
         "ASLEEP": ASLEEP, "LOOKING": LOOKING, "KEPT": KEPT, "POSTED": POSTED, "WORKING": WORKING,
-        "PATIENCE": PATIENCE, "BRIEFLY": BRIEFLY,
+        "ALONE": ALONE, "TOGETHER": TOGETHER,
+        "LOOKS_BEFORE_YIELDING": LOOKS_BEFORE_YIELDING, "LOOKS_BEFORE_TAKING_BACK": LOOKS_BEFORE_TAKING_BACK,
     }  # fmt: skip
     for word, number in known.items():
         text = text.replace(word, str(number))

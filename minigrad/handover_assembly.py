@@ -1,9 +1,9 @@
 """What threads do in a handover, in LLVM's assembly: words in capitals are put in by `minigrad.handover`."""
 
-# A job has the number of phases, that of lanes, where progress is, how many phases were done by earlier runs, where
-# sched_yield is, where it says which lanes were taken back, and from word 8 on for each phase and lane where its list
-# is and how long. `together` returns when the other threads look for work again: until then they read the job, whose
-# memory is the caller's.
+# The words of a job: 0 the number of phases, 1 that of lanes, 2 where progress is, 3 how many phases were done by
+# earlier runs, 4 where sched_yield is, 5 where it says which lanes were taken back, 6 and 7 nothing; and from 8 on, for
+# each phase and lane, where its list is and how long. `together` returns when the other threads look for work again:
+# until then they read the job, whose memory is the caller's.
 SOURCE = """
 define internal void @make(ptr %job, i64 %phase, i64 %lane) nounwind {
 start:
@@ -38,7 +38,7 @@ end:
 define internal void @rest(i64 %turn, ptr %yield) nounwind {
 start:
   PAUSE
-  %long = icmp sgt i64 %turn, PATIENCE
+  %long = icmp sgt i64 %turn, LOOKS_BEFORE_YIELDING
   %can = icmp ne ptr %yield, null
   %both = and i1 %long, %can
   br i1 %both, label %give, label %end
@@ -124,7 +124,7 @@ look:
 again:
   PAUSE
   %next = add i64 %turn, 1
-  %long = icmp sgt i64 %next, BRIEFLY
+  %long = icmp sgt i64 %next, LOOKS_BEFORE_TAKING_BACK
   br i1 %long, label %try, label %look
 try:
   %tried = cmpxchg ptr %mail, i64 POSTED, i64 LOOKING acq_rel monotonic
@@ -357,7 +357,7 @@ start:
   %looks = load i64, ptr %looks.at
   %result.at = getelementptr i64, ptr %words, i64 4
   %result = load ptr, ptr %result.at
-  switch i64 %what, label %serve [i64 0, label %alone i64 1, label %together]
+  switch i64 %what, label %serve [i64 ALONE, label %alone i64 TOGETHER, label %together]
 alone:
   call void @alone(ptr %a)
   ret void

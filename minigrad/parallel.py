@@ -24,7 +24,7 @@ from .errors import DataError
 
 Calls = list[tuple[Callable, tuple]]
 
-TRIES = 100  # to wake threads, each of which waits for some twenty microseconds: it mostly takes a few
+TRIES = 100  # to wake threads, some twenty microseconds each, before the caller works alone: mostly a few are enough
 MOST_THREADS = 256
 ROWS = 4  # shares begin at multiples of this, where the inner loops of matrix products do
 

@@ -52,11 +52,9 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    # The update as a compiled function, which makes one pass over a parameter and not many; for which gradients and
-    # hyper-parameters it is; and how many steps of that kind there were.
-    _replayed: Any = None
-    _replayed_kind: Any = None
-    _steps = 0
+    _replayed: Any = None  # the update as a compiled function, which makes one pass over a parameter and not many
+    _replayed_kind: Any = None  # for which gradients, parameters and hyper-parameters it is
+    _steps = 0  # of that kind
 
     def __init__(self, parameters: Iterable[Parameter], lr: float) -> None:
         self.parameters = self._checked(parameters)

@@ -14,7 +14,7 @@ from ..native import Call, available, start_of
 from ..parallel import Calls
 
 WORTH_A_THREAD = 20_000.0  # nanoseconds of work, about what handing it over and back takes
-WORTH_A_WAIT = 500.0  # and of native work
+WORTH_A_WAIT = 500.0  # nanoseconds of native work, for which no thread has to be woken
 
 Region = tuple[int, int, int, int]  # the first address, that behind the last, from row to row, bytes of a row
 

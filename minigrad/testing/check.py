@@ -104,7 +104,7 @@ def check_grad(
     subject = "(cotangent . f)"
     _compare(f"the first derivative of {subject}", subject, gradients, names, reference, tolerance, rng)
     if order == 2:
-        _check_second_order(problem, u, gradients, names, rtol or 1e-6, steps, rng)
+        _check_second_order(problem, u, gradients, names, 1e-6 if rtol is None else rtol, steps, rng)
     if any(given[i].dtype != np.float64 for i in problem.wanted):
         _check_own_precision(_Problem(f, given, device), u, gradients)
     for i, (a, old) in enumerate(zip(given, before, strict=True)):

@@ -511,7 +511,7 @@ def test_threads_that_come_work_beside_those_that_do_not(order):
 
 
 def test_who_asks_a_worker_to_leave_need_not_wait(monkeypatch):
-    monkeypatch.setattr(handover, "LOOKS", 300_000)
+    monkeypatch.setattr(handover, "LOOKS_BEFORE_SLEEP", 300_000)
     mail, took = handover.mailbox(), []
     for leave in (0, 1):  # until it is tired, and at once
         mail[handover.LEAVE] = leave
@@ -524,7 +524,7 @@ def test_who_asks_a_worker_to_leave_need_not_wait(monkeypatch):
 
 def test_shares_of_python_do_not_wait_for_workers_that_look_for_jobs(monkeypatch):
     x = np.zeros(32, np.int64)
-    monkeypatch.setattr(handover, "LOOKS", 30_000_000)  # many seconds
+    monkeypatch.setattr(handover, "LOOKS_BEFORE_SLEEP", 30_000_000)  # many seconds
     parallel.run_job(Job([[[step(x, 8 * lane, 8 * lane, 1)] for lane in range(2)]]))
     start = time.monotonic()
     for _ in range(3):
