@@ -194,24 +194,35 @@ def _with_workers(number: int, work: Callable[..., bool], *arguments: Any) -> bo
         del _free["workers"]  # one step, after which Ctrl-C can come in the next `try` only, as it could after a call
     except KeyError:
         return False
+    # loops have functions of their own: from Python 3.12 on Ctrl-C in one may come out past the `finally` around it
     try:
         if len(_workers) < number and not _start_workers(number):
             return False
         workers = _workers[:number]
-        if _processor is not None:
-            # Linux may wake a thread on its caller's processor, and leave it there for long with the other one idle
-            here = _processor()
-            for worker in workers:
-                if worker.avoided != here:
-                    worker.avoid(here)
+        _keep_off_this_processor(workers)
         return work(workers, *arguments)
     finally:
         try:
-            for worker in _workers:
-                if worker.busy:
-                    worker.settle()
+            _settle(_workers)
         finally:
             _free["workers"] = True
+
+
+def _keep_off_this_processor(workers: list[_Worker]) -> None:
+    """Let Linux not wake a thread on its caller's processor, and leave it there for long with the other one idle."""
+    if _processor is None:
+        return
+    here = _processor()
+    for worker in workers:
+        if worker.avoided != here:
+            worker.avoid(here)
+
+
+def _settle(workers: list[_Worker]) -> None:
+    """Wait for calls that Ctrl-C left behind."""
+    for worker in workers:
+        if worker.busy:
+            worker.settle()
 
 
 def _share_out(workers: list[_Worker], shares: list[Calls]) -> bool:

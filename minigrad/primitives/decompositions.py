@@ -22,6 +22,7 @@ from .linalg import square_matrices
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-2.0, 2.0)
+APART = 8.0  # times the size of a matrix, its largest value and eps: equal values may come out so far from each other
 
 
 def _real_matrices(name: str, x: Any) -> Any:
@@ -57,7 +58,7 @@ def _divide_pairs(F: Any, m: Any, d: Any, scale: Any, used: Any) -> Any:
 
 
 def _spectral_divide(xp: Any, m: Any, d: Any, s: Any, u: Any, /) -> Any:
-    zero = xp.abs(d) <= m.shape[-1] * float(xp.finfo(m.dtype).eps) * s
+    zero = xp.abs(d) <= APART * m.shape[-1] * float(xp.finfo(m.dtype).eps) * s
     if to_numpy(xp.any(zero & ((u != 0) | (m != 0)))):
         raise LinAlgError(
             "eigenvalues or singular values repeat (or singular values vanish) up to rounding, and a gradient flows to "

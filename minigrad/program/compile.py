@@ -167,14 +167,17 @@ class Compiled:
             with tape.unchecked():
                 return self._as_it_is(args, self._not_replayed[key])
         with self._lock:
-            for entry in self._entries.get(key, ()):
-                if entry.is_valid():
-                    given = entry.given(args)
-                    # it runs already where a signal's handler, say, calls what it interrupted
-                    if entry.is_running or entry.overlaps(given):
-                        return self._as_it_is(args, entry.captured)
-                    return entry.run(given)
-            return self._record(key, args)
+            return self._replay_or_record(key, args)
+
+    def _replay_or_record(self, key: tuple, args: tuple) -> Any:
+        for entry in self._entries.get(key, ()):
+            if entry.is_valid():
+                given = entry.given(args)
+                # it runs already where a signal's handler, say, calls what it interrupted
+                if entry.is_running or entry.overlaps(given):
+                    return self._as_it_is(args, entry.captured)
+                return entry.run(given)
+        return self._record(key, args)
 
     def _as_it_is(self, args: tuple, captured: list[Tensor]) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
@@ -216,7 +219,7 @@ class Compiled:
                 f"{because}; each recording costs far more than a call. Make numbers that change tensors, and keep "
                 "shapes and settings the same",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return _without_graph(result)
 
@@ -242,7 +245,7 @@ class Compiled:
                 f"the step {program.name} is not compiled, but runs as it is, because of: {type(error).__name__}: "
                 f"{error}",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return None
 

@@ -562,15 +562,19 @@ def test_interruptions_at_any_moment_do_no_harm_to_later_jobs():
 
     shares = [[(add, (i,))] for i in range(2)]
     job = Job([[[step(x, 8 * lane, 8 * lane, 1), rest(200)] for lane in range(2)]] * 3)
+
+    def go_on(with_shares):  # not in the `try` itself, past whose handler Ctrl-C in a loop may come out from 3.12 on
+        end = time.monotonic() + 1.0  # what a signal raises in a callback of the garbage collector is dropped
+        while time.monotonic() < end:
+            parallel.run_job(job)
+            if with_shares:
+                parallel.run(shares)
+
     try:
         for i in range(300):
-            end = time.monotonic() + 1.0  # what a signal raises in a callback of the garbage collector is dropped
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * i)
-                while time.monotonic() < end:
-                    parallel.run_job(job)
-                    if i % 2:
-                        parallel.run(shares)
+                go_on(i % 2)
             except KeyboardInterrupt:
                 pass
             x[:], made[:] = 0, [0, 0]
