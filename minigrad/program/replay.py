@@ -35,7 +35,7 @@ from .tiles import PRODUCT_NANOSECONDS, TiledGroup
 
 # what NumPy's functions of these names call in the end
 _REDUCTIONS = {"sum": np.add.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
-# about, for one element of a copy, and of a sum
+# for one element, roughly
 COPY_NANOSECONDS, SUM_NANOSECONDS = 0.2, 0.4
 
 
@@ -53,6 +53,14 @@ class Replay:
 
     Attributes
     ----------
+    plan : Plan
+        Groups and memory of what runs.
+    inputs : list of (Variable, array)
+        Where the calls expect the arguments that are copied in.
+    outputs : dict of arrays by Variable
+        Where the results are after `run`, until the next one.
+    assigned : set of Variable
+        The roots of what the program assigns to: arguments, and captured tensors.
     phases : list of lists of calls
         For each phase what its threads do, a list of calls for each.
     kernels : bool
@@ -69,7 +77,8 @@ class Replay:
         self.inputs = [(v, array_in(block, v)) for v, block in zip(program.arguments, places, strict=True)]
         self._arrays.update(self.inputs)
         self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
-        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned  # has to be in its place
+        # in whose place the array given may not be read
+        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned
         self.kernels = kernels
         self._threads = threads
         self._dtypes = [v.dtype for v, _ in self.inputs]
@@ -220,7 +229,8 @@ class Replay:
         """Assign to a tensor a view of itself: one call, in which NumPy reads everything before it is written over."""
         target, value = (self._arrays[v] for v in e.variables)
         self._arrays[e.output] = target
-        self._stages.append(Stage([Share([(np.copyto, (target, value))], [value], [target], target.nbytes / 4)]))
+        cost = target.size * COPY_NANOSECONDS
+        self._stages.append(Stage([Share([(np.copyto, (target, value))], [value], [target], cost)]))
 
     def _bind_one(self, e: Equation) -> None:
         xp = e.output.device.xp
