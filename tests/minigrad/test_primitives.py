@@ -136,8 +136,8 @@ def test_every_primitive_has_samples_a_reference_and_a_public_documented_name():
         public = getattr(namespace, primitive.name.removeprefix("random_"), None)
         # the primitive, or a function around it with friendlier arguments
         assert public is primitive or (inspect.isfunction(public) and public.__doc__), (
-            f"there is no mg.{primitive.name}: put the name into minigrad/primitives/__init__.py, among the imports and in "
-            "__all__, or write a documented function of that name around the row"
+            f"no public name for {primitive.name}: put it into minigrad/primitives/__init__.py, among the imports and "
+            "in __all__, or write a documented function of that name around the row"
         )
 
 
