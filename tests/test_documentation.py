@@ -78,6 +78,14 @@ def test_the_picture_of_a_training_step_is_the_one_that_its_page_draws(tmp_path,
     assert (tmp_path / "step.svg").read_text(encoding="utf-8") == shown.read_text(encoding="utf-8")
 
 
+def test_the_architecture_names_each_file_of_a_compiled_step_once():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+\.py)` \|", text, re.MULTILINE)
+    assert sorted(named) == sorted(
+        path.name for path in (ROOT / "minigrad" / "program").glob("*.py") if path.stem != "__init__"
+    )
+
+
 def test_each_python_block_is_found():
     """A fence that is indented, or written `py` or `Python`, would never run."""
     for path in PAGES:
