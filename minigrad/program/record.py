@@ -146,7 +146,8 @@ class _Recorder:
 
     def _capture(self, x: Tensor) -> Variable:
         name = _name_in_code(x)
-        if name is None and x.ndim == 0 and x._version is None:  # a number that never changes is its own name
+        # a number that never changes, and to which no gradient flows, is its own name
+        if name is None and x.ndim == 0 and x._version is None and x._node is None:
             name = repr(to_numpy(x._array).item())
             for v, known in self.captured.items():
                 if v.name == name and known.dtype == x.dtype and known.device is x.device:

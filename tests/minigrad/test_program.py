@@ -173,6 +173,21 @@ def test_gradients_reach_captured_parameters() -> None:
     assert W.grad is not None and W.grad.numpy().tolist() == [5.0, 7.0]
 
 
+def test_gradients_reach_the_tensor_that_they_belong_to_where_two_are_equal() -> None:
+    """Results from before the recording that no variable of the running code names: only numbers are one if equal."""
+    a, b = mg.Parameter(2.0), mg.Parameter(2.0)
+
+    def makers() -> list[Callable[[], mg.Tensor]]:
+        t, u, constant = a * 1.0, b * 1.0, mg.tensor(1.0) * 2.0
+        return [lambda: t, lambda: u, lambda: constant]
+
+    first, second, third = makers()
+    program = mg.record(lambda x: x * first() + 10.0 * x * second() + 100.0 * x * third())(mg.tensor(1.0))
+    program(mg.tensor(3.0)).backward()
+    assert a.grad is not None and a.grad.item() == 3.0
+    assert b.grad is not None and b.grad.item() == 30.0
+
+
 def test_equal_arguments_are_different_variables() -> None:
     x = mg.tensor([1.0, 2.0])
     program = mg.record(lambda a, b: a - 2 * b)(x, x)
