@@ -191,9 +191,10 @@ class _Layout:
         x = MARGIN + INPUT_WIDTH + COLUMN_GAP / 2
         self._place_operations(beside, x, x + WIDTH + COLUMN_GAP)
         self._place_updates(x + (WIDTH + COLUMN_GAP) * (2 if beside else 1))
-        for v in self.inputs:  # those that only backward or unfolded updates use, or nothing
-            if v not in self.boxes and not self._is_folded_away(v):
-                self._place_input(v, self.next_input)
+        # those that only backward or unfolded updates use, or nothing: from where they are used on
+        rest = [v for v in self.inputs if v not in self.boxes and not self._is_folded_away(v)]
+        for v in sorted(rest, key=self._first_use):
+            self._place_input(v, max(self.next_input, self._first_use(v)))
         self._connect()
         self.width = max(box.x + box.width for box in self.boxes.values()) + COLUMN_GAP if self.boxes else MARGIN
         self.height = max((box.y for box in self.boxes.values()), default=0.0) + HEIGHT + MARGIN
@@ -246,6 +247,11 @@ class _Layout:
                 used = [v for part in parts for v in part.variables]
                 box.y = max([y, *(self.boxes[v].y for v in used if self.phase.get(v) == "backward")])
             y = box.y + STEP
+
+    def _first_use(self, v: Variable) -> float:
+        """Return how far down the first box stands that uses an input, or 0 if none does."""
+        users = [self.boxes[e.output] for e in self.program.equations if v in e.variables and e.output in self.boxes]
+        return min((box.y for box in users), default=0.0)
 
     def _is_folded_away(self, v: Variable) -> bool:
         """Return whether only folded updates use an input: then their titles name what there is to say."""

@@ -98,6 +98,18 @@ def test_the_printed_program_word_for_word() -> None:
     )
 
 
+def test_the_cotangent_that_backward_starts_from_is_called_seed() -> None:
+    given = mg.tensor([0.5, 2.0])
+
+    def captured(f: Callable) -> list[str]:
+        return [v.name for v in mg.record(f)(mg.tensor([1.0, 2.0])).captured]
+
+    assert captured(mg.grad(lambda x: x.sum() * 1.0)) == ["seed"]  # 1.0 is a number in Python and no tensor
+    assert captured(lambda x: (mg.grad(mg.sum)(x), mg.grad(mg.mean)(x))) == ["seed"]  # equal ones are one
+    assert captured(lambda x: mg.vjp(mg.exp, x)[1](given)) == ["given"]  # the user's own name
+    assert captured(lambda x: mg.vjp(mg.exp, x)[1](x)) == []
+
+
 def test_the_numbers_of_what_is_captured_say_whether_they_are_live() -> None:
     rate, mask = mg.tensor(0.5), mg.tensor([1.0, 0.0]) * 1.0  # a result has no memory of its own that may change
 
@@ -328,8 +340,7 @@ def test_the_drawing_has_a_box_for_every_equation_side_by_side_and_none_overlap(
             )
         return found
 
-    # one input is x, and one captured constant, the cotangent 1.0, stands in its equation
-    for folded, count in ((False, len(program.equations) + len(program.captured)), (True, None)):
+    for folded, count in ((False, len(program.equations) + len(program.captured) + 1), (True, None)):  # and x
         placed = boxes(program.draw(fold_updates=folded))
         if count is not None:
             assert len(placed) == count
@@ -357,7 +368,7 @@ def test_the_forward_pass_of_a_loss_that_only_a_running_mean_uses_is_drawn_as_fo
     phase = phases(program)
     assert [phase[e.output] for e in program.equations[:3]] == ["forward"] * 3
     assert len(ElementTree.fromstring(program.draw(fold_updates=False)).findall("{*}g")) == (
-        len(program.equations) + len(program.arguments) + len(program.captured) - 1
+        len(program.equations) + len(program.arguments) + len(program.captured)
     )
 
 
