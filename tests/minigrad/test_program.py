@@ -11,8 +11,8 @@ import pytest
 import minigrad as mg
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
 from minigrad.program import Equation, Variable
-from minigrad.program.draw import phases
 from minigrad.program.passes import constants
+from minigrad.program.program import roles
 
 RNG = np.random.default_rng(0)
 BATCHES = [mg.tensor(RNG.uniform(size=(4, 6)).astype("f4")) for _ in range(4)]
@@ -75,7 +75,13 @@ def test_an_adam_step_prints_with_shapes_names_and_lines() -> None:
     assert text.startswith("step { x:f32[4,6] .\n  captured:\n    W1:f32[6,3]\n    b1:f32[3]\n")
     assert "a:f32[4,3] = matmul x W1" in text and f"# test_program.py:{line}\n" in text
     assert "W1':f32[6,3] = assign W1 " in text
-    assert ", derivative of a\n" in text
+    # the moments of a parameter belong to its update; the count of steps, of which all make use, to none
+    assigned = [line.partition(", update of ")[2] for line in text.splitlines() if " assign " in line]
+    assert assigned == ["", *(name for name in ("W1", "b1", "W2", "b2") for _ in range(3))]
+    assert "multiply 0.999 " in text  # of a second moment
+    for line in text.splitlines():
+        assert ("multiply 0.999 " in line) <= (", update of " in line)
+    assert ", backward of a\n" in text
     assert text.endswith("in i }")
 
 
@@ -365,8 +371,8 @@ def test_the_forward_pass_of_a_loss_that_only_a_running_mean_uses_is_drawn_as_fo
         p.assign(p - 0.1 * g)
 
     program = mg.record(step)(mg.zeros(2))
-    phase = phases(program)
-    assert [phase[e.output] for e in program.equations[:3]] == ["forward"] * 3
+    role = roles(program)
+    assert [role[e.output] for e in program.equations[:3]] == ["forward"] * 3
     assert len(ElementTree.fromstring(program.draw(fold_updates=False)).findall("{*}g")) == (
         len(program.equations) + len(program.arguments) + len(program.captured)
     )
