@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import minigrad as mg
+from tests import operations_page
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for package in ("minigrad", "autoencoders") for path in (ROOT / package).rglob("*.py"))
@@ -83,6 +84,12 @@ def test_the_architecture_names_each_file_of_a_compiled_step_once():
     named = re.findall(r"^\| `(\w+\.py)` \|", text, re.MULTILINE)
     assert sorted(named) == sorted(
         path.name for path in (ROOT / "minigrad" / "program").glob("*.py") if path.stem != "__init__"
+    )
+
+
+def test_the_page_of_all_operations_is_what_the_table_says():
+    assert operations_page.PAGE.read_text(encoding="utf-8") == operations_page.page(), (
+        "docs/operations.md is not up to date: write it anew by `python -m tests.operations_page`"
     )
 
 
