@@ -57,8 +57,9 @@ class Variable:
 class Equation:
     """One operation: `output = primitive inputs`, with static metadata and the line of the user's code it is from.
 
-    `of` is the variable whose derivative rule made the equation (None outside a backward pass); `differentiable` tells
-    whether gradients were enabled, so that a program that is differentiated stops where the function did.
+    `of` is the variable at whose operation the backward pass made the equation, by its derivative rule or to add up and
+    reshape cotangents (None outside a backward pass); `differentiable` tells whether gradients were enabled, so that a
+    program that is differentiated stops where the function did.
     """
 
     __slots__ = ("differentiable", "inputs", "line", "metadata", "of", "output", "primitive")

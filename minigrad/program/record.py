@@ -156,7 +156,9 @@ class _Recorder:
         if name is not None:
             return _typed(self._unused(name), x)
         name = "seed" if any(x is seed for seed in self._seeds) else None
-        if x.ndim or x._version is not None or x._node is not None:
+        if x._version is not None:  # it may be assigned to
+            return _typed(self._unused(name or "tensor"), x)
+        if x.ndim or x._node is not None:
             return _typed(self._unused(name or "const"), x)
         # a number that never changes, and to which no gradient flows: it is its own name, and equal ones are one
         value = repr(to_numpy(x._array).item())
