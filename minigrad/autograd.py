@@ -23,7 +23,11 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
                 "reduce it, or pass a gradient of that shape"
             )
         gradient = output.device.xp.ones(output.shape, output.dtype)
-        return Tensor._wrap(gradient, output.device, None) if as_tensors else gradient
+        if not as_tensors:
+            return gradient
+        gradient = Tensor._wrap(gradient, output.device, None)
+        tape.note_seed(gradient)
+        return gradient
     gradient = gradient if isinstance(gradient, Tensor) else tensor(gradient, output.dtype, output.device)
     if gradient.shape != output.shape:
         raise ShapeError(
@@ -36,7 +40,10 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
             f"the gradient is on {gradient.device.name}, the output on {output.device.name}; move the gradient with "
             f"t.to({output.device.name!r})"
         )
-    return gradient if as_tensors else gradient._array
+    if not as_tensors:
+        return gradient._array
+    tape.note_seed(gradient)
+    return gradient
 
 
 def _as_gradient(node: Node, g: Any, owned: bool, as_tensors: bool) -> Tensor:

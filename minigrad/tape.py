@@ -195,6 +195,13 @@ def note_made(x: Tensor) -> None:
         made.append(x)
 
 
+def note_seed(x: Tensor) -> None:
+    """Let a recorder know of a cotangent from which a backward pass starts: the user's code may have no name for it."""
+    note_it = getattr(state.observer, "note_seed", None)
+    if note_it is not None:
+        note_it(x)
+
+
 def grad_enabled() -> bool:
     """Return whether operations of this thread leave nodes."""
     return state.grad_enabled

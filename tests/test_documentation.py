@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import minigrad as mg
+from tests import operations_page
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for package in ("minigrad", "autoencoders") for path in (ROOT / package).rglob("*.py"))
@@ -76,6 +77,20 @@ def test_the_picture_of_a_training_step_is_the_one_that_its_page_draws(tmp_path,
     run_page(ROOT / "docs" / "programs.md")
     shown = ROOT / "docs" / "images" / "training-step.svg"
     assert (tmp_path / "step.svg").read_text(encoding="utf-8") == shown.read_text(encoding="utf-8")
+
+
+def test_the_architecture_names_each_file_of_a_compiled_step_once():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+\.py)` \|", text, re.MULTILINE)
+    assert sorted(named) == sorted(
+        path.name for path in (ROOT / "minigrad" / "program").glob("*.py") if path.stem != "__init__"
+    )
+
+
+def test_the_page_of_all_operations_is_what_the_table_says():
+    assert operations_page.PAGE.read_text(encoding="utf-8") == operations_page.page(), (
+        "docs/operations.md is not up to date: write it anew by `python -m tests.operations_page`"
+    )
 
 
 def test_each_python_block_is_found():

@@ -132,6 +132,9 @@ from .trigonometry import (
     tan,
 )
 
+# what `from .primitives import *` makes mg.<name>; left out are the rows whose public function is another one, with
+# friendlier arguments or results: conv2d, eigh, einsum, qr, slogdet, svd and the random ones (minigrad/convolution.py,
+# linalg.py, random.py), and assign, which `Tensor.assign` calls
 __all__ = [
     "abs",
     "add",

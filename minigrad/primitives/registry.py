@@ -23,12 +23,26 @@ class Domain:
 
 @dataclass(frozen=True)
 class Samples:
-    """A plain description of valid inputs; `minigrad.testing` turns it into hypothesis strategies."""
+    """A plain description of valid inputs; `minigrad.testing` turns it into hypothesis strategies.
+
+    Attributes
+    ----------
+    shapes : str
+        A family of shapes: "any" (each input has one of its own), "broadcast" (they broadcast against each other), or a
+        key of `_FAMILIES` in `minigrad/testing/strategies.py` or of `FAMILIES` in `minigrad/testing/families.py`, where
+        a new family is added. A family draws the options of the forward too.
+    domains : tuple of Domain
+        One for each input; the last one also stands for further inputs.
+    ties : bool
+        Whether there are kinks where inputs are equal to each other.
+    analytic : bool
+        Whether the forward is a complex-analytic function, so that the complex step is valid.
+    """
 
     shapes: str
     domains: tuple[Domain, ...]
-    ties: bool = False  # kinks where inputs are equal to each other
-    analytic: bool = True  # the forward is a complex-analytic function, so complex step is valid
+    ties: bool = False
+    analytic: bool = True
 
 
 class Primitive:
@@ -47,6 +61,7 @@ class Primitive:
         effect: bool = False,
         doc: str = "",
     ) -> None:
+        self.name = name  # first: a traceback may print an object that is then refused
         if name in primitives:  # passes and compiled steps know those of the table by their names
             raise MinigradError(f"there is already a primitive called {name!r}")
         parameters = list(inspect.signature(forward).parameters.values())[1:]
@@ -61,7 +76,6 @@ class Primitive:
         metadata = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
         self.metadata = [p.name for p in metadata]
         self.defaults = {p.name: p.default for p in metadata if p.default is not p.empty}
-        self.name = name
         self.forward = forward
         self.arity = len(inputs)
         self.variadic = bool(rest)

@@ -8,7 +8,6 @@ compute an assigned value, an optimizer's update, is on the right, folded into o
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ..atomic import write_atomically
 from ..errors import DataError, GraphError
 from ..sweep import reachable
 from ..tensor import Tensor
-from .program import Equation, Program, Variable, is_literal
+from .program import Equation, Program, Variable, is_literal, roles
 
 WIDTH, HEIGHT, GAP = 250, 40, 22  # of a box, and between boxes one above the other
 STEP = HEIGHT + GAP
@@ -47,28 +46,6 @@ class Box:
     y: float = 0.0
     width: float = WIDTH
     sources: list[Box] = field(default_factory=list)
-
-
-def phases(program: Program) -> dict[Variable, str]:
-    """Return for every equation's output whether it is "forward", "backward" or "update".
-
-    An update is what leads to nothing but assignments, other than through the backward pass.
-    """
-    differentiated = {e.of for e in program.equations}
-    users: dict[Variable, list[Equation]] = defaultdict(list)
-    for e in program.equations:
-        for v in e.variables:
-            users[v].append(e)
-    found: dict[Variable, str] = {}
-    for e in reversed(program.equations):
-        later = [found[user.output] for user in users[e.output]]
-        if e.of is not None:
-            found[e.output] = "backward"
-        elif e.output in differentiated or e.output in program.outputs or set(later) != {"update"}:
-            found[e.output] = "update" if e.primitive.effect else "forward"
-        else:
-            found[e.output] = "update"
-    return found
 
 
 def draw(what: Program | Tensor, path: str | os.PathLike | None = None, fold_updates: bool = True) -> str:
@@ -123,13 +100,13 @@ def dot(program: Program) -> str:
       "x" -> "a"
     }
     """
-    phase = phases(program)
+    role = roles(program)
     lines = [f"digraph {_quoted(program.name)} {{", "  node [shape=box style=filled fontname=Helvetica]"]
     inputs = [(v, "argument") for v in program.arguments] + [(v, "captured") for v in program.captured]
     lines += [f'  {_quoted(v.name)} [label={_quoted(repr(v))} fillcolor="{FILL[kind]}"]' for v, kind in inputs]
     for e in program.equations:
         label = f"{repr(e).partition(' = ')[2]}\n{e.output!r}"
-        lines.append(f'  {_quoted(e.output.name)} [label={_quoted(label)} fillcolor="{FILL[phase[e.output]]}"]')
+        lines.append(f'  {_quoted(e.output.name)} [label={_quoted(label)} fillcolor="{FILL[role[e.output]]}"]')
         lines += [f"  {_quoted(v.name)} -> {_quoted(e.output.name)}" for v in dict.fromkeys(e.variables)]
     return "\n".join([*lines, "}"])
 
@@ -179,7 +156,7 @@ class _Layout:
 
     def __init__(self, program: Program, fold_updates: bool) -> None:
         self.program = program
-        self.phase = phases(program)
+        self.role = roles(program)
         self.folded = fold_updates
         self.boxes: dict[Variable, Box] = {}
         self.hidden: dict[Variable, Equation] = {}  # the equations that a folded update stands for
@@ -191,9 +168,10 @@ class _Layout:
         x = MARGIN + INPUT_WIDTH + COLUMN_GAP / 2
         self._place_operations(beside, x, x + WIDTH + COLUMN_GAP)
         self._place_updates(x + (WIDTH + COLUMN_GAP) * (2 if beside else 1))
-        for v in self.inputs:  # those that only backward or unfolded updates use, or nothing
-            if v not in self.boxes and not self._is_folded_away(v):
-                self._place_input(v, self.next_input)
+        # those that only backward or unfolded updates use, or nothing: from where they are used on
+        rest = [v for v in self.inputs if v not in self.boxes and not self._is_folded_away(v)]
+        for v in sorted(rest, key=self._first_use):
+            self._place_input(v, max(self.next_input, self._first_use(v)))
         self._connect()
         self.width = max(box.x + box.width for box in self.boxes.values()) + COLUMN_GAP if self.boxes else MARGIN
         self.height = max((box.y for box in self.boxes.values()), default=0.0) + HEIGHT + MARGIN
@@ -213,7 +191,7 @@ class _Layout:
     def _place_operations(self, beside: dict[Variable, list[Equation]], x_forward: float, x_backward: float) -> None:
         y = float(TOP)
         for e in self.program.equations:
-            if self.phase[e.output] != "forward":
+            if self.role[e.output] != "forward":
                 continue
             for v in e.variables:  # an input stands beside its first use
                 if v in self.inputs and v not in self.boxes:
@@ -231,7 +209,7 @@ class _Layout:
 
     def _place_updates(self, x: float) -> None:
         y = float(TOP)
-        updates = [e for e in self.program.equations if self.phase[e.output] == "update"]
+        updates = [e for e in self.program.equations if self.role[e.output] == "update"]
         if self.folded:
             self.hidden = {e.output: e for e in updates if not e.primitive.effect}
         for e in updates:
@@ -244,20 +222,25 @@ class _Layout:
                 box.detail = f"{len(parts)} operation{'s' * (len(parts) != 1)}, {e.line}"
                 box.tooltip = "\n".join(map(repr, parts))
                 used = [v for part in parts for v in part.variables]
-                box.y = max([y, *(self.boxes[v].y for v in used if self.phase.get(v) == "backward")])
+                box.y = max([y, *(self.boxes[v].y for v in used if self.role.get(v) == "backward")])
             y = box.y + STEP
+
+    def _first_use(self, v: Variable) -> float:
+        """Return how far down the first box stands that uses an input, or 0 if none does."""
+        users = [self.boxes[e.output] for e in self.program.equations if v in e.variables and e.output in self.boxes]
+        return min((box.y for box in users), default=0.0)
 
     def _is_folded_away(self, v: Variable) -> bool:
         """Return whether only folded updates use an input: then their titles name what there is to say."""
         users = [e for e in self.program.equations if v in e.variables]
-        return self.folded and bool(users) and all(self.phase[e.output] == "update" for e in users)
+        return self.folded and bool(users) and all(self.role[e.output] == "update" for e in users)
 
     def _connect(self) -> None:
         for e in self.program.equations:
             if e.output not in self.boxes:
                 continue
             needed = e.variables
-            if self.phase[e.output] == "update" and self.folded:
+            if self.role[e.output] == "update" and self.folded:
                 own = e.variables[0]  # its title says what it updates
                 needed = [v for part in _behind(e, self.hidden) for v in part.variables if v is not own]
             self.boxes[e.output].sources = [self.boxes[v] for v in dict.fromkeys(needed) if v in self.boxes]

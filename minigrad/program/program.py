@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -56,8 +57,9 @@ class Variable:
 class Equation:
     """One operation: `output = primitive inputs`, with static metadata and the line of the user's code it is from.
 
-    `of` is the variable whose derivative rule made the equation (None outside a backward pass); `differentiable` tells
-    whether gradients were enabled, so that a program that is differentiated stops where the function did.
+    `of` is the variable at whose operation the backward pass made the equation, by its derivative rule or to add up and
+    reshape cotangents (None outside a backward pass); `differentiable` tells whether gradients were enabled, so that a
+    program that is differentiated stops where the function did.
     """
 
     __slots__ = ("differentiable", "inputs", "line", "metadata", "of", "output", "primitive")
@@ -181,8 +183,11 @@ class Program:
             for v, t in self.captured.items():
                 value = "" if v in changing or is_literal(v) else _value(t)
                 lines.append(f"    {v!r}{value}{', computed in advance' if v in self.computed else ''}")
+        update_of = updated(self)
         for text, e in zip(equations, self.equations, strict=True):
-            origin = f", derivative of {e.of.name}" if e.of is not None else ""
+            origin = f", backward of {e.of.name}" if e.of is not None else ""
+            if e.output in update_of:
+                origin = f", update of {update_of[e.output]}"
             lines.append(f"{text:{width}}  # {e.line}{origin}")
         lines.append(f"  in {_result(self.result)} }}")
         return "\n".join(lines)
@@ -322,6 +327,46 @@ class Program:
         from .draw import dot
 
         return dot(self)
+
+
+def roles(program: Program) -> dict[Variable, str]:
+    """Return for every equation's output whether it is "forward", "backward" or "update".
+
+    An update is what leads to nothing but assignments, other than through the backward pass.
+    """
+    differentiated = {e.of for e in program.equations}
+    users: dict[Variable, list[Equation]] = defaultdict(list)
+    for e in program.equations:
+        for v in e.variables:
+            users[v].append(e)
+    found: dict[Variable, str] = {}
+    for e in reversed(program.equations):
+        later = [found[user.output] for user in users[e.output]]
+        if e.of is not None:
+            found[e.output] = "backward"
+        elif e.output in differentiated or e.output in program.outputs or set(later) != {"update"}:
+            found[e.output] = "update" if e.primitive.effect else "forward"
+        else:
+            found[e.output] = "update"
+    return found
+
+
+def updated(program: Program) -> dict[Variable, str]:
+    """Return for the output of each equation of an update the name of what is updated in the end, where that is one.
+
+    The new mean of an optimizer leads to the new parameter, so it belongs to the update of that. What serves several
+    updates, as a count of steps does, is not in the dictionary.
+    """
+    users: dict[Variable, list[Variable]] = defaultdict(list)
+    role = roles(program)
+    found: dict[Variable, set[str]] = {}
+    for e in reversed(program.equations):
+        if role[e.output] == "update":
+            names = {name for user in users[e.output] for name in found[user]}
+            found[e.output] = names or {e.variables[0].name}  # only an assignment leads nowhere
+            for v in e.variables:
+                users[v].append(e.output)
+    return {v: min(names) for v, names in found.items() if len(names) == 1}
 
 
 def _define(v: Variable, known: set[Variable], where: str) -> None:

@@ -111,6 +111,8 @@ class _Recorder:
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._alive: list[Any] = []
         self.made_inside: list[Tensor] = []
+        self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
+        self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
         self.conditions: dict[tuple[Any, str], Any] = {}
         self._names: set[str] = set()
 
@@ -127,6 +129,11 @@ class _Recorder:
     def note(self, owner: Any, attribute: str) -> None:
         """Write down what an attribute was on which the program depends."""
         self.conditions[owner, attribute] = _as_it_was(getattr(owner, attribute))
+
+    def note_seed(self, x: Tensor) -> None:
+        """Remember a cotangent from which a backward pass starts."""
+        if not self.knows(x):
+            self._seeds.append(x)
 
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
@@ -146,13 +153,19 @@ class _Recorder:
 
     def _capture(self, x: Tensor) -> Variable:
         name = _name_in_code(x)
-        if name is None and x.ndim == 0 and x._version is None:  # a number that never changes is its own name
-            name = repr(to_numpy(x._array).item())
-            for v, known in self.captured.items():
-                if v.name == name and known.dtype == x.dtype and known.device is x.device:
-                    self._alive.append(x._array)
-                    return v
-        return _typed(self._unused(name or "const"), x)
+        if name is not None:
+            return _typed(self._unused(name), x)
+        name = "seed" if any(x is seed for seed in self._seeds) else None
+        if x._version is not None:  # it may be assigned to
+            return _typed(self._unused(name or "tensor"), x)
+        if x.ndim or x._node is not None:
+            return _typed(self._unused(name or "const"), x)
+        # a number that never changes, and to which no gradient flows: it is its own name, and equal ones are one
+        value = repr(to_numpy(x._array).item())
+        key = name, value, x.dtype, x.device
+        if key not in self._numbers:
+            self._numbers[key] = _typed(self._unused(name or value), x)
+        return self._numbers[key]
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
         arguments = tuple(self.variable(x) if isinstance(x, Tensor) else x for x in inputs)

@@ -34,7 +34,8 @@ def check_grad(
     The result of f, of any shape, is contracted with a random cotangent: (cotangent . f) is the sum of its elements,
     each times a fixed random number. The gradient is compared with a numerical
     derivative along a random direction; where that fails, element by element, to say where it is wrong. The second
-    order does the same for (gradient . random direction). Also checked: dtypes and shapes of gradients; that two runs
+    order does the same for (gradient . random direction), always by differences.
+    Also checked: dtypes and shapes of gradients; that two runs
     agree bit for bit; that a zero cotangent gives zero and that the memory layout of the cotangent changes nothing;
     that gradients share memory neither with each other nor with the cotangent or the inputs; that nothing changes the
     inputs.

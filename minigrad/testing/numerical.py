@@ -1,8 +1,9 @@
 """Numerical derivatives: what a gradient is compared with, from values of the function alone.
 
-The complex step where every operation is analytic, f'(x) = Im f(x + ih) / h, which subtracts nothing and is exact to
-rounding (W. Squire and G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review
-1998); otherwise central differences, extrapolated twice to step 0 (Richardson).
+Of a function in which every operation is analytic the complex step, f'(x) = Im f(x + ih) / h, which subtracts nothing
+and is exact to rounding (W. Squire and G. Trapp, "Using complex variables to estimate derivatives of real functions",
+SIAM Review 1998); otherwise central differences, extrapolated twice to step 0 (Richardson). A second derivative is
+always found by differences of the first one, since a gradient cannot be computed at complex numbers.
 """
 
 from __future__ import annotations

@@ -132,11 +132,13 @@ def test_every_primitive_has_samples_a_reference_and_a_public_documented_name():
     for primitive in ALL:
         assert isinstance(primitive.samples, Samples)
         assert primitive.__doc__, primitive.name
-        in_random = primitive.name.startswith("random_")
-        public = getattr(
-            mg.random if in_random else mg, primitive.name.removeprefix("random_")
-        )  # the primitive, or a function around it with friendlier arguments
-        assert public is primitive or (inspect.isfunction(public) and public.__doc__)
+        namespace = mg.random if primitive.name.startswith("random_") else mg
+        public = getattr(namespace, primitive.name.removeprefix("random_"), None)
+        # the primitive, or a function around it with friendlier arguments
+        assert public is primitive or (inspect.isfunction(public) and public.__doc__), (
+            f"no public name for {primitive.name}: put it into minigrad/primitives/__init__.py, among the imports and "
+            "in __all__, or write a documented function of that name around the row"
+        )
 
 
 @pytest.mark.parametrize("samples", [{}, {"samples": None}])

@@ -11,8 +11,8 @@ import pytest
 import minigrad as mg
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
 from minigrad.program import Equation, Variable
-from minigrad.program.draw import phases
 from minigrad.program.passes import constants
+from minigrad.program.program import roles
 
 RNG = np.random.default_rng(0)
 BATCHES = [mg.tensor(RNG.uniform(size=(4, 6)).astype("f4")) for _ in range(4)]
@@ -75,7 +75,14 @@ def test_an_adam_step_prints_with_shapes_names_and_lines() -> None:
     assert text.startswith("step { x:f32[4,6] .\n  captured:\n    W1:f32[6,3]\n    b1:f32[3]\n")
     assert "a:f32[4,3] = matmul x W1" in text and f"# test_program.py:{line}\n" in text
     assert "W1':f32[6,3] = assign W1 " in text
-    assert ", derivative of a\n" in text
+    # the moments of a parameter belong to its update; the count of steps, of which all make use, to none
+    assigned = [line.partition(", update of ")[2] for line in text.splitlines() if " assign " in line]
+    assert "tensor':f32[] = assign tensor " in text  # the count, of which the code that runs holds only the owner
+    assert assigned == ["", *(name for name in ("W1", "b1", "W2", "b2") for _ in range(3))]
+    assert "multiply 0.999 " in text  # of a second moment
+    for line in text.splitlines():
+        assert ("multiply 0.999 " in line) <= (", update of " in line)
+    assert ", backward of a\n" in text
     assert text.endswith("in i }")
 
 
@@ -96,6 +103,18 @@ def test_the_printed_program_word_for_word() -> None:
         f"  d:f32[] = divide c 2               # test_program.py:{line}\n"
         "  in d }"
     )
+
+
+def test_the_cotangent_that_backward_starts_from_is_called_seed() -> None:
+    given = mg.tensor([0.5, 2.0])
+
+    def captured(f: Callable) -> list[str]:
+        return [v.name for v in mg.record(f)(mg.tensor([1.0, 2.0])).captured]
+
+    assert captured(mg.grad(lambda x: x.sum() * 1.0)) == ["seed"]  # 1.0 is a number in Python and no tensor
+    assert captured(lambda x: (mg.grad(mg.sum)(x), mg.grad(mg.mean)(x))) == ["seed"]  # equal ones are one
+    assert captured(lambda x: mg.vjp(mg.exp, x)[1](given)) == ["given"]  # the user's own name
+    assert captured(lambda x: mg.vjp(mg.exp, x)[1](x)) == []
 
 
 def test_the_numbers_of_what_is_captured_say_whether_they_are_live() -> None:
@@ -171,6 +190,21 @@ def test_gradients_reach_captured_parameters() -> None:
     W = mg.Parameter([2.0, 3.0])
     mg.record(lambda x: (W * x).sum())(mg.zeros(2))(mg.tensor([5.0, 7.0])).backward()
     assert W.grad is not None and W.grad.numpy().tolist() == [5.0, 7.0]
+
+
+def test_gradients_reach_the_tensor_that_they_belong_to_where_two_are_equal() -> None:
+    """Results from before the recording that no variable of the running code names: only numbers are one if equal."""
+    a, b = mg.Parameter(2.0), mg.Parameter(2.0)
+
+    def makers() -> list[Callable[[], mg.Tensor]]:
+        t, u, constant = a * 1.0, b * 1.0, mg.tensor(1.0) * 2.0
+        return [lambda: t, lambda: u, lambda: constant]
+
+    first, second, third = makers()
+    program = mg.record(lambda x: x * first() + 10.0 * x * second() + 100.0 * x * third())(mg.tensor(1.0))
+    program(mg.tensor(3.0)).backward()
+    assert a.grad is not None and a.grad.item() == 3.0
+    assert b.grad is not None and b.grad.item() == 30.0
 
 
 def test_equal_arguments_are_different_variables() -> None:
@@ -313,8 +347,7 @@ def test_the_drawing_has_a_box_for_every_equation_side_by_side_and_none_overlap(
             )
         return found
 
-    # one input is x, and one captured constant, the cotangent 1.0, stands in its equation
-    for folded, count in ((False, len(program.equations) + len(program.captured)), (True, None)):
+    for folded, count in ((False, len(program.equations) + len(program.captured) + 1), (True, None)):  # and x
         placed = boxes(program.draw(fold_updates=folded))
         if count is not None:
             assert len(placed) == count
@@ -339,10 +372,10 @@ def test_the_forward_pass_of_a_loss_that_only_a_running_mean_uses_is_drawn_as_fo
         p.assign(p - 0.1 * g)
 
     program = mg.record(step)(mg.zeros(2))
-    phase = phases(program)
-    assert [phase[e.output] for e in program.equations[:3]] == ["forward"] * 3
+    role = roles(program)
+    assert [role[e.output] for e in program.equations[:3]] == ["forward"] * 3
     assert len(ElementTree.fromstring(program.draw(fold_updates=False)).findall("{*}g")) == (
-        len(program.equations) + len(program.arguments) + len(program.captured) - 1
+        len(program.equations) + len(program.arguments) + len(program.captured)
     )
 
 

@@ -327,3 +327,11 @@ def test_a_primitive_without_samples_or_with_a_wrong_number_of_rules_is_refused(
     with pytest.raises(MinigradError, match="saves"):
         mg.primitive("nameless", forward=forward, vjps=[None], saves="q", samples=Samples("any", (Domain(0, 1),)))
     assert "nameless" not in mg.primitives
+
+
+def test_a_refused_primitive_can_be_printed():
+    """As a traceback does that shows variables."""
+    refused = Primitive.__new__(Primitive)
+    with pytest.raises(MinigradError, match="already"):
+        refused.__init__("exp", forward=None, vjps=None, samples=None)
+    assert repr(refused) == "<primitive exp>"
