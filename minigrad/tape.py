@@ -279,10 +279,19 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
                 "are those of real numbers; compute with real and imaginary parts, or under mg.no_grad()"
             )
         tracked = tracked and array.dtype.kind == "f"
+    if primitive.is_looked_at:
+        array = _apart(device.xp, primitive, arrays, array)
+    version = None
+    if primitive.view:
+        if array is arrays[0]:  # it would be two tensors, of which one may change, and one variable of a program
+            array = array.view()
+        version = inputs[0]._version
+        if version is not None and not _is_view(device.xp, array, arrays[0]):
+            version = None
     result = _new(Tensor)
     result._array = array
     result.device = device
-    result._version = inputs[0]._version if primitive.view else None
+    result._version = version
     result._node = None
     if tracked and state.grad_enabled and primitive.vjps is not None:
         node = Node(array, device)
@@ -296,6 +305,25 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
     if state.observer is not None:
         state.observer(primitive, inputs, result, metadata)
     return result
+
+
+def _is_view(xp: Any, view: Any, array: Any) -> bool:
+    """Return whether `view` is a view of `array`, or of what that is a view of."""
+    base = view.base
+    if base is None:
+        return view is array
+    if base is array or base is array.base:
+        return True
+    # windows have a base that only holds the array, and a copy in another shape is a view of the copy
+    return bool(xp.may_share_memory(view, array))
+
+
+def _apart(xp: Any, primitive: Primitive, arrays: list, array: Any) -> Any:
+    """Return a result that shares memory with an input, though its row does not say so, as an array of its own."""
+    for x in arrays[1:] if primitive.view else arrays:
+        if x.__class__ not in SCALARS and _is_view(xp, array, x):
+            return array.copy()
+    return array
 
 
 def _save_inputs(node: Node, primitive: Primitive, inputs: tuple) -> None:

@@ -62,6 +62,8 @@ class Primitive:
         doc: str = "",
     ) -> None:
         self.name = name  # first: a traceback may print an object that is then refused
+        if not isinstance(name, str) or not name:
+            raise MinigradError(f"the name of a primitive is a string, got {name!r}")
         if name in primitives:  # passes and compiled steps know those of the table by their names
             raise MinigradError(f"there is already a primitive called {name!r}")
         parameters = list(inspect.signature(forward).parameters.values())[1:]
@@ -92,6 +94,8 @@ class Primitive:
         self.keeps_dtype = keeps_dtype
         self.view = view
         self.effect = effect  # writes into its first input and returns it
+        # whether results share memory only where the row says so is looked at; of the library's rows, by a test
+        self.is_looked_at = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
         self.samples = samples
         self.__doc__ = doc
         if taken := {"F", "g", "y"} & {*inputs, *rest}:

@@ -58,6 +58,17 @@ def test_the_value_is_that_of_another_formula(primitive, data):
         np.testing.assert_array_equal(x, old)
 
 
+@by_name
+@given(data=st.data())
+def test_a_result_shares_memory_with_the_first_input_of_a_view_only(primitive, data):
+    """Of the library's rows nothing sees to it when they are applied."""
+    inputs, metadata = data.draw(primitive_inputs(primitive))
+    result = primitive.forward(np, *inputs, **metadata)
+    assert not primitive.is_looked_at
+    for position, x in enumerate(inputs):
+        assert (primitive.view and position == 0) or (result is not x and not np.may_share_memory(result, x))
+
+
 @differentiable
 @given(data=st.data())
 def test_both_derivatives_are_right(primitive, data):

@@ -214,6 +214,101 @@ def test_assign_is_noticed_through_detach():
         y.backward()
 
 
+def test_only_what_shares_memory_shares_its_version():
+    x = mg.tensor(np.arange(12.0).reshape(3, 4))
+    views = [
+        x.T, x.mT, x.reshape(12), x.reshape(2, 6).T, x[1], x[:, ::-2], x[None, ..., 1:], x.T[1:].T, x.detach(),
+        mg.broadcast_to(x, (2, 3, 4)), mg.windows2d(x, (2, 2), (1, 1)),
+    ]  # fmt: skip
+    copies = [x.T.reshape(12), x[[0, 1]], x[:, [1]], x[x > 3.0], x[:, [1]].T, x.T.reshape(2, 6)[0]]
+    assert all(view._version is x._version for view in views)
+    assert all(copy._version is None for copy in copies)
+
+
+def test_a_copy_is_not_assigned_to_and_does_not_stand_for_what_it_copies():
+    x = mg.zeros((2, 3))
+    x[0:1].assign(5.0)
+    for copy in (x[[0, 1]], x.T.reshape(-1)):
+        with pytest.raises(GraphError, match="operation's result"):
+            copy.assign(1.0)
+    np.testing.assert_array_equal(x.numpy(), [[5.0] * 3, [0.0] * 3])
+
+
+def identity(name="identity", **row):
+    """Return a row whose forward returns its input itself, and whose derivative is -1."""
+    samples = Samples("any", (Domain(-1, 1),))
+    return Primitive(name, forward=lambda xp, x, /: x, vjps=[lambda F, g, y, x: -g], samples=samples, **row)
+
+
+def test_a_forward_may_return_its_input_itself():
+    w = leaf(2.0)
+    y = identity()(w)
+    z = (y * y).sum()
+    w.assign([5.0])
+    assert y.item() == 2.0
+    z.backward()
+    assert w.grad.item() == -4.0
+    w = leaf(2.0)
+    y = identity(view=True)(w)
+    z = (y * y).sum()
+    w.assign([5.0])
+    assert y.item() == 5.0  # a view has what is there
+    with pytest.raises(GraphError, match="assign"):
+        z.backward()
+
+
+@pytest.mark.parametrize("row", [{}, {"view": True}, {"elementwise": True}])
+def test_a_program_knows_a_result_from_the_input_that_it_is(row):
+    reverse = identity(**row)
+    f = lambda x: (reverse(x) * 2.0 + x * 3.0).sum()  # noqa: E731
+    x = mg.tensor([1.0, 2.0])
+    for derivative in (mg.grad(f), mg.grad(mg.record(f)(x)), mg.compile(mg.grad(f))):
+        for _ in range(2):  # a compiled function is recorded and then replayed
+            np.testing.assert_array_equal(derivative(x).numpy(), [1.0, 1.0])
+
+
+def test_a_squeeze_of_nothing_is_a_variable_of_its_own():
+    """Where there is nothing to do, NumPy returns the array itself."""
+    x = mg.tensor(2.0)
+    program = mg.record(lambda x: (mg.squeeze(x) + x, x))(x)
+    assert program.equations[0].output is not program.arguments[0]
+    assert program.result[1] is program.arguments[0]
+
+
+def test_a_program_keeps_what_was_there_before_an_assignment():
+    w = mg.zeros(1)
+    same = identity()
+
+    def step(v):
+        before = same(w)
+        w.assign(v)
+        return before + 0.0
+
+    compiled = mg.compile(step)
+    assert [compiled(mg.full((1,), v)).item() for v in (3.0, 4.0, 5.0)] == [0.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda xp, a, b, c, /: b,
+        lambda xp, a, b, c, /: c[::-1],
+        lambda xp, a, b, c, /: a.T,
+        lambda xp, a, b, c, /: xp.broadcast_to(b, (2, 2)),
+    ],
+)
+@pytest.mark.parametrize("view", [False, True])
+def test_what_a_row_does_not_declare_as_a_view_is_copied(forward, view):
+    samples = Samples("any", (Domain(-1, 1),))
+    row = Primitive("pick", forward=forward, vjps=[None, None, None], samples=samples, view=view)
+    inputs = [mg.tensor([1.0, 2.0]) for _ in range(3)]
+    result = row(*inputs)
+    before = result.numpy().copy()
+    for x in inputs[view:]:
+        x.assign([7.0, 8.0])
+    np.testing.assert_array_equal(result.numpy(), before)
+
+
 def test_assign_after_an_operation_that_saved_nothing_is_harmless():
     w = mg.Parameter([2.0])
     y = (w + 1.0).sum()
@@ -327,6 +422,10 @@ def test_a_primitive_without_samples_or_with_a_wrong_number_of_rules_is_refused(
     with pytest.raises(MinigradError, match="saves"):
         mg.primitive("nameless", forward=forward, vjps=[None], saves="q", samples=Samples("any", (Domain(0, 1),)))
     assert "nameless" not in mg.primitives
+    for name in (5, None, ""):
+        with pytest.raises(MinigradError, match="name of a primitive is a string"):
+            mg.primitive(name, forward=forward, vjps=[None], samples=Samples("any", (Domain(0, 1),)))
+    assert all(isinstance(name, str) for name in mg.primitives)
 
 
 def test_a_refused_primitive_can_be_printed():
