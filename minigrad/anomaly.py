@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -64,17 +65,25 @@ class detect_anomaly:
 
     def __init__(self) -> None:
         self._lines: dict[int, str] = {}  # where the operation of each node was applied
-        self._outer: Callable | None = None
-        self._inside = ExitStack()
+        self._entered: dict[int, list[ExitStack]] = {}  # by thread: several may be in it at one time
 
     def __enter__(self) -> detect_anomaly:
-        self._outer = tape.observer()
-        self._inside.enter_context(tape.observing(self, tape.recording()))
-        self._inside.enter_context(np.errstate(all="ignore"))  # the error says more than NumPy's warning
+        inside = ExitStack()
+        inside.enter_context(tape.observing(_Watch(tape.observer(), self._lines), tape.recording()))
+        inside.enter_context(np.errstate(all="ignore"))  # the error says more than NumPy's warning
+        self._entered.setdefault(get_ident(), []).append(inside)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._inside.close()
+        self._entered[get_ident()].pop().close()
+
+
+class _Watch:
+    """The observer of one block, which lets the one around it see everything too."""
+
+    def __init__(self, outer: Callable | None, lines: dict[int, str]) -> None:
+        self._outer = outer
+        self._lines = lines
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._outer, name)  # to the code that records this is the recorder

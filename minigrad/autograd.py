@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,26 +47,51 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
     return gradient
 
 
-def _as_gradient(node: Node, g: Any, owned: bool, as_tensors: bool) -> Tensor:
-    """Wrap a finished cotangent as a tensor that shares its memory with nothing."""
+def _as_gradient(node: Node, g: Any, owned: bool, as_tensors: bool, create_graph: bool) -> Tensor:
+    """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
     if as_tensors:
-        return g
+        if create_graph or tape.recording():
+            return g
+        # somebody looks at the operations, and gradients are what they would be if nobody did
+        g, owned = g._array, False
     array = node.device.xp.array(g, dtype=node.dtype, copy=not owned or None)
     return Tensor._wrap(array, node.device, None, Version())
 
 
+_storing = threading.Lock()  # held while one attribute is compared and set
+
+
+def _accumulate(leaf: Node, new: Tensor) -> None:
+    """Add to the gradient of a leaf, to which other threads may be adding theirs."""
+    while True:
+        before = leaf.grad
+        if before is not None:
+            tape.refuse_from_before(before)
+        total = new if before is None else before + new
+        with _storing:
+            if leaf.grad is before:
+                leaf.grad = total
+                return
+
+
 def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
     """Accumulate gradients in the leaves below `output`: see `Tensor.backward`."""
+    # not `with`: an interrupt could come while the context manager, which is Python code, leaves
+    before = tape.state.grad_enabled
+    try:
+        tape.state.grad_enabled = create_graph
+        _backward(output, gradient, retain_graph, create_graph)
+    finally:
+        tape.state.grad_enabled = before
+
+
+def _backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
     as_tensors = create_graph or tape.observed()
-    with tape.enable_grad() if create_graph else tape.no_grad():
-        seed = _seed(output, gradient, as_tensors)
-        assert output._node is not None
-        found = sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
-        for leaf, (g, owned) in found.items():
-            new = _as_gradient(leaf, g, owned, as_tensors)
-            if leaf.grad is not None:
-                tape.refuse_from_before(leaf.grad)
-            leaf.grad = new if leaf.grad is None else leaf.grad + new
+    seed = _seed(output, gradient, as_tensors)
+    assert output._node is not None
+    found = sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
+    for leaf, (g, owned) in found.items():
+        _accumulate(leaf, _as_gradient(leaf, g, owned, as_tensors, create_graph))
 
 
 def grad(
@@ -110,24 +136,37 @@ def grad(
     for i, x in enumerate(ins):
         if x._node is None:
             raise GraphError(f"input {i} of grad does not require grad")
-    retain = create_graph if retain_graph is None else retain_graph
+    retain_graph = create_graph if retain_graph is None else retain_graph
+    # not `with`: see `backward`
+    before = tape.state.grad_enabled
+    try:
+        tape.state.grad_enabled = create_graph
+        return _grad(outs, ins, given, retain_graph, create_graph, allow_unused)
+    finally:
+        tape.state.grad_enabled = before
+
+
+def _grad(
+    outs: list[Tensor], ins: list[Tensor], given: list, retain_graph: bool, create_graph: bool, allow_unused: bool
+) -> tuple[Tensor | None, ...]:
     as_tensors = create_graph or tape.observed()
-    with tape.enable_grad() if create_graph else tape.no_grad():
-        cotangents: dict[Node, Any] = {}
-        for output, gradient in zip(outs, given, strict=True):
-            seed = _seed(output, gradient, as_tensors)
-            assert output._node is not None
-            known = cotangents.get(output._node)
-            cotangents[output._node] = seed if known is None else known + seed
-        targets = {x._node for x in ins if x._node is not None}
-        found = sweep(cotangents, targets, retain, as_tensors)
-        result: list[Tensor | None] = []
-        for i, x in enumerate(ins):
-            assert x._node is not None
-            if x._node in found:
-                result.append(_as_gradient(x._node, *found[x._node], as_tensors))
-            elif allow_unused:
-                result.append(None)
-            else:
-                raise GraphError(f"the outputs do not depend on input {i}; pass allow_unused=True to get None for it")
+    cotangents: dict[Node, Any] = {}
+    for output, gradient in zip(outs, given, strict=True):
+        seed = _seed(output, gradient, as_tensors)
+        assert output._node is not None
+        known = cotangents.get(output._node)
+        cotangents[output._node] = seed if known is None else known + seed
+    targets = {x._node for x in ins if x._node is not None}
+    found = sweep(cotangents, targets, retain_graph, as_tensors)
+    result: list[Tensor | None] = []
+    for i, x in enumerate(ins):
+        assert x._node is not None
+        if x._node in found:
+            g, owned = found[x._node]
+            result.append(_as_gradient(x._node, g, owned, as_tensors, create_graph))
+            found[x._node] = g, False  # an input may be given twice
+        elif allow_unused:
+            result.append(None)
+        else:
+            raise GraphError(f"the outputs do not depend on input {i}; pass allow_unused=True to get None for it")
     return tuple(result)

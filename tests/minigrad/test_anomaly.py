@@ -88,3 +88,25 @@ def test_others_go_on_observing():
     with mg.tape.observing(lambda p, *rest: seen.append(p.name)), mg.detect_anomaly():
         mg.exp(leaf(1.0))
     assert seen == ["exp"]
+
+
+def test_it_may_be_entered_in_itself_and_again():
+    check = mg.detect_anomaly()
+    x = leaf(1.0, 0.0)
+    with check, mg.detect_anomaly(), check:
+        y = mg.sqrt(x).sum()
+    assert mg.tape.observer() is None
+    with check, pytest.raises(AnomalyError, match=r"derivative of sqrt, applied at .*test_anomaly\.py"):
+        y.backward()
+    assert mg.tape.observer() is None
+
+
+def test_gradients_share_no_memory_under_it_either():
+    p, q = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    with mg.detect_anomaly():
+        (p + q).sum().backward()
+        a, b = mg.autograd.grad((p + q).sum(), [p, p])
+    p.grad.assign(0.0)
+    a.assign(0.0)
+    np.testing.assert_array_equal(q.grad.numpy(), [1.0, 1.0])
+    np.testing.assert_array_equal(b.numpy(), [1.0, 1.0])

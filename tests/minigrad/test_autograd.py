@@ -1,5 +1,7 @@
 """autograd.grad and the functional transforms."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -163,3 +165,66 @@ def test_complex_numbers_have_values_and_no_gradients():
         with mg.no_grad():
             assert f().dtype == np.complex128
     assert mg.abs(z * x.detach()).numpy().tolist() == np.abs(z.numpy() * x.numpy()).tolist()
+
+
+def test_an_input_given_twice_has_two_gradients():
+    p = mg.Parameter([1.0, 2.0])
+    for _ in range(2):  # the gradient of a leaf, and of a result
+        x = p * 1.0
+        for given in (p, x):
+            a, b = mg.autograd.grad((x * x).sum(), [given, given], retain_graph=True)
+            a.assign(0.0)
+            np.testing.assert_array_equal(b.numpy(), [2.0, 4.0])
+    a, b = mg.grad(lambda x: (x * x).sum(), argnums=(0, -1))(p.detach())
+    a.assign(0.0)
+    np.testing.assert_array_equal(b.numpy(), [2.0, 4.0])
+
+
+def interrupted(run):
+    """Call `run` again and again, each time interrupted as one more function is entered; yield after each time."""
+    at = 0
+    while True:
+        at += 1
+        remaining = at
+
+        def interrupt(frame, event, argument):
+            nonlocal remaining
+            remaining -= 1
+            if remaining == 0:
+                raise KeyboardInterrupt
+
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            run()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        if remaining > 0:
+            assert at > 5
+            return
+        yield
+
+
+# what interrupts a callback of the garbage collection goes no further
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda y, x: y.backward(retain_graph=True),
+        lambda y, x: y.backward(retain_graph=True, create_graph=True),
+        lambda y, x: mg.autograd.grad(y, x, retain_graph=True),
+        lambda y, x: mg.no_grad()(lambda: x * 2.0)(),
+        lambda y, x: mg.record(lambda x: x * 2.0)(x.detach()),
+    ],
+    ids=["backward", "create_graph", "grad", "decorated", "record"],
+)
+def test_an_interrupt_leaves_no_mode_behind(run):
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = mg.exp(x).sum()
+    state = mg.tape.state
+    for _ in interrupted(lambda: run(y, x)):
+        left = state.grad_enabled, state.recording, state.observer
+        state.grad_enabled, state.recording, state.observer = True, False, None  # for the tests that follow
+        assert left == (True, False, None)
