@@ -26,6 +26,11 @@ class Generator:
     seed, stream : int
         Generators that differ in either are independent.
 
+    Notes
+    -----
+    Threads that draw from one generator get different numbers, but which of them gets which differs from run to run,
+    and a compiled step does not wait for other threads. Give each thread a stream of its own.
+
     Examples
     --------
     >>> import minigrad as mg
@@ -38,6 +43,13 @@ class Generator:
         self._key = _checked(seed, stream)
         # a tensor, so that a recorded program draws on from where the last run ended
         self._counter = _count(0, default_device())
+        self._lock = threading.RLock()  # a draw reads the counter and moves it on: one step for other threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     @property
     def seed(self) -> int:
@@ -69,7 +81,8 @@ class Generator:
 
     def state(self) -> dict[str, int]:
         """Return the three integers from which the stream continues."""
-        return {"seed": self.seed, "stream": self.stream, "counter": self.counter}
+        with self._lock:
+            return {"seed": self.seed, "stream": self.stream, "counter": self.counter}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Continue from what `state()` returned."""
@@ -80,16 +93,18 @@ class Generator:
         if not isinstance(counter, int | np.integer) or not 0 <= counter < 2**64:
             raise DataError(f"the counter of a generator is an integer in [0, 2**64), got {counter!r}")
         tape.refuse_while_recording("set_state() of a generator", "set it before the step")
-        self._key = _checked(state["seed"], state["stream"])
-        self._counter.assign(np.uint64(counter))
+        key = _checked(state["seed"], state["stream"])
+        with self._lock:
+            self._key = key
+            self._counter.assign(np.uint64(counter))
 
     def _draw(self, row: Primitive, kind: str, shape: Shape, place: Any, **metadata: Any) -> Tensor:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if any(n < 0 for n in shape):
             raise DataError(f"a shape has no negative lengths, got {shape}")
-        seed, stream = self.key
-        counter = self._counter_on(default_device() if place is None else device(place))
-        with tape.no_grad():
+        with self._lock, tape.no_grad():
+            seed, stream = self.key
+            counter = self._counter_on(default_device() if place is None else device(place))
             result = tape.apply(row, counter, seed=seed, stream=stream, shape=shape, **metadata)
             counter.assign(counter + philox.blocks(kind, result.size, metadata.get("dtype", np.int64)))
         result._version = Version()  # a tensor like those of mg.tensor
@@ -121,9 +136,10 @@ class Generator:
         if n < 0:
             raise DataError(f"permutation needs a length of at least 0, got {n}")
         tape.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
-        counter = self._counter_on(default_device() if device is None else _device(device))
-        array = philox.permutation(counter.device.xp, *self._key, self.counter, n)
-        counter.assign(counter + philox.blocks("permutation", n, np.dtype(np.int64)))
+        with self._lock:
+            counter = self._counter_on(default_device() if device is None else _device(device))
+            array = philox.permutation(counter.device.xp, *self._key, self.counter, n)
+            counter.assign(counter + philox.blocks("permutation", n, np.dtype(np.int64)))
         return Tensor._wrap(array, counter.device, None, Version())
 
 

@@ -84,3 +84,100 @@ def test_a_graph_may_go_backward_in_another_thread():
     thread.start()
     thread.join()
     assert w.grad.item() == 4.0
+
+
+def in_turns(first, second):
+    """Run `first(pause)` in a thread, and `second()` in another while the first waits in `pause()`."""
+    paused, go_on, errors = threading.Event(), threading.Event(), []
+
+    def pause():
+        paused.set()
+        assert go_on.wait(10)
+
+    def run_first():
+        try:
+            first(pause)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run_first)
+    thread.start()
+    assert paused.wait(10)
+    other = threading.Thread(target=second)
+    other.start()
+    other.join()
+    go_on.set()
+    thread.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("mode", [mg.no_grad, mg.enable_grad])
+def test_threads_in_one_decorated_function_or_block_leave_their_modes_as_they_were(mode):
+    """The first to enter is the first to leave."""
+    shared, modes = mode(), []
+    decorated = shared(lambda wait: wait())
+
+    def block(wait):
+        with shared:
+            wait()
+
+    for enter in (decorated, block):
+        first_is_in, both_are_in, first_is_out = (threading.Event() for _ in range(3))
+
+        def first(enter=enter, first_is_in=first_is_in, both_are_in=both_are_in, first_is_out=first_is_out):
+            enter(lambda: (first_is_in.set(), both_are_in.wait(10)))
+            modes.append(mg.tape.grad_enabled())
+            first_is_out.set()
+
+        def second(enter=enter, first_is_in=first_is_in, both_are_in=both_are_in, first_is_out=first_is_out):
+            mg.tape.state.grad_enabled = False
+            first_is_in.wait(10)
+            enter(lambda: (both_are_in.set(), first_is_out.wait(10)))
+            modes.append(mg.tape.grad_enabled())
+
+        threads = [threading.Thread(target=first), threading.Thread(target=second)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert modes == [True, False] * 2
+
+
+def test_gradients_of_threads_add_up_in_one_leaf():
+    w = mg.Parameter([1.0])
+    (w * 1.0).sum().backward()
+
+    def first(pause):
+        waits = [pause]
+
+        def before_it_is_stored(primitive, *_):
+            if primitive.name == "add" and waits:
+                waits.pop()()
+
+        with mg.tape.observing(before_it_is_stored):
+            (w * 10.0).sum().backward()
+
+    in_turns(first, (w * 100.0).sum().backward)
+    assert w.grad.item() == 111.0
+
+
+@pytest.mark.parametrize("draw", ["uniform", "permutation"])
+def test_threads_that_share_a_generator_get_different_numbers(draw, monkeypatch):
+    generator, expected = mg.random.Generator(5), mg.random.Generator(5)
+    counted = [getattr(expected, draw)(5).numpy().tolist() for _ in range(2)]
+    found = []
+    started = threading.Event()
+    other = threading.Thread(target=lambda: (started.set(), found.append(getattr(generator, draw)(5).numpy().tolist())))
+    blocks = mg.philox.blocks
+
+    def drawn_but_not_counted(*arguments):
+        if threading.current_thread() is not other:
+            other.start()
+            started.wait(10)
+            other.join(0.2)  # it waits for this draw: the time is how long it would have had to overtake
+        return blocks(*arguments)
+
+    monkeypatch.setattr(mg.random.philox, "blocks", drawn_but_not_counted)
+    found.append(getattr(generator, draw)(5).numpy().tolist())
+    other.join()
+    assert sorted(found) == sorted(counted) and found[0] != found[1]
