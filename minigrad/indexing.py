@@ -39,7 +39,11 @@ class AtIndex:
         self._index = index
 
     def set(self, value: Any) -> Tensor:
-        """Return a copy with x[index] = value."""
+        """Return a copy with x[index] = value.
+
+        Where an index repeats, which of its values stays is not defined, and each of them gets the gradient of the
+        element. Give every index once where gradients of `value` matter.
+        """
         static, arrays = split_index(self._tensor, self._index)
         return tape.apply(P.index_set, self._tensor, value, *arrays, index=static)
 

@@ -129,5 +129,6 @@ index_set = primitive(
     vjps=_index_set_rule,
     saves="i",
     samples=Samples("index_set", (REAL, REAL)),
-    doc="A copy of x with x[index] = v. Where an index repeats, which of its values stays is not defined.",
+    doc="A copy of x with x[index] = v. Where an index repeats, which of its values stays is not defined, and each "
+    "gets the gradient of the element.",
 )

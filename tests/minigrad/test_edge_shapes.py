@@ -26,6 +26,16 @@ def test_reductions_over_every_axis(name, shape, axis):
         check_grad(lambda t, keepdims=keepdims: reduce(t, axis, keepdims), x)
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("name", ["sum", "max", "min", "logsumexp", "norm"])
+def test_an_axis_of_a_0d_array(name, axis):
+    """NumPy accepts it, except in means."""
+    reduce = getattr(mg, name)
+    for keepdims in (False, True):
+        assert reduce(mg.tensor(3.0), axis, keepdims).numpy() == np.float32(3.0)
+        check_grad(lambda t, keepdims=keepdims: reduce(t, axis, keepdims), np.array(3.0))
+
+
 def test_reductions_of_nothing():
     empty = mg.tensor(np.zeros((2, 0)), requires_grad=True)
     total = mg.sum(empty, axis=1)

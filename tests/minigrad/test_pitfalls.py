@@ -96,6 +96,13 @@ def test_set_gives_b_its_gradient_and_a_zeros_there(index):
     np.testing.assert_array_equal(b.grad.numpy(), upstream[index])
 
 
+def test_where_set_repeats_an_index_each_value_gets_the_gradient_of_the_element():
+    a, b = leaf([4.0, 5.0]), leaf([7.0, 7.0])
+    a.at[[0, 0]].set(b).backward(mg.tensor([2.0, 3.0], dtype="float64"))
+    np.testing.assert_array_equal(a.grad.numpy(), [0.0, 3.0])
+    np.testing.assert_array_equal(b.grad.numpy(), [2.0, 2.0])
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (3,)])
 def test_set_and_add_broadcast_their_value(shape):
     value = RNG.normal(size=shape)
