@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,14 +96,31 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if self._node is None or not self.is_leaf:
             raise GraphError("only a leaf that requires grad has a gradient to set")
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            raise ShapeError(f"the gradient of a tensor of shape {self.shape} must be None or a tensor of that shape")
+        if value is not None:
+            self._check_gradient(value)
         self._node.grad = value
+
+    def _check_gradient(self, value: Any) -> None:
+        """Raise unless `value` may be the gradient of this leaf."""
+        if not isinstance(value, Tensor) or value.shape != self.shape:
+            raise ShapeError(f"the gradient of a tensor of shape {self.shape} must be None or a tensor of that shape")
+        if value.dtype != self.dtype:
+            raise DTypeError(f"the gradient of a {self.dtype.name} tensor must be that, got {value.dtype.name}")
+        if value.device is not self.device:
+            raise DeviceError(
+                f"the gradient is on {value.device.name}, the tensor on {self.device.name}; move the gradient with "
+                f"t.to({self.device.name!r})"
+            )
 
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("a 0-d tensor has no length")
         return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:  # else the IndexError of t[0] would be taken for the end
+            raise TypeError("a 0-d tensor has no parts to iterate over")
+        return (self[i] for i in range(self.shape[0]))
 
     def __repr__(self) -> str:
         values = np.array2string(
@@ -155,6 +172,10 @@ class Tensor:
         if self._node is not None:
             raise GraphError("NumPy would lose the gradient of this tensor; use mg's functions, or t.detach().numpy()")
         tape.refuse_while_recording("NumPy reads a value", "use mg's functions")
+        if copy is False:
+            if self.device.type != "cpu" or (dtype is not None and np.dtype(dtype) != self.dtype):
+                raise ValueError(f"a tensor of {self.dtype.name} on {self.device.name} is no such array without a copy")
+            return self.numpy()
         return np.array(to_numpy(self._array), dtype=dtype)
 
     def __dlpack__(self, **options: Any) -> Any:
@@ -170,6 +191,7 @@ class Tensor:
     # Copies
 
     def __deepcopy__(self, memo: dict) -> Tensor:
+        tape.refuse_while_recording("a copy of a tensor is made", "use t itself, or t.detach()")
         self._refuse_graph("copied")
         copied = type(self)._wrap(self.device.put(self._array), self.device, None, Version())
         memo[id(self)] = copied
@@ -182,6 +204,7 @@ class Tensor:
         return self.__deepcopy__({})
 
     def __reduce__(self) -> tuple:
+        tape.refuse_while_recording("a tensor is pickled", "do it after the step")
         self._refuse_graph("pickled")
         gradient = None if self._node is None else self._node.grad
         return _restored, (type(self), to_numpy(self._array), self.device, self._node is not None, gradient)
@@ -241,8 +264,8 @@ class Tensor:
         if source.dtype != self.dtype:
             source = tape.apply(P.astype, source, dtype=self.dtype)
         tape.before_assign(self)
+        self._version.count += 1  # before: also an interrupted write may have changed something
         tape.apply(P.assign, self, source)
-        self._version.count += 1
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -286,7 +309,7 @@ class Tensor:
         node = self._node
         if node.hooks is None:
             node.hooks = {}
-        key = max(node.hooks, default=-1) + 1
+        key = object()  # of this hook alone, also when it is gone
         node.hooks[key] = hook
 
         def remove() -> None:

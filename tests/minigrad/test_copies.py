@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.errors import DTypeError, GraphError
+from minigrad.errors import DTypeError, GraphError, RecordingError
 
 WAYS = {"deepcopy": copy.deepcopy, "copy": copy.copy, "pickle": lambda x: pickle.loads(pickle.dumps(x))}
 
@@ -208,6 +208,17 @@ def test_no_way_out_of_the_graph_is_silent(use):
     t = mg.Parameter([1.0, 2.0])
     with pytest.raises((GraphError, TypeError, ValueError, RuntimeError)):
         use(t)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_no_copy_of_a_value_is_frozen_into_a_program(way):
+    w = mg.Parameter([1.0])
+    for held in (w, {"w": w}):
+        if way is copy.copy and held is not w:
+            continue
+        with pytest.raises(RecordingError, match="while a program is recorded"):
+            mg.record(lambda x, held=held: (way(held), x * w)[1])(mg.ones(1))
+    way(w)
 
 
 def test_repr_says_where_a_tensor_comes_from():

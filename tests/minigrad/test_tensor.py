@@ -190,3 +190,44 @@ def test_slips_of_the_hand_are_named():
     ]:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_a_0d_tensor_has_no_parts():
+    x = mg.tensor(3.0)
+    for use in (list, sum, iter, lambda x: 3.0 in x):
+        with pytest.raises(TypeError, match="0-d tensor|not iterable"):
+            use(x)
+    rows = list(mg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True))
+    assert [row.numpy().tolist() if not row.requires_grad else row.detach().numpy().tolist() for row in rows] == [
+        [1.0, 2.0], [3.0, 4.0],
+    ]  # fmt: skip
+    assert sum(mg.tensor([1.0, 2.0])).item() == 3.0
+
+
+def test_a_gradient_that_is_set_is_like_one_that_was_accumulated():
+    x = mg.tensor([1.0], requires_grad=True)
+    elsewhere = mg.devices.Device("cuda", 0, np, np.ndarray)
+    for wrong, error in [
+        (mg.tensor([1]), DTypeError),
+        (mg.tensor([1.0], dtype="float64"), DTypeError),
+        (mg.tensor([1.0, 2.0]), ShapeError),
+        (np.ones(1, "f"), ShapeError),
+        (mg.Tensor._wrap(np.ones(1, "f"), elsewhere, None), DeviceError),
+    ]:
+        with pytest.raises(error, match="gradient"):
+            x.grad = wrong
+    assert x.grad is None
+    x.grad = mg.tensor([2.0])
+    (x * 3.0).sum().backward()
+    assert x.grad.item() == 5.0
+
+
+def test_numpy_gets_a_copy_unless_it_wants_none():
+    x = mg.tensor([1.0, 2.0])
+    assert not np.shares_memory(np.asarray(x), x.numpy())
+    view = np.array(x, copy=False)
+    assert np.shares_memory(view, x.numpy()) and not view.flags.writeable
+    assert np.array(x, dtype="float64").dtype == np.float64
+    for use in (lambda: np.array(x, dtype="float64", copy=False), lambda: x.__array__(np.dtype("float64"), copy=False)):
+        with pytest.raises(ValueError, match="copy"):
+            use()
