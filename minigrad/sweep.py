@@ -148,7 +148,11 @@ def _sweep(
                 raise _failed(primitive, position, error) from error
             if contribution is None:
                 continue
-            if contribution.shape != parent.shape:
+            try:
+                fits = contribution.shape == parent.shape
+            except AttributeError:
+                raise _no_array(primitive, position, contribution) from None
+            if not fits:
                 contribution = _sum_to(F, contribution, node, parent)
             if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
                 contribution = F.astype(contribution, dtype=parent.dtype)
@@ -181,6 +185,13 @@ def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError
     )
 
 
+def _no_array(primitive: Primitive, position: int, returned: Any) -> GraphError:
+    return GraphError(
+        f"the derivative rule of {primitive.name} for input {position} returned a {type(returned).__name__}, not an "
+        "array: compute it from g, or with F.broadcast_to"
+    )
+
+
 def _check_saved(node: Node, primitive: Primitive) -> None:
     """Raise where the values that a node's rules read are no longer there, or no longer the same."""
     if node.inputs is None:
@@ -192,7 +203,7 @@ def _check_saved(node: Node, primitive: Primitive) -> None:
         if version.count != count:
             raise GraphError(
                 f"a value that {primitive.name} saved for its derivative was changed by assign() "
-                "before backward; call backward first, or assign to another tensor"
+                "or Module.to() before backward; call backward first, or assign to another tensor"
             )
 
 

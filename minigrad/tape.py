@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .errors import DataError, DeviceError, DTypeError, LinAlgError, RecordingEr
 from .primitives.registry import Primitive
 from .source import user_line
 from .tensor import Tensor, Version, tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SCALARS = (float, int, bool, complex)
 
@@ -44,7 +48,7 @@ class Node:
     metadata: dict[str, Any]
     result: Any
     versions: tuple[tuple[Version, int], ...] | None  # of the saved inputs that assign() could change
-    hooks: dict[int, Callable] | None
+    hooks: dict[object, Callable] | None
     grad: Tensor | None
 
     def __init__(self, array: Any, device: Device) -> None:
@@ -87,15 +91,30 @@ class State(threading.local):
 state = State()
 
 
-class _grad_mode(contextlib.ContextDecorator):
+class _grad_mode:
     enabled: bool
 
+    def __init__(self) -> None:
+        self._before: dict[int, list[bool]] = {}  # by thread: several may be in it at one time
+
     def __enter__(self) -> None:
-        self._before = [*getattr(self, "_before", []), state.grad_enabled]
+        self._before.setdefault(threading.get_ident(), []).append(state.grad_enabled)
         state.grad_enabled = self.enabled
 
     def __exit__(self, *exception: object) -> None:
-        state.grad_enabled = self._before.pop()
+        state.grad_enabled = self._before[threading.get_ident()].pop()
+
+    def __call__(self, f: Callable[P, R]) -> Callable[P, R]:
+        @wraps(f)
+        def in_this_mode(*args: P.args, **kwargs: P.kwargs) -> R:
+            before = state.grad_enabled
+            try:
+                state.grad_enabled = self.enabled
+                return f(*args, **kwargs)
+            finally:
+                state.grad_enabled = before
+
+        return in_this_mode
 
 
 class no_grad(_grad_mode):
@@ -135,10 +154,10 @@ def observing(callback: Callable[..., None] | None, recording: bool = False) -> 
     With `recording` the operations are to be repeated with other values, so values may not be read into Python.
     """
     before = state.observer, state.recording
-    state.observer, state.recording = callback, recording
-    note(products, "precision")
-    note(switch, "on")
     try:
+        state.observer, state.recording = callback, recording
+        note(products, "precision")
+        note(switch, "on")
         yield
     finally:
         state.observer, state.recording = before
@@ -175,8 +194,8 @@ def checks_values() -> bool:
 def unchecked() -> Iterator[None]:
     """Let functions not look at values, for which the host would have to wait."""
     before = state.checking
-    state.checking = False
     try:
+        state.checking = False
         yield
     finally:
         state.checking = before
@@ -356,6 +375,8 @@ def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
     for x in inputs:
         if isinstance(x, Tensor) or x.__class__ in SCALARS:
             result.append(x)
+        elif isinstance(x, np.longdouble | np.clongdouble):  # whose item() is itself
+            result.append(float(x) if isinstance(x, np.longdouble) else complex(x))
         elif isinstance(x, np.generic):
             result.append(x.item())
         elif isinstance(x, np.ndarray) or (device is not None and isinstance(x, device.array_type)):
@@ -369,11 +390,16 @@ def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
 
 def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
     """Give a floating result the floating dtype of its inputs: nothing promotes silently."""
+    kind = result.dtype.kind
+    if kind == "O":  # NumPy makes an array of anything
+        raise DTypeError(
+            f"the forward of {primitive.name} returned {type(result[()]).__name__}, not an array of numbers"
+        )
     floating = {a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind in "fc"}
     if len(floating) > 1 and not any(d.kind == "c" for d in floating):
         names = " and ".join(sorted(d.name for d in floating))
         raise DTypeError(f"{primitive.name} got {names}, which do not mix; convert one of them with t.to('float32')")
-    if not primitive.keeps_dtype or result.dtype.kind != "f":
+    if not primitive.keeps_dtype or kind != "f":
         return result
     return result.astype(floating.pop() if floating else np.dtype("float32"), copy=False)
 

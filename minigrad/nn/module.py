@@ -212,6 +212,8 @@ class Module:
             if "device" in options or held.dtype.kind == "f"  # a buffer may count
         ]
         for held, copy in moved:
+            if held._version is not None:  # a graph that saved the tensor would read the copy
+                held._version.count += 1
             held._array, held.device, held._node, held._version = copy._array, copy.device, copy._node, copy._version
         return self
 

@@ -63,6 +63,18 @@ def test_an_array_that_no_rule_reads_is_not_kept():
     np.testing.assert_array_equal(x.grad.numpy(), [2.0, 2.0])
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_function_that_returns_no_array_is_named(create_graph):
+    samples = Samples("any", (Domain(0, 1),))
+    number = Primitive("number", forward=lambda xp, x, /: x * 2, vjps=[lambda F, g, y, x: 2.0], samples=samples)
+    y = number(leaf(1.0)).sum()
+    with pytest.raises(GraphError, match="rule of number for input 0 returned a float, not an array"):
+        y.backward(create_graph=create_graph)
+    nothing = Primitive("nothing", forward=lambda xp, x, /: None, vjps=None, samples=samples)
+    with pytest.raises(DTypeError, match="forward of nothing returned NoneType"):
+        nothing(leaf(1.0))
+
+
 def test_a_rule_cannot_read_what_it_did_not_save():
     wrong = Primitive(
         "wrong",
@@ -309,6 +321,32 @@ def test_what_a_row_does_not_declare_as_a_view_is_copied(forward, view):
     np.testing.assert_array_equal(result.numpy(), before)
 
 
+def test_an_interrupted_assign_counts():
+    w = mg.Parameter([2.0])
+    y = (w * w).sum()
+
+    def interrupt(primitive, *_):
+        if primitive.effect:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), tape.observing(interrupt):
+        w.assign([5.0])
+    assert w.item() == 5.0
+    with pytest.raises(GraphError, match="assign"):
+        y.backward()
+
+
+@pytest.mark.parametrize("target", ["float64", "cpu"])
+def test_a_module_that_is_converted_before_backward_is_noticed(target):
+    linear = mg.nn.Linear(1, 1, bias=False)
+    x = mg.tensor([[1.0]], requires_grad=True)
+    y = (x @ linear.weight).sum()
+    linear.to(target)
+    linear.weight.assign([[100.0]])
+    with pytest.raises(GraphError, match=r"Module\.to\(\)"):
+        y.backward()
+
+
 def test_assign_after_an_operation_that_saved_nothing_is_harmless():
     w = mg.Parameter([2.0])
     y = (w + 1.0).sum()
@@ -341,6 +379,16 @@ def test_hooks_see_and_replace_the_finished_gradient_and_can_be_removed():
     x.grad = None
     (y * 1.0).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0])
+
+
+def test_a_hook_is_removed_once():
+    x = leaf(1.0)
+    remove = x.register_hook(lambda g: g * 10.0)
+    remove()
+    x.register_hook(lambda g: g * 3.0)
+    remove()
+    (x * 1.0).sum().backward()
+    assert x.grad.item() == 3.0
 
 
 def test_a_hook_that_returns_another_shape_is_refused():
@@ -389,6 +437,14 @@ def test_python_scalars_are_weak_and_dtypes_do_not_mix():
         np.array([1.0]) * x
 
 
+def test_long_numpy_scalars_are_weak_too():
+    x = mg.tensor([1.5])
+    product = x * np.longdouble(2)
+    assert product.dtype == np.float32 and product.item() == 3.0
+    product = np.clongdouble(2j) * x
+    assert product.dtype == np.complex64 and product.item() == 3j
+
+
 def test_shapes_that_do_not_fit_name_the_operation_and_both_shapes():
     with pytest.raises(ShapeError, match=r"matmul\(float32\[2, 3\], float32\[4, 5\]\)"):
         mg.ones((2, 3)) @ mg.ones((4, 5))
@@ -401,6 +457,18 @@ def test_two_devices_in_one_operation_are_refused():
     other = mg.Tensor._wrap(np.ones(2, "f"), elsewhere, None)
     with pytest.raises(DeviceError, match=r"add.*input 0 on cpu, input 1 on cuda:0.*t\.to"):
         mg.ones(2) + other
+
+
+def test_a_recording_that_is_interrupted_as_it_begins_ends():
+    class Interrupting:
+        def note(self, owner, attribute):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), tape.observing(Interrupting(), recording=True):
+        raise AssertionError("the block was entered")
+    left = tape.observer(), tape.recording()
+    tape.state.observer, tape.state.recording = None, False  # for the tests that follow
+    assert left == (None, False)
 
 
 def test_observing_sees_every_operation_in_order():
