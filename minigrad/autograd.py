@@ -47,9 +47,9 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
     return gradient
 
 
-def _as_gradient(node: Node, g: Any, owned: bool, as_tensors: bool, create_graph: bool) -> Tensor:
+def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
-    if as_tensors:
+    if isinstance(g, Tensor):
         if create_graph or tape.recording():
             return g
         # somebody looks at the operations, and gradients are what they would be if nobody did
@@ -91,7 +91,7 @@ def _backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: b
     assert output._node is not None
     found = sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
     for leaf, (g, owned) in found.items():
-        _accumulate(leaf, _as_gradient(leaf, g, owned, as_tensors, create_graph))
+        _accumulate(leaf, _as_gradient(leaf, g, owned, create_graph))
 
 
 def grad(
@@ -163,7 +163,7 @@ def _grad(
         assert x._node is not None
         if x._node in found:
             g, owned = found[x._node]
-            result.append(_as_gradient(x._node, g, owned, as_tensors, create_graph))
+            result.append(_as_gradient(x._node, g, owned, create_graph))
             found[x._node] = g, False  # an input may be given twice
         elif allow_unused:
             result.append(None)

@@ -269,7 +269,8 @@ def test_a_learning_rate_set_later_is_used_and_checked():
 def test_a_gradient_of_another_dtype_changes_nothing():
     a, b = mg.Parameter([1.0]), mg.Parameter([1.0])
     optimizer = optim.Adam([a, b], lr=0.1)
-    a.grad, b.grad = mg.tensor([1.0]), mg.tensor(np.array([1.0]))
+    a.grad, b.grad = mg.tensor([1.0]), mg.tensor([1.0])
+    b.grad._array = np.array([1.0])  # as a gradient it would be refused
     with pytest.raises(DTypeError, match="parameter 1 is float32, its gradient float64"):
         optimizer.step()
     assert a.item() == b.item() == 1.0 and optimizer.step_counts == [0, 0]
@@ -287,9 +288,8 @@ def test_a_model_converted_after_the_optimizer_was_made_is_noticed():
 def test_a_gradient_on_another_device_is_noticed():
     w = mg.Parameter([1.0])
     optimizer = optim.SGD([w], lr=0.1)
-    gradient = mg.tensor([1.0])
-    gradient.device = mg.Device("cuda", 0, np, np.ndarray)
-    w.grad = gradient
+    w.grad = mg.tensor([1.0])
+    w.grad.device = mg.Device("cuda", 0, np, np.ndarray)  # as a gradient it would be refused
     with pytest.raises(DeviceError, match="its gradient on cuda:0"):
         optimizer.step()
 
