@@ -305,7 +305,8 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         if array is arrays[0]:  # it would be two tensors, of which one may change, and one variable of a program
             array = array.view()
         version = inputs[0]._version
-        if version is not None and not _is_view(device.xp, array, arrays[0]):
+        # where there was nothing to view, as in x[[0, 1]] or x.T.reshape(-1), it is a copy
+        if version is not None and array.base is not arrays[0] and not device.xp.may_share_memory(array, arrays[0]):
             version = None
     result = _new(Tensor)
     result._array = array
@@ -326,21 +327,11 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
     return result
 
 
-def _is_view(xp: Any, view: Any, array: Any) -> bool:
-    """Return whether `view` is a view of `array`, or of what that is a view of."""
-    base = view.base
-    if base is None:
-        return view is array
-    if base is array or base is array.base:
-        return True
-    # windows have a base that only holds the array, and a copy in another shape is a view of the copy
-    return bool(xp.may_share_memory(view, array))
-
-
 def _apart(xp: Any, primitive: Primitive, arrays: list, array: Any) -> Any:
     """Return a result that shares memory with an input, though its row does not say so, as an array of its own."""
+    may_be_view = array.base is not None or xp is not np  # CuPy's windows have no base
     for x in arrays[1:] if primitive.view else arrays:
-        if x.__class__ not in SCALARS and _is_view(xp, array, x):
+        if x is array or (may_be_view and x.__class__ not in SCALARS and xp.may_share_memory(array, x)):
             return array.copy()
     return array
 
@@ -390,8 +381,7 @@ def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
 
 def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
     """Give a floating result the floating dtype of its inputs: nothing promotes silently."""
-    kind = result.dtype.kind
-    if kind == "O":  # NumPy makes an array of anything
+    if primitive.is_looked_at and result.dtype.kind == "O":  # NumPy makes an array of anything
         raise DTypeError(
             f"the forward of {primitive.name} returned {type(result[()]).__name__}, not an array of numbers"
         )
@@ -399,7 +389,7 @@ def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
     if len(floating) > 1 and not any(d.kind == "c" for d in floating):
         names = " and ".join(sorted(d.name for d in floating))
         raise DTypeError(f"{primitive.name} got {names}, which do not mix; convert one of them with t.to('float32')")
-    if not primitive.keeps_dtype or kind != "f":
+    if not primitive.keeps_dtype or result.dtype.kind != "f":
         return result
     return result.astype(floating.pop() if floating else np.dtype("float32"), copy=False)
 

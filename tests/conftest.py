@@ -74,6 +74,7 @@ def mnist_folder() -> Path:
 # what these check is true of the CPU alone: shared memory with NumPy, what is printed, a device of the test's own
 OF_THE_CPU = (
     "test_numpy_is_a_read_only_view",
+    "test_numpy_gets_a_copy_unless_it_wants_none",
     "test_repr_shows_values_dtype_and_origin",
     "test_slips_of_the_hand_are_named",
     "test_two_devices_in_one_operation_are_refused",
