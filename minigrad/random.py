@@ -98,11 +98,12 @@ class Generator:
             self._key = key
             self._counter.assign(np.uint64(counter))
 
+    @tape.no_grad()
     def _draw(self, row: Primitive, kind: str, shape: Shape, place: Any, **metadata: Any) -> Tensor:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if any(n < 0 for n in shape):
             raise DataError(f"a shape has no negative lengths, got {shape}")
-        with self._lock, tape.no_grad():
+        with self._lock:
             seed, stream = self.key
             counter = self._counter_on(default_device() if place is None else device(place))
             result = tape.apply(row, counter, seed=seed, stream=stream, shape=shape, **metadata)

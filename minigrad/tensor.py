@@ -285,6 +285,10 @@ class Tensor:
         create_graph : bool
             Record the backward pass too, so that the gradients can be differentiated.
 
+        Notes
+        -----
+        What threads add to one leaf at the same time adds up, in an order that may differ from run to run.
+
         Examples
         --------
         >>> import minigrad as mg

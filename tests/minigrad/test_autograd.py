@@ -216,9 +216,10 @@ def interrupted(run):
         lambda y, x: y.backward(retain_graph=True, create_graph=True),
         lambda y, x: mg.autograd.grad(y, x, retain_graph=True),
         lambda y, x: mg.no_grad()(lambda: x * 2.0)(),
+        lambda y, x: mg.random.Generator(0).uniform((2,)),
         lambda y, x: mg.record(lambda x: x * 2.0)(x.detach()),
     ],
-    ids=["backward", "create_graph", "grad", "decorated", "record"],
+    ids=["backward", "create_graph", "grad", "decorated", "draw", "record"],
 )
 def test_an_interrupt_leaves_no_mode_behind(run):
     x = mg.tensor([1.0, 2.0], requires_grad=True)
