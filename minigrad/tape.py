@@ -47,7 +47,7 @@ class Node:
     inputs: tuple | None  # None once a backward pass has released the graph
     metadata: dict[str, Any]
     result: Any
-    versions: tuple[tuple[Version, int], ...] | None  # of the saved inputs that assign() could change
+    versions: tuple[tuple[Version, int], ...] | None  # of what is saved and assign() could change
     hooks: dict[object, Callable] | None
     grad: Tensor | None
 
@@ -320,6 +320,8 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         node.metadata = {**primitive.defaults, **metadata} if primitive.defaults else metadata
         node.result = array if primitive.saves_result else None
         node.inputs = node.versions = None
+        if version is not None and node.result is not None:
+            node.versions = ((version, version.count),)
         _save_inputs(node, primitive, inputs)
         result._node = node
     if state.observer is not None:

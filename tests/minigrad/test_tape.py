@@ -269,6 +269,17 @@ def test_a_forward_may_return_its_input_itself():
         z.backward()
 
 
+def test_a_saved_result_that_is_a_view_has_a_version():
+    samples = Samples("any", (Domain(-1, 1),))
+    rules = [lambda F, g, y, x: g * y]
+    row = Primitive("half", forward=lambda xp, x, /: x[::1], vjps=rules, saves="y", samples=samples, view=True)
+    w = leaf(2.0)
+    y = row(w).sum()
+    w.assign([5.0])
+    with pytest.raises(GraphError, match="half.*assign"):
+        y.backward()
+
+
 @pytest.mark.parametrize("row", [{}, {"view": True}, {"elementwise": True}])
 def test_a_program_knows_a_result_from_the_input_that_it_is(row):
     reverse = identity(**row)
