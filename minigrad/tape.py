@@ -298,16 +298,17 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
                 "are those of real numbers; compute with real and imaginary parts, or under mg.no_grad()"
             )
         tracked = tracked and array.dtype.kind == "f"
-    if primitive.is_looked_at:
-        array = _apart(device.xp, primitive, arrays, array)
     version = None
-    if primitive.view:
-        if array is arrays[0]:  # it would be two tensors, of which one may change, and one variable of a program
-            array = array.view()
-        version = inputs[0]._version
-        # where there was nothing to view, as in x[[0, 1]] or x.T.reshape(-1), it is a copy
-        if version is not None and array.base is not arrays[0] and not device.xp.may_share_memory(array, arrays[0]):
-            version = None
+    if primitive.may_share:
+        if primitive.is_looked_at:
+            array = _apart(device.xp, primitive, arrays, array)
+        if primitive.view:
+            if array is arrays[0]:  # it would be two tensors, of which one may change, and one variable of a program
+                array = array.view()
+            version = inputs[0]._version
+            # where there was nothing to view, as in x[[0, 1]] or x.T.reshape(-1), it is a copy
+            if version is not None and array.base is not arrays[0] and not device.xp.may_share_memory(array, arrays[0]):
+                version = None
     result = _new(Tensor)
     result._array = array
     result.device = device

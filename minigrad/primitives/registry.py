@@ -96,6 +96,7 @@ class Primitive:
         self.effect = effect  # writes into its first input and returns it
         # whether results share memory only where the row says so is looked at; of the library's rows, by a test
         self.is_looked_at = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
+        self.may_share = view or self.is_looked_at
         self.samples = samples
         self.__doc__ = doc
         if taken := {"F", "g", "y"} & {*inputs, *rest}:
