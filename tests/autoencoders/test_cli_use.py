@@ -1,6 +1,7 @@
 """The commands that use a model, and what train can do beside one dense layer with Adam."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -375,7 +376,15 @@ def test_a_full_disk_is_told_with_the_file(model, monkeypatch, capsys):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    assert main("encode --model m.safetensors --out h.npy".split()) == 2
-    assert "encode: [Errno 28] No space left on device: 'h.npy'" in capsys.readouterr().err
-    assert os.listdir() == ["m.safetensors"]
+    fsync, room = os.fsync, itertools.count()  # for three: what was asked, the checkpoint, the one before
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert main("encode --model m.safetensors --out h.npy".split()) == 2
+        assert "encode: [Errno 28] No space left on device: 'h.npy'\n" in capsys.readouterr().err
+        assert os.listdir() == ["m.safetensors"]
+        patch.setattr(os, "fsync", lambda descriptor: fsync(descriptor) if next(room) < 3 else full(descriptor))
+        assert main("train --epochs 2 --out n.safetensors".split()) == 2
+    told = capsys.readouterr().err
+    assert "(epoch 2 is not saved; the checkpoint of epoch 1 is whole): " in told
+    assert "the last epoch is in n.checkpoint.safetensors: the same command with --resume goes on from there" in told
+    assert main("train --epochs 2 --out n.safetensors --resume".split()) == 0
