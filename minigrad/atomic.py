@@ -105,6 +105,8 @@ class Lock:
     def release(self) -> None:
         """Give it back, if it was taken."""
         if self._file is not None:
+            if not HAS_LOCKS:  # Windows removes no open file
+                self._file.close()
             with contextlib.suppress(OSError):
                 self._path.unlink()  # while it is held: the next makes a new one
             self._file.close()
