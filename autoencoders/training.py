@@ -232,7 +232,7 @@ def fit(
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
             if file is not None:
-                file.begin(optimizer)
+                file.begin(optimizer, schedule)
             if file is not None and resume:
                 operations = repeated_operations(objective, model, train_set.first) if compile else None
                 done, state = file.restore(model, optimizer, schedule, generators, history, epochs, operations)
@@ -289,6 +289,8 @@ def fit(
             best.restore()
         raise
     finally:
+        if file is not None:
+            file.end()
         modes.restore()
         model.zero_grad()
         optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -57,7 +58,10 @@ class Schedule:
         if set(state) != set(expected):
             raise DataError(f"{type(self).__name__}.load_state_dict: got {sorted(state)}; expected {sorted(expected)}")
         for name, value in state.items():
-            setattr(self, name, type(expected[name])(value))
+            if value is not None and isinstance(expected[name], numbers.Number):
+                setattr(self, name, type(expected[name])(value))
+            else:  # of a schedule of the user's, such as an array
+                setattr(self, name, copy.deepcopy(value))
 
 
 class StepDecay(Schedule):
@@ -79,7 +83,9 @@ class StepDecay(Schedule):
     def __init__(self, optimizer: Optimizer, every: int, factor: float = 0.1) -> None:
         _whole(self, "every", every)
         _fraction(self, "factor", factor)
-        super().__init__(optimizer, lambda n: factor ** (n // every))
+        self.every = every
+        self.factor = float(factor)
+        super().__init__(optimizer, lambda n: self.factor ** (n // self.every))
 
 
 class ExponentialDecay(Schedule):
@@ -87,7 +93,8 @@ class ExponentialDecay(Schedule):
 
     def __init__(self, optimizer: Optimizer, factor: float) -> None:
         _fraction(self, "factor", factor)
-        super().__init__(optimizer, lambda n: factor**n)
+        self.factor = float(factor)
+        super().__init__(optimizer, lambda n: self.factor**n)
 
 
 class CosineDecay(Schedule):
@@ -101,9 +108,13 @@ class CosineDecay(Schedule):
         _whole(self, "total", total)
         if not 0 <= floor <= 1:
             raise DataError(f"CosineDecay: got floor={floor!r}; expected a number in [0, 1]")
-        super().__init__(
-            optimizer, lambda n: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(n, total) / total))
-        )
+        self.total = total
+        self.floor = float(floor)
+        super().__init__(optimizer, lambda n: self.floor + (1 - self.floor) * self._cosine(n))
+
+    def _cosine(self, n: int) -> float:
+        """Return half a cosine, from 1 to 0."""
+        return 0.5 * (1 + math.cos(math.pi * min(n, self.total) / self.total))
 
 
 class LinearWarmup(Schedule):
@@ -111,7 +122,9 @@ class LinearWarmup(Schedule):
 
     def __init__(self, optimizer: Optimizer, total: int, then: Callable[[int], float] = lambda n: 1.0) -> None:
         _whole(self, "total", total)
-        super().__init__(optimizer, lambda n: (n + 1) / total if n < total else then(n - total))
+        self.total = total
+        self.then = then
+        super().__init__(optimizer, lambda n: (n + 1) / self.total if n < self.total else self.then(n - self.total))
 
 
 class ReduceOnPlateau(Schedule):

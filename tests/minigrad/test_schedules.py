@@ -126,3 +126,32 @@ def test_reduce_on_plateau_knows_negative_losses():
     for value in (-3.0, -3.0, -3.0, -2.9999, -2.9998):
         schedule.step(value)
     assert schedule.best == -3.0 and optimizer.lr < 1.0
+
+
+def test_the_arguments_are_attributes():
+    optimizer = optim.SGD([mg.Parameter([1.0])], lr=1.0)
+    then = math.exp
+    step, cosine = optim.StepDecay(optimizer, 2, 0.5), optim.CosineDecay(optimizer, 4, floor=0.25)
+    exponential, warmup = optim.ExponentialDecay(optimizer, 0.75), optim.LinearWarmup(optimizer, 3, then)
+    assert (step.every, step.factor, cosine.total, cosine.floor) == (2, 0.5, 4, 0.25)
+    assert (exponential.factor, warmup.total, warmup.then) == (0.75, 3, then)
+
+
+class Recent(optim.Schedule):
+    """A schedule with a state of its own: an array, a text, and nothing yet."""
+
+    def __init__(self, optimizer):
+        self.recent, self.phase, self.best = np.zeros(2), "first", None
+        super().__init__(optimizer, lambda n: 1.0)
+
+    def state_dict(self):
+        return {**super().state_dict(), "recent": self.recent, "phase": self.phase, "best": self.best}
+
+
+def test_a_state_of_ones_own_comes_back():
+    schedule = Recent(optim.SGD([mg.Parameter([1.0])], lr=1.0))
+    schedule.recent[:], schedule.phase, schedule.best = (3.0, 4.0), "second", 0.5
+    again = Recent(optim.SGD([mg.Parameter([1.0])], lr=1.0))
+    again.load_state_dict(schedule.state_dict())
+    schedule.recent[0] = 9.0  # is not shared
+    assert again.recent.tolist() == [3.0, 4.0] and (again.phase, again.best) == ("second", 0.5)
