@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,12 @@ import minigrad as mg
 from autoencoders.features import codes, in_pieces
 from autoencoders.history import History
 from autoencoders.inputs import as_array, number, positive
+from autoencoders.objectives import sum_of
 from autoencoders.training import fit
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
+
+STEEP = 1e-2  # a hundred times the slope at which rounding to float32 ends the search
 
 
 class SoftmaxRegression(nn.Module):
@@ -113,10 +118,17 @@ def softmax_regression(
     ShapeError, DataError, DTypeError
         X or y is unusable, there are less than two classes, or l2 is negative.
 
+    Warns
+    -----
+    RuntimeWarning
+        The search ended far from the minimum, as it does when max_iter is too small.
+
     Notes
     -----
     Source: the lecture, which measures features by a classifier on top of them. Minimised is
-    -(1/m) sum_i log P(y_i | x_i) + l2 |W|^2; biases are not decayed.
+    -(1/m) sum_i log P(y_i | x_i) + l2 |W|^2; biases are not decayed. Without decay the result does not depend on the
+    units of X. With it, features below about sqrt(l2) in magnitude need weights that cost more than they gain: what
+    is left is the frequencies of the classes, in the biases. Bring such features to a magnitude near 1.
 
     Examples
     --------
@@ -133,23 +145,37 @@ def softmax_regression(
     l2 = number(l2, "l2", "softmax_regression")
     classes, numbers = _labels(y, len(samples), "softmax_regression")
     model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
-    # in units in which the features are near 1 the problem is well scaled, whatever their own units
     if not np.isfinite(samples).all():
         raise DataError("softmax_regression: X contains NaN or infinity; remove or replace such values first")
     largest = float(np.abs(samples).max())
     if largest > 1e30 or 0 < largest < 1e-30:
         raise DataError(f"softmax_regression: the largest number of X is {largest:g} in magnitude; rescale X")
     scale = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) or 1.0
+    # In units of `scale` the features are near 1, and the problem is well scaled whatever their own units. The decay in
+    # such units is l2 / scale^2; where that is above 1 it would rule, so the unit is then the one in which it is 1.
+    unit = max(scale, math.sqrt(l2))
 
     def objective(model: Any, x: mg.Tensor, y: mg.Tensor) -> dict[str, mg.Tensor]:
         return {
             "cross entropy": mg.cross_entropy(model(x), y),
-            "decay": l2 / scale**2 * mg.sum(mg.square(model.linear.weight)),
+            "decay": l2 / unit**2 * mg.sum(mg.square(model.linear.weight)),
         }
 
     optimizer = optim.LBFGS(model.parameters(), max_iter=max_iter, tolerance_grad=0.0)
-    fit(model, samples / scale, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
-    model.linear.weight.assign(model.linear.weight.detach() / scale)
+    x = mg.tensor(samples / unit, dtype=model.linear.weight.dtype, device=model.linear.weight.device)
+    fit(model, x, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
+    # features and decay are near 1 or less in these units, so a slope of that size is one that could still be followed
+    total = sum_of(objective(model, x, mg.tensor(numbers, device=x.device)))
+    slope = max(float(mg.abs(g).max().item()) for g in mg.autograd.grad(total, list(model.parameters())))
+    if slope > STEEP:
+        warnings.warn(
+            f"softmax_regression: L-BFGS ended where the objective still has a slope of {slope:.2g}, far from its "
+            f"minimum; more than max_iter={max_iter} iterations, or dtype='float64', would come closer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    weight = model.linear.weight
+    weight.assign(weight.device.put((weight.detach().numpy() / np.float64(unit)).astype(weight.dtype)))
     return model
 
 

@@ -161,6 +161,41 @@ def test_the_scale_of_features_does_not_end_the_fit_early():
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1.0, 1e25])
+def test_without_decay_the_units_of_the_features_do_not_matter(scale, dtype):
+    expected = ae.softmax_regression(X, Y, l2=0.0, dtype=dtype).predict_proba(X)
+    found = ae.softmax_regression(X * scale, Y, l2=0.0, dtype=dtype).predict_proba(X * scale)
+    # the searches differ by the rounding of the scaled features, and end where slopes are rounding errors
+    np.testing.assert_allclose(found, expected, atol=1e-3 if dtype == "float32" else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1e-4])
+def test_weights_of_tiny_features_are_decayed_and_biases_are_the_frequencies(scale, dtype):
+    y, l2 = np.minimum(Y, 1), 1e-2
+    model = ae.softmax_regression(X * scale, y, l2=l2, dtype=dtype)
+    frequencies = np.bincount(y) / len(y)
+    # to first order in scale^2 / l2 = 1e-6 the probabilities are the frequencies, and from there weights take one step;
+    # near its minimum the objective is flat, so that in float32 it stays the same for probabilities that differ by 1e-4
+    np.testing.assert_allclose(model.predict_proba(X * scale), np.tile(frequencies, (len(X), 1)), atol=1e-4)
+    assert model.accuracy(X * scale, y) == frequencies.max() > 0.5
+    # in float32 slopes of 1e-7 are rounding, and so are weights below scale^2 / l2 / 1e-7
+    if scale == 1e-4 or (scale == 1e-6 and dtype == "float64"):
+        slopes = (X * scale).T @ (np.eye(2)[y] - frequencies) / len(X)
+        np.testing.assert_allclose(model.linear.weight.numpy(), slopes / (2 * l2), rtol=0.02, atol=0)
+
+
+def test_the_largest_decay_leaves_the_frequencies():
+    model = ae.softmax_regression(X, np.minimum(Y, 1), l2=1e300)
+    np.testing.assert_allclose(model.predict_proba(X[:1])[0, 0], np.mean(Y == 0), atol=1e-4)
+
+
+def test_a_search_that_ends_far_from_the_minimum_says_so():
+    with pytest.warns(RuntimeWarning, match="slope of 0.* far from its minimum; more than max_iter=1"):
+        ae.softmax_regression(X, Y, max_iter=1)
+
+
 def test_masked_values_and_labels_are_refused():
     x, y = np.random.default_rng(0).random((20, 3)), np.arange(20) % 2
     classifier = ae.softmax_regression(np.ma.masked_array(x), np.ma.masked_array(y))  # nothing is under the mask
