@@ -15,6 +15,7 @@ from autoencoders.features import codes, in_pieces
 from autoencoders.history import History
 from autoencoders.inputs import as_array, number, positive
 from autoencoders.objectives import sum_of
+from autoencoders.sources import is_stream
 from autoencoders.training import fit
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
@@ -49,7 +50,7 @@ class SoftmaxRegression(nn.Module):
         self, inputs: int, classes: ArrayLike, model: Any = None, dropout: float = 0.0, dtype: Any = "float32"
     ) -> None:
         super().__init__()
-        self.classes = np.asarray(classes)
+        self.classes = as_array(classes, "SoftmaxRegression: classes")
         if self.classes.ndim != 1 or len(self.classes) < 2:
             raise DataError(f"SoftmaxRegression: got classes {self.classes.tolist()}; expected at least two")
         if model is not None:
@@ -83,9 +84,10 @@ class SoftmaxRegression(nn.Module):
         found, labels = self.predict(X), as_array(y, "accuracy: y")
         if labels.shape != found.shape:
             raise ShapeError(f"accuracy: y has shape {labels.shape}; expected {found.shape}, a label for every sample")
-        if (labels.dtype.kind in "US") != (found.dtype.kind in "US"):
+        if _family(labels) != _family(found):  # such are never equal
             raise DTypeError(
-                f"accuracy: y has dtype {labels.dtype}; expected labels such as {self.classes[:2].tolist()}"
+                f"accuracy: y has dtype {labels.dtype}; expected labels such as {self.classes[:2].tolist()}, "
+                f"of dtype {self.classes.dtype}"
             )
         return float(np.mean(found == labels))
 
@@ -243,13 +245,22 @@ def fine_tune(
     """
     epochs = positive(epochs, "epochs", "fine_tune")
     learning_rate = number(learning_rate, "learning_rate", "fine_tune", inside=True)
+    if is_stream(X):
+        raise DTypeError(
+            f"fine_tune: X is {type(X).__name__}, an iterable of batches; expected an array of samples, since y has a "
+            "label for each of its rows"
+        )
     samples = as_array(X, "fine_tune: X")
+    if samples.ndim < 2 or samples.size == 0:
+        raise ShapeError(f"fine_tune: X has shape {samples.shape}; expected (samples, ...), none of them empty")
     classes, numbers = _labels(y, len(samples), "fine_tune")
     if not any(True for _ in getattr(model, "parameters", list)()):
         raise DTypeError(f"fine_tune: got {type(model).__name__}; expected a model with parameters and a method encode")
     width = codes(model, samples[:1]).size
     whole = SoftmaxRegression(width, classes, model, dropout, next(model.parameters()).dtype)
     if softmax is not None:
+        if not isinstance(softmax, SoftmaxRegression):
+            raise DTypeError(f"fine_tune: got softmax={softmax!r}; expected a SoftmaxRegression")
         if softmax.linear.weight.shape != whole.linear.weight.shape:
             raise ShapeError(
                 f"fine_tune: softmax has weights of shape {softmax.linear.weight.shape}; expected "
@@ -275,9 +286,15 @@ def _labels(y: ArrayLike, samples: int, caller: str) -> tuple[NDArray[Any], NDAr
     labels = as_array(y, f"{caller}: y")
     if labels.shape != (samples,):
         raise ShapeError(f"{caller}: y has shape {labels.shape}; expected ({samples},), a label for every row of X")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise DataError(f"{caller}: y contains NaN or infinity; expected labels")
+    if labels.dtype.kind in "fcmM" and not np.isfinite(labels).all():
+        raise DataError(f"{caller}: y contains NaN, NaT or infinity; expected labels")
     if labels.dtype.kind == "O":
         raise DTypeError(f"{caller}: y holds Python objects; expected an array of numbers or strings")
     classes, numbers = np.unique(labels, return_inverse=True)
     return classes, numbers
+
+
+def _family(labels: NDArray[Any]) -> str:
+    """Return what labels are: numbers of all types are one family, and so are strings of all types."""
+    kind = labels.dtype.kind
+    return "number" if kind in "biufc" else "string" if kind in "UT" else kind

@@ -132,6 +132,9 @@ def test_fine_tuning_begins_at_the_softmax_that_is_given_and_leaves_it():
         ({"learning_rate": -1}, DataError, "learning_rate=-1"),
         ({"dropout": 2.0}, DataError, "2.0"),
         ({"X": X[:, :3]}, ShapeError, "5"),
+        ({"X": iter([X])}, DTypeError, "X is list_iterator, an iterable of batches; expected an array of samples"),
+        ({"X": 1.0}, ShapeError, r"X has shape \(\); expected \(samples, \.\.\.\)"),
+        ({"softmax": "x"}, DTypeError, "softmax='x'; expected a SoftmaxRegression"),
         ({"model": object()}, DTypeError, "method encode"),
     ],
 )
@@ -152,6 +155,39 @@ def test_accuracy_refuses_labels_that_do_not_fit():
         model.accuracy(X, Y[:5])
     with pytest.raises(DTypeError, match="expected labels such as"):
         model.accuracy(X, Y.astype(str))
+
+
+@pytest.mark.parametrize("classes", [[7, 8, 9], ["a", "b", "c"], [b"a", b"b", b"c"], np.array([0, 1, 2], "M8[D]")])
+def test_accuracy_refuses_labels_of_another_kind_than_the_classes(classes):
+    kinds = {
+        np.array(labels).dtype.kind: np.array(labels)
+        for labels in (
+            [7, 8, 9],
+            ["a", "b", "c"],
+            [b"a", b"b", b"c"],
+            np.array([0, 1, 2], "M8[D]"),
+            np.array([0, 1, 2], "m8[D]"),
+        )
+    }
+    model = ae.softmax_regression(X, np.array(classes)[Y])
+    own = model.classes.dtype.kind
+    assert model.accuracy(X, np.array(classes)[Y]) > 0.6
+    for kind, labels in kinds.items():
+        if kind != own:
+            with pytest.raises(DTypeError, match=r"accuracy: y has dtype .*; expected labels such as .*, of dtype"):
+                model.accuracy(X, labels[Y])
+
+
+def test_integers_floats_and_bools_are_labels_of_one_kind():
+    model = ae.softmax_regression(X, Y > 0)
+    accuracy = model.accuracy(X, Y > 0)
+    for dtype in (np.float32, np.uint8):
+        assert model.accuracy(X, (Y > 0).astype(dtype)) == accuracy > 0.6
+
+
+def test_dates_that_are_none_are_no_labels():
+    with pytest.raises(DataError, match="y contains NaN, NaT or infinity; expected labels"):
+        ae.softmax_regression(X, np.where(Y > 0, np.datetime64("2020-01-01"), np.datetime64("NaT")))
 
 
 def test_the_scale_of_features_does_not_end_the_fit_early():
