@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import minigrad as mg
+from autoencoders.inputs import data_tensor
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
 
@@ -113,10 +114,7 @@ def as_input(model: nn.Module, x: mg.Tensor | ArrayLike) -> mg.Tensor:
     """Return x as a tensor. Arrays are converted to the model's dtype and device, tensors are not."""
     if isinstance(x, mg.Tensor):
         return x
-    like = next(model.parameters(), None)
-    if like is None:
-        return mg.tensor(np.asarray(x))
-    return mg.tensor(np.asarray(x), dtype=like.dtype, device=like.device)
+    return data_tensor(x, type(model).__name__, "x", next(model.parameters(), None))
 
 
 def check_width(x: mg.Tensor, width: int, model: Model, caller: str) -> None:
