@@ -14,6 +14,7 @@ import minigrad as mg
 from autoencoders.features import codes, in_pieces
 from autoencoders.history import History
 from autoencoders.inputs import as_array, number, positive
+from autoencoders.models.base import check_floating
 from autoencoders.objectives import sum_of
 from autoencoders.sources import is_stream
 from autoencoders.training import fit
@@ -50,6 +51,7 @@ class SoftmaxRegression(nn.Module):
         self, inputs: int, classes: ArrayLike, model: Any = None, dropout: float = 0.0, dtype: Any = "float32"
     ) -> None:
         super().__init__()
+        check_floating("SoftmaxRegression", dtype)
         self.classes = as_array(classes, "SoftmaxRegression: classes")
         if self.classes.ndim != 1 or len(self.classes) < 2:
             raise DataError(f"SoftmaxRegression: got classes {self.classes.tolist()}; expected at least two")
@@ -65,6 +67,10 @@ class SoftmaxRegression(nn.Module):
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample."""
         return self.model.input_shape if hasattr(self, "model") else self.linear.weight.shape[:1]
+
+    def config(self) -> dict[str, Any]:
+        """Return the labels as JSON knows them: a file holds them, so that it is not read for other classes."""
+        return {"classes": [c if isinstance(c, bool | int | float | str) else repr(c) for c in self.classes.tolist()]}
 
     def forward(self, x: mg.Tensor) -> mg.Tensor:
         """Return the logits, shape (m, K), of samples x."""

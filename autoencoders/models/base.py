@@ -150,6 +150,10 @@ def check_activations(owner: str, **given: str) -> None:
 
 
 def check_floating(owner: str, dtype: Any) -> None:
-    """Raise unless dtype is a floating one."""
-    if np.dtype(dtype).kind != "f":
-        raise DTypeError(f"{owner}: got dtype={dtype!r}; expected a floating dtype such as 'float32'")
+    """Raise unless dtype is one in which models can be trained."""
+    try:
+        usable = dtype is not None and np.dtype(dtype) in (np.float32, np.float64)
+    except TypeError:
+        usable = False
+    if not usable:
+        raise DTypeError(f"{owner}: got dtype={dtype!r}; expected 'float32' or 'float64'")

@@ -257,9 +257,16 @@ def test_bad_arguments_are_refused(arguments, error, message):
         ae.Autoencoder(*arguments)
 
 
-def test_only_floating_models():
-    with pytest.raises(DTypeError, match="int32"):
-        ae.Autoencoder((4, 2), dtype="int32")
+@pytest.mark.parametrize("dtype", ["int32", "float16", "complex64", "half a float", None])
+def test_models_are_of_float32_or_float64(dtype):
+    for make in (
+        lambda: ae.Autoencoder((4, 2), dtype=dtype),
+        lambda: ae.ConvAutoencoder((1, 8, 8), (2,), dtype=dtype),
+        lambda: ae.VariationalAutoencoder((4, 2), 2, dtype=dtype),
+        lambda: ae.SoftmaxRegression(4, [0, 1], dtype=dtype),
+    ):
+        with pytest.raises(DTypeError, match=f"got dtype={dtype!r}; expected 'float32' or 'float64'"):
+            make()
 
 
 def test_data_of_another_width_is_refused():
