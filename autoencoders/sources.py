@@ -17,6 +17,7 @@ from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
 Batch = tuple[mg.Tensor, ...]  # x, or x and y
+END = object()  # of an iterable of batches, which may give None by mistake
 SHARE = 3  # how often samples must fit into a GPU's free memory to stay there: as given, shuffled, and room to train
 
 
@@ -109,8 +110,8 @@ class Stream:
         self._convert = convert
         self.count: int | None = None
         self._begun: Iterator[Any] | None = iter(source)
-        head = next(self._begun, None)
-        if head is None:
+        head = next(self._begun, END)
+        if head is END:
             raise DataError(f"fit: {convert.name} is an iterable without a batch")
         self._begun = itertools.chain([head], self._begun)
         self.first = self._one(1, head)
@@ -119,8 +120,8 @@ class Stream:
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through the iterable; the batch that was looked at beforehand is still the first."""
         source, self._begun = self._begun or iter(self._source), None
-        head = next(source, None)
-        if head is not None:
+        head = next(source, END)
+        if head is not END:
             items = enumerate(itertools.chain([head], source), start=1)
             if self._convert.stays(_parts(head)[0]):
                 yield from itertools.starmap(self._one, items)
@@ -165,7 +166,7 @@ def source_of(
             )
         return Stream(X, convert)
     if isinstance(X, np.memmap):
-        arrays = [X] if y is None else [X, np.atleast_1d(np.asarray(y))]
+        arrays = [X] if y is None else [X, np.atleast_1d(as_array(y, f"fit: y of {name}"))]
         if X.ndim < 2 or X.size == 0:
             raise ShapeError(f"fit: {name} has shape {X.shape}; expected (samples, ...), at least one of each")
         if y is not None and len(arrays[1]) != len(X):

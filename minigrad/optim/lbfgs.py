@@ -53,6 +53,10 @@ class LBFGS(Optimizer):
     Source: J. Nocedal and S. Wright, "Numerical optimization", 2nd edition (2006), algorithms 7.4 (two-loop recursion),
     3.5 and 3.6 (line search).
 
+    It also ends where no length lowers the value. In float32 that may be far from a minimum: where parameters need
+    steps of very different lengths, the length that one of them bears may change the value by less than its rounding.
+    Scale the parameters so that their second derivatives are alike, or compute in float64.
+
     Examples
     --------
     >>> import minigrad as mg

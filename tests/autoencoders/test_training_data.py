@@ -220,6 +220,8 @@ def test_an_iterable_that_does_not_begin_anew_is_an_error_that_says_so():
         ({"X": np.ma.masked_greater(X, 0.9)}, DataError, r"fit: X has \d+ masked values; fill them"),
         ({"y": np.ma.masked_equal(Y, 1)}, DataError, r"fit: y of X has \d+ masked values"),
         ({"X": Batches([X, np.ma.masked_less(X, 0.1)])}, DataError, r"fit: batch 2 of X has \d+ masked values"),
+        ({"X": Batches([None, X])}, DTypeError, "fit: batch 1 of X has dtype object; expected real numbers"),
+        ({"X": Batches([X, None])}, DTypeError, "fit: batch 2 of X has dtype object; expected real numbers"),
         ({"seed": None}, DTypeError, "got seed=None; expected an integer"),
         ({"callback": 3}, DTypeError, "got callback=3; expected a function"),
         ({"optimizer": "lbfgs", "max_norm": 1.0}, DataError, "curvature"),
@@ -234,6 +236,18 @@ def test_unusable_data_are_refused_before_anything_changes(arguments, error, mes
     with pytest.raises(error, match=message):
         ae.fit(model, **arguments)
     assert (values(model) == before).all()
+
+
+def test_unusable_labels_beside_a_memory_map_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    x, model = np.load(tmp_path / "x.npy", mmap_mode="r"), make()
+    for y, error, message in [
+        (np.ma.masked_equal(Y, 1), DataError, r"fit: y of X has \d+ masked values"),
+        ([[1], *([[1, 2]] * 49)], ShapeError, "fit: y of X is no array .*; expected rows of the same length"),
+        (Y[:5], ShapeError, "y of X has 5 entries; expected 50"),
+    ]:
+        with pytest.raises(error, match=message):
+            ae.fit(model, x, denoising, y=y, epochs=1)
 
 
 # ---------------------------------------------------------------- L-BFGS

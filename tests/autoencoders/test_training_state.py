@@ -147,9 +147,7 @@ def test_a_callback_may_change_a_hyper_parameter():
     [
         lambda model, history: mg.random.normal((3,)) is None,
         lambda model, history: model.decoder_weights[0].assign(0.9 * model.decoder_weights[0].detach()) is None,
-        lambda model, history: (
-            ae.softmax_regression(ae.features.codes(model, U), np.arange(40) % 2, max_iter=3) is None
-        ),
+        lambda model, history: ae.softmax_regression(ae.features.codes(model, U), np.arange(40) % 2) is None,
     ],
     ids=["draws", "changes", "measures"],
 )
@@ -164,7 +162,7 @@ def test_what_a_callback_does_is_in_the_checkpoint(tmp_path, callback):
 
 def test_softmax_regression_draws_nothing_from_the_default_generator():
     before = mg.random.default_generator().state()
-    ae.softmax_regression(U, np.arange(40) % 2, max_iter=2)
+    ae.softmax_regression(U, np.arange(40) % 2)
     assert mg.random.default_generator().state() == before
 
 
