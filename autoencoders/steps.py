@@ -32,7 +32,18 @@ TOTAL = "the sum of all terms"
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
-class GradientStep:
+class _Step:
+    """What runs on a batch, `_run`: a function, or its recording."""
+
+    _run: Callable[..., Any]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
+        return isinstance(self._run, _Compiled) and self._run.works
+
+
+class GradientStep(_Step):
     """Forward, backward and one step of the optimizer; takes the terms before the update into the means.
 
     On the CPU they are read at once. On a GPU the host would have to wait for every batch, so they stay there and are
@@ -67,11 +78,6 @@ class GradientStep:
         if len(self._unread) >= PENDING:
             self.finish(means)
 
-    @property
-    def repeats(self) -> bool:
-        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
-        return isinstance(self._run, _Compiled) and self._run.works
-
     def begin_epoch(self) -> None:
         """Make a new epoch known."""
         if isinstance(self._run, _Compiled):
@@ -101,7 +107,7 @@ class GradientStep:
         return kept
 
 
-class LBFGSStep:
+class LBFGSStep(_Step):
     """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise; the terms at the end count."""
 
     def __init__(self, model: nn.Module, objective: Objective, optimizer: optim.LBFGS, compile: bool) -> None:
@@ -129,11 +135,6 @@ class LBFGSStep:
             return value
 
         means.add(seen[self._optimizer.step(closure)], len(batch[0]))
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the function is thought to do the same each time, as in `GradientStep`."""
-        return isinstance(self._run, _Compiled) and self._run.works
 
     def begin_epoch(self) -> None:
         """Do nothing: an epoch is one step."""
