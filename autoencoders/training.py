@@ -21,8 +21,8 @@ from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_obje
 from autoencoders.operations import operations_of, repeated_operations
 from autoencoders.progress import progress_bar
 from autoencoders.snapshots import Modes, Snapshot, generators_of
-from autoencoders.sources import Batch, InMemory, Ranges, is_stream, source_of, steps_of
-from autoencoders.steps import GradientStep, LBFGSStep, check_values
+from autoencoders.sources import Batch, InMemory, is_stream, source_of, steps_of
+from autoencoders.steps import GradientStep, LBFGSStep
 from minigrad import nn, optim
 from minigrad.errors import DataError, DivergenceError, DTypeError
 from minigrad.random import Generator
@@ -214,7 +214,6 @@ def fit(
     history = History()
     best = _Best(model)
     modes = Modes(model)
-    ranges = Ranges()
     steps = steps_of(train_set, batch_size)
     step: GradientStep | LBFGSStep
     try:
@@ -227,7 +226,7 @@ def fit(
             if isinstance(optimizer, optim.LBFGS):
                 step = LBFGSStep(model, objective, optimizer, compile)
             else:
-                extremes = (train_set.extremes or ()) if compile else ()
+                extremes = train_set.extremes if compile else ()
                 step = GradientStep(model, objective, optimizer, compile, max_norm, extremes)
             generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
             done = 0
@@ -250,9 +249,6 @@ def fit(
                 step.begin_epoch()
                 try:
                     for position, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
-                        # a look at every batch that comes would make the host wait for a GPU
-                        if compile and train_set.extremes is None and place.type == "cpu" and ranges.widens(batch):
-                            check_values(model, objective, batch)
                         step(batch, means, _TermCheck(model, epoch, position))
                         bar.update()
                     step.finish(means)
