@@ -8,6 +8,7 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -212,7 +213,7 @@ def fit(
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
     history = History()
-    best = _Best(model)
+    early_stopping = _EarlyStopping(model, patience)
     modes = Modes(model)
     steps = steps_of(train_set, batch_size)
     step: GradientStep | LBFGSStep
@@ -235,10 +236,10 @@ def fit(
             if file is not None and resume:
                 operations = repeated_operations(objective, model, train_set.first) if compile else None
                 done, state = file.restore(model, optimizer, schedule, generators, history, epochs, operations)
-                best.set_state(state, keep=patience is not None)
+                early_stopping.set_state(state)
                 bar.update(done * (steps or 0))
             for epoch in range(done + 1, epochs + 1):
-                if patience is not None and best.waited >= patience:
+                if early_stopping.due:
                     break
                 start = time.perf_counter()
                 modes.train()
@@ -249,7 +250,7 @@ def fit(
                 step.begin_epoch()
                 try:
                     for position, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
-                        step(batch, means, _TermCheck(model, epoch, position))
+                        step(batch, means, partial(_check_terms, model, epoch, position))
                         bar.update()
                     step.finish(means)
                     _check_parameters(model, f"after epoch {epoch}")
@@ -268,21 +269,20 @@ def fit(
                 loss = sum(curve[-1] for curve in judged.values())
                 if isinstance(schedule, optim.Schedule):
                     schedule.step(loss)
-                best.see(loss, keep=patience is not None)
+                early_stopping.see(loss)
                 try:
                     ended = callback is not None and callback(model, history)
                 finally:  # after the callback, which may draw numbers or change the model
                     if file is not None:
                         modes.train()
                         operations = operations_of(objective, model, train_set.first) if step.repeats else None
-                        file.save(epoch, model, optimizer, schedule, generators, history, best.state(), operations)
+                        best = early_stopping.state()
+                        file.save(epoch, model, optimizer, schedule, generators, history, best, operations)
                 if ended:
                     break
-            if patience is not None:
-                best.restore()
+            early_stopping.restore()
     except KeyboardInterrupt:
-        if patience is not None:
-            best.restore()
+        early_stopping.restore()
         raise
     finally:
         modes.restore()
@@ -318,55 +318,54 @@ def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
         curves.setdefault(name, []).append(value)
 
 
-class _Best:
-    """The parameters of the epoch with the lowest loss so far."""
+class _EarlyStopping:
+    """Whether the loss has stopped falling, and the parameters of the epoch with the lowest so far."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, patience: int | None) -> None:
         self._model = model
+        self._patience = patience
         self._loss = math.inf
+        self._waited = 0  # epochs since then
         self._parameters: dict[str, np.ndarray] | None = None
-        self.waited = 0  # epochs since then
 
-    def see(self, loss: float, keep: bool) -> None:
-        """Take in the loss after an epoch, and the parameters if it is the lowest."""
-        self.waited += 1
+    @property
+    def due(self) -> bool:
+        """Whether the patience is at its end."""
+        return self._patience is not None and self._waited >= self._patience
+
+    def see(self, loss: float) -> None:
+        """Take in the loss after an epoch, and with patience the parameters if it is the lowest."""
+        self._waited += 1
         if loss < self._loss:
-            self._loss, self.waited = loss, 0
-            self._parameters = self._model.state_dict() if keep else None
+            self._loss, self._waited = loss, 0
+            self._parameters = None if self._patience is None else self._model.state_dict()
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"loss": self._loss, "waited": self.waited, "state": self._parameters}
+        return {"loss": self._loss, "waited": self._waited, "state": self._parameters}
 
-    def set_state(self, state: dict[str, Any], keep: bool) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned; a loss whose parameters are wanted and were not kept is forgotten."""
-        if state["state"] is not None or not keep:
-            self._loss, self.waited, self._parameters = state["loss"], state["waited"], state["state"]
+        if state["state"] is not None or self._patience is None:
+            self._loss, self._waited, self._parameters = state["loss"], state["waited"], state["state"]
 
     def restore(self) -> None:
-        """Bring the best parameters back."""
-        if self._parameters is not None:
+        """With patience, bring the best parameters back."""
+        if self._patience is not None and self._parameters is not None:
             self._model.load_state_dict(self._parameters)
 
 
-class _TermCheck:
-    """Raises if a term is not finite, and says where that was."""
-
-    def __init__(self, model: nn.Module, epoch: int, batch: int) -> None:
-        self._model = model
-        self._first = batch == 1  # then the parameters were finite before
-        self._where = f"epoch {epoch}, batch {batch}"
-
-    def __call__(self, values: dict[str, float], last: bool) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                if last and not self._first:  # else the parameters have seen further batches, or were finite
-                    but = f"the term {name!r} of the objective is {value}"
-                    _check_parameters(self._model, f"in {self._where}", but)
-                raise DivergenceError(
-                    f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "
-                    "learning rate; look for a log or division at 0 too."
-                )
+def _check_terms(model: nn.Module, epoch: int, batch: int, values: dict[str, float], last: bool) -> None:
+    """Raise if a term is not finite, and say where that was."""
+    where = f"epoch {epoch}, batch {batch}"
+    for name, value in values.items():
+        if not math.isfinite(value):
+            if last and batch > 1:  # else the parameters have seen further batches, or were finite
+                _check_parameters(model, f"in {where}", f"the term {name!r} of the objective is {value}")
+            raise DivergenceError(
+                f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller "
+                "learning rate; look for a log or division at 0 too."
+            )
 
 
 def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
