@@ -8,6 +8,7 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,10 +20,10 @@ from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
 from autoencoders.inputs import number, positive
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_objective, measure, noise
-from autoencoders.operations import operations_of, repeated_operations
+from autoencoders.operations import Operations, operations_of, repeated_operations
 from autoencoders.progress import progress_bar
 from autoencoders.snapshots import Modes, Snapshot, generators_of
-from autoencoders.sources import Batch, InMemory, is_stream, source_of, steps_of
+from autoencoders.sources import Batch, InMemory, Source, is_stream, source_of, steps_of
 from autoencoders.steps import GradientStep, LBFGSStep
 from minigrad import nn, optim
 from minigrad.errors import DataError, DivergenceError, DTypeError
@@ -154,37 +155,22 @@ def fit(
         raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
     if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
         raise DTypeError(f"fit: got optimizer={optimizer!r}; expected one such as optim.Adam(model.parameters())")
-    dtype = parameters[0].dtype
     place = parameters[0].device if device is None else mg.device(device)
-    if isinstance(optimizer, optim.LBFGS) and (is_stream(X) or isinstance(X, np.memmap)):
+    at_once = isinstance(optimizer, optim.LBFGS)
+    if at_once and (is_stream(X) or isinstance(X, np.memmap)):
         raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
-    train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
-    if isinstance(optimizer, optim.LBFGS) and not isinstance(train_set, InMemory):
-        raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
-    if isinstance(optimizer, optim.LBFGS) and isinstance(train_set, InMemory):
+    source = partial(source_of, model=model, dtype=parameters[0].dtype, place=place, epochs=epochs)
+    train_set = source(X, y, "X", batch_size=batch_size)
+    if at_once:
+        if not isinstance(train_set, InMemory):
+            raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
         if max_norm is not None:
             raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
         train_set = train_set.whole()
         batch_size = len(train_set.first[0])
-    held_out = None
-    if validation is not None:
-        pair = (validation, None)
-        if len(train_set.first) == 2 and not is_stream(validation):
-            if not (isinstance(validation, tuple) and len(validation) == 2):
-                raise DataError("fit: with y, validation is a pair (X, y) of its own")
-            pair = validation
-        elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
-            raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
-        held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
+    held_out = None if validation is None else _held_out(source, validation, batch_size, len(train_set.first) == 2)
     check_objective(objective, len(train_set.first))
-    if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
-        raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
-    strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))
-    if strangers:
-        raise DataError(
-            f"fit: {len(strangers)} parameters of the optimizer are not of this model, and would be neither saved nor "
-            "restored with it; make them attributes of the model or of a module around it"
-        )
+    _check_optimizer(optimizer, parameters)
     settings = {
         "seed": seed,
         "batch_size": batch_size,
@@ -208,87 +194,51 @@ def fit(
         raise DTypeError(
             f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
         )
+
     if place is not parameters[0].device:
         model.to(place)  # the optimizer follows
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
-    history = History()
-    early_stopping = _EarlyStopping(model, patience)
-    modes = Modes(model)
-    steps = steps_of(train_set, batch_size)
     step: GradientStep | LBFGSStep
-    try:
-        with (
-            mg.enable_grad(),  # fit may be called where only results are wanted
-            noise(seed, NOISE) as noise_generator,
-            progress_bar(steps and epochs * steps, progress) as bar,
-        ):
-            modes.train()
-            if isinstance(optimizer, optim.LBFGS):
-                step = LBFGSStep(model, objective, optimizer, compile)
-            else:
-                extremes = train_set.extremes if compile else ()
-                step = GradientStep(model, objective, optimizer, compile, max_norm, extremes)
-            generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
-            done = 0
-            if file is not None:
-                file.begin(optimizer)
-            if file is not None and resume:
-                operations = repeated_operations(objective, model, train_set.first) if compile else None
-                done, state = file.restore(model, optimizer, schedule, generators, history, epochs, operations)
-                early_stopping.set_state(state)
-                bar.update(done * (steps or 0))
-            for epoch in range(done + 1, epochs + 1):
-                if early_stopping.due:
-                    break
-                start = time.perf_counter()
-                modes.train()
-                if schedule is not None and not isinstance(schedule, optim.Schedule):
-                    optimizer.lr = schedule(epoch)
-                before = Snapshot(model, optimizer)
-                means = Means()
-                step.begin_epoch()
-                try:
-                    for position, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
-                        step(batch, means, partial(_check_terms, model, epoch, position))
-                        bar.update()
-                    step.finish(means)
-                    _check_parameters(model, f"after epoch {epoch}")
-                    _append(history.terms, means.values)
-                    if held_out is not None:
-                        model.eval()
-                        held = measure(model, held_out, objective, seed)
-                        _check_validation(held, epoch)
-                        _append(history.validation, held)
-                except Exception:  # it diverged, or a batch came that cannot be used
-                    before.restore()
-                    raise
-                history.seconds.append(time.perf_counter() - start)
-                bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
-                judged = history.validation if held_out is not None else history.terms
-                loss = sum(curve[-1] for curve in judged.values())
-                if isinstance(schedule, optim.Schedule):
-                    schedule.step(loss)
-                early_stopping.see(loss)
-                try:
-                    ended = callback is not None and callback(model, history)
-                finally:  # after the callback, which may draw numbers or change the model
-                    if file is not None:
-                        modes.train()
-                        operations = operations_of(objective, model, train_set.first) if step.repeats else None
-                        best = early_stopping.state()
-                        file.save(epoch, model, optimizer, schedule, generators, history, best, operations)
-                if ended:
-                    break
-            early_stopping.restore()
-    except KeyboardInterrupt:
-        early_stopping.restore()
-        raise
-    finally:
-        modes.restore()
-        model.zero_grad()
-        optimizer.zero_grad()
-    return history
+    if isinstance(optimizer, optim.LBFGS):
+        step = LBFGSStep(model, objective, optimizer, compile)
+    else:
+        step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes if compile else ())
+    generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
+    if file is not None:
+        file.begin(optimizer)
+    trainer = _Trainer(
+        model=model, objective=objective, optimizer=optimizer, schedule=schedule, callback=callback, step=step,
+        train_set=train_set, held_out=held_out, seed=seed, shuffle=shuffle, generators=generators, file=file,
+        modes=Modes(model), early_stopping=_EarlyStopping(model, patience),
+    )  # fmt: skip
+    return trainer.run(epochs, steps_of(train_set, batch_size), progress, resume)
+
+
+def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, labelled: bool) -> Source:
+    """Return the validation set, which has labels if the training set has some."""
+    pair = (validation, None)
+    if labelled and not is_stream(validation):
+        if not (isinstance(validation, tuple) and len(validation) == 2):
+            raise DataError("fit: with y, validation is a pair (X, y) of its own")
+        pair = validation
+    elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
+        raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
+    return source(*pair, "validation", batch_size=batch_size)
+
+
+def _check_optimizer(optimizer: optim.Optimizer | None, parameters: list[mg.Parameter]) -> None:
+    if optimizer is None:
+        return
+    given = set(map(id, optimizer.parameters))
+    strangers = given - set(map(id, parameters))
+    if strangers == given:
+        raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
+    if strangers:
+        raise DataError(
+            f"fit: {len(strangers)} parameters of the optimizer are not of this model, and would be neither saved nor "
+            "restored with it; make them attributes of the model or of a module around it"
+        )
 
 
 def _digest(batch: Batch) -> str:
@@ -299,13 +249,114 @@ def _digest(batch: Batch) -> str:
     return found.hexdigest()
 
 
-def _check_validation(values: dict[str, float], epoch: int) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
-                f"{RESTORED} Do these data have values that the training set does not have?"
-            )
+@dataclass
+class _Trainer:
+    """A training: its epochs, and what comes after each of them."""
+
+    model: nn.Module
+    objective: Objective
+    optimizer: optim.Optimizer
+    schedule: optim.Schedule | Callable[[int], float] | None
+    callback: Callable[[nn.Module, History], bool | None] | None
+    step: GradientStep | LBFGSStep
+    train_set: Source
+    held_out: Source | None
+    seed: int
+    shuffle: bool
+    generators: dict[str, Generator]
+    modes: Modes
+    early_stopping: _EarlyStopping
+    file: Checkpoint | None
+    history: History = field(default_factory=History)
+
+    def run(self, epochs: int, steps: int | None, progress: bool, resume: bool) -> History:
+        """Train for so many epochs, or until early stopping or the callback ends it; `steps` are those of an epoch."""
+        try:
+            with (
+                mg.enable_grad(),  # fit may be called where only results are wanted
+                noise(self.seed, NOISE),
+                progress_bar(steps and epochs * steps, progress) as bar,
+            ):
+                done = 0
+                if self.file is not None and resume:
+                    operations = self._operations(repeated_operations)
+                    done, best = self.file.restore(
+                        self.model, self.optimizer, self.schedule, self.generators, self.history, epochs, operations
+                    )
+                    self.early_stopping.set_state(best)
+                    bar.update(done * (steps or 0))
+                for epoch in range(done + 1, epochs + 1):
+                    if self.early_stopping.due:
+                        break
+                    self._epoch(epoch, bar)
+                    if self._after_epoch(epoch):
+                        break
+                self.early_stopping.restore()
+        except KeyboardInterrupt:
+            self.early_stopping.restore()
+            raise
+        finally:
+            self.modes.restore()
+            self.model.zero_grad()
+            self.optimizer.zero_grad()
+        return self.history
+
+    def _epoch(self, epoch: int, bar: Any) -> None:
+        """Train on every batch, and measure on the validation set; an error undoes all of it."""
+        start = time.perf_counter()
+        self.modes.train()
+        if self.schedule is not None and not isinstance(self.schedule, optim.Schedule):
+            self.optimizer.lr = self.schedule(epoch)
+        before = Snapshot(self.model, self.optimizer)
+        means = Means()
+        self.step.begin_epoch()
+        try:
+            for position, batch in enumerate(self.train_set.batches(self.generators["shuffle"], self.shuffle), start=1):
+                self.step(batch, means, partial(_check_terms, self.model, epoch, position))
+                bar.update()
+            self.step.finish(means)
+            _check_parameters(self.model, f"after epoch {epoch}")
+            _append(self.history.terms, means.values)
+            if self.held_out is not None:
+                _append(self.history.validation, self._validate(self.held_out, epoch))
+        except Exception:  # it diverged, or a batch came that cannot be used
+            before.restore()
+            raise
+        self.history.seconds.append(time.perf_counter() - start)
+        bar.set_postfix(epoch=epoch, loss=f"{self.history.loss[-1]:.4g}")
+
+    def _validate(self, held_out: Source, epoch: int) -> dict[str, float]:
+        """Return the means of the terms over the validation set, all of them finite."""
+        self.model.eval()
+        values = measure(self.model, held_out, self.objective, self.seed)
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergenceError(
+                    f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
+                    f"{RESTORED} Do these data have values that the training set does not have?"
+                )
+        return values
+
+    def _after_epoch(self, epoch: int) -> bool:
+        """Judge the loss, call back and write the checkpoint; return whether the callback ends the training."""
+        judged = self.history.terms if self.held_out is None else self.history.validation
+        loss = sum(curve[-1] for curve in judged.values())
+        if isinstance(self.schedule, optim.Schedule):
+            self.schedule.step(loss)
+        self.early_stopping.see(loss)
+        try:
+            return self.callback is not None and bool(self.callback(self.model, self.history))
+        finally:  # after the callback, which may draw numbers or change the model
+            if self.file is not None:
+                best, operations = self.early_stopping.state(), self._operations(operations_of)
+                self.file.save(
+                    epoch, self.model, self.optimizer, self.schedule, self.generators, self.history, best, operations
+                )
+
+    def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
+        """Return what the objective does in training mode, where the step is thought to repeat it."""
+        self.modes.train()
+        return find(self.objective, self.model, self.train_set.first) if self.step.repeats else None
 
 
 def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
