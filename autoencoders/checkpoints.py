@@ -66,22 +66,21 @@ class Checkpoint:
         """Where the checkpoint before the last one is."""
         return self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
 
-    def begin(self, optimizer: optim.Optimizer) -> None:
-        """Note the learning rate before the first epoch."""
-        self._lr = optimizer.lr
-
-    def save(
+    def begin(
         self,
-        epoch: int,
         model: nn.Module,
         optimizer: optim.Optimizer,
         schedule: Any,
         generators: dict[str, Generator],
         history: History,
-        best: dict[str, Any],
-        operations: Operations | None,
     ) -> None:
+        """Take what the file is to keep, and note the learning rate, before the first epoch."""
+        self._kept = (model, optimizer, schedule, generators, history)
+        self._lr = optimizer.lr
+
+    def save(self, epoch: int, best: dict[str, Any], operations: Operations | None) -> None:
         """Write everything, and of the objective what is known; the file that was there becomes the previous one."""
+        model, optimizer, schedule, generators, history = self._kept
         arrays = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best["state"] or {}}
         flat = {f"{group}.{name}": np.asarray(a) for group, state in arrays.items() for name, a in state.items()}
         kept = isinstance(schedule, optim.Schedule)
@@ -102,16 +101,7 @@ class Checkpoint:
             write_atomically(self.previous, self.path.read_bytes())
         files.save(self.path, flat, {"format": FORMAT, "numbers": text, "digest": _digest(flat, text)})
 
-    def restore(
-        self,
-        model: nn.Module,
-        optimizer: optim.Optimizer,
-        schedule: Any,
-        generators: dict[str, Generator],
-        history: History,
-        epochs: int,
-        operations: Operations | None,
-    ) -> tuple[int, dict[str, Any]]:
+    def restore(self, epochs: int, operations: Operations | None) -> tuple[int, dict[str, Any]]:
         """Bring everything to where the file was written; return the epoch, and the best parameters until then.
 
         It must not have gone further than `epochs`. `operations` are those of the objective, if that is known.
@@ -123,6 +113,7 @@ class Checkpoint:
         FileNotFoundError
             There is no such file.
         """
+        model, optimizer, schedule, generators, history = self._kept
         flat, numbers = self._read()
         found = numbers["settings"]
         # a file of an older version lacks some

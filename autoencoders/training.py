@@ -8,7 +8,7 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -204,13 +204,14 @@ def fit(
         step = LBFGSStep(model, objective, optimizer, compile)
     else:
         step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes if compile else ())
-    generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
+    history = History()
     if file is not None:
-        file.begin(optimizer)
+        generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
+        file.begin(model, optimizer, schedule, generators, history)
     trainer = _Trainer(
         model=model, objective=objective, optimizer=optimizer, schedule=schedule, callback=callback, step=step,
-        train_set=train_set, held_out=held_out, seed=seed, shuffle=shuffle, generators=generators, file=file,
-        modes=Modes(model), early_stopping=_EarlyStopping(model, patience),
+        train_set=train_set, held_out=held_out, seed=seed, shuffler=shuffler, shuffle=shuffle, file=file,
+        modes=Modes(model), early_stopping=_EarlyStopping(model, patience), history=history,
     )  # fmt: skip
     return trainer.run(epochs, steps_of(train_set, batch_size), progress, resume)
 
@@ -262,12 +263,12 @@ class _Trainer:
     train_set: Source
     held_out: Source | None
     seed: int
+    shuffler: Generator
     shuffle: bool
-    generators: dict[str, Generator]
     modes: Modes
     early_stopping: _EarlyStopping
     file: Checkpoint | None
-    history: History = field(default_factory=History)
+    history: History
 
     def run(self, epochs: int, steps: int | None, progress: bool, resume: bool) -> History:
         """Train for so many epochs, or until early stopping or the callback ends it; `steps` are those of an epoch."""
@@ -279,10 +280,7 @@ class _Trainer:
             ):
                 done = 0
                 if self.file is not None and resume:
-                    operations = self._operations(repeated_operations)
-                    done, best = self.file.restore(
-                        self.model, self.optimizer, self.schedule, self.generators, self.history, epochs, operations
-                    )
+                    done, best = self.file.restore(epochs, self._operations(repeated_operations))
                     self.early_stopping.set_state(best)
                     bar.update(done * (steps or 0))
                 for epoch in range(done + 1, epochs + 1):
@@ -311,7 +309,7 @@ class _Trainer:
         means = Means()
         self.step.begin_epoch()
         try:
-            for position, batch in enumerate(self.train_set.batches(self.generators["shuffle"], self.shuffle), start=1):
+            for position, batch in enumerate(self.train_set.batches(self.shuffler, self.shuffle), start=1):
                 self.step(batch, means, partial(_check_terms, self.model, epoch, position))
                 bar.update()
             self.step.finish(means)
@@ -348,10 +346,7 @@ class _Trainer:
             return self.callback is not None and bool(self.callback(self.model, self.history))
         finally:  # after the callback, which may draw numbers or change the model
             if self.file is not None:
-                best, operations = self.early_stopping.state(), self._operations(operations_of)
-                self.file.save(
-                    epoch, self.model, self.optimizer, self.schedule, self.generators, self.history, best, operations
-                )
+                self.file.save(epoch, self.early_stopping.state(), self._operations(operations_of))
 
     def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
         """Return what the objective does in training mode, where the step is thought to repeat it."""
