@@ -94,31 +94,30 @@ class Checkpoint:
         """Where the checkpoint before the last one is."""
         return self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
 
-    def begin(self, optimizer: optim.Optimizer, schedule: Any) -> None:
-        """Take the file for this training, and note the learning rate before the first epoch."""
+    def begin(
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        schedule: Any,
+        generators: dict[str, Generator],
+        history: History,
+    ) -> None:
+        """Take the file for this training, and note what it is to keep and the learning rate it began with."""
         if isinstance(schedule, optim.Schedule):
             _split(schedule)  # refuses now what could not be saved later
         self._acquire()
         if self._is_new:
             self.refuse_to_replace()  # another training may have ended since it was asked before
+        self._kept = (model, optimizer, schedule, generators, history)
         self._lr = optimizer.lr
 
     def end(self) -> None:
         """Leave the file to others."""
         self._lock.release()
 
-    def save(
-        self,
-        epoch: int,
-        model: nn.Module,
-        optimizer: optim.Optimizer,
-        schedule: Any,
-        generators: dict[str, Generator],
-        history: History,
-        best: dict[str, Any],
-        operations: Operations | None,
-    ) -> None:
+    def save(self, epoch: int, best: dict[str, Any], operations: Operations | None) -> None:
         """Write everything, and of the objective what is known; the file that was there becomes the previous one."""
+        model, optimizer, schedule, generators, history = self._kept
         kept = isinstance(schedule, optim.Schedule)
         schedule_numbers, schedule_arrays = _split(schedule) if kept else ({}, {})
         arrays = {
@@ -154,16 +153,7 @@ class Checkpoint:
                 error.errno, f"{error.strerror} (epoch {epoch} is not saved{whole})", str(self.path)
             ) from error
 
-    def restore(
-        self,
-        model: nn.Module,
-        optimizer: optim.Optimizer,
-        schedule: Any,
-        generators: dict[str, Generator],
-        history: History,
-        epochs: int,
-        operations: Operations | None,
-    ) -> tuple[int, dict[str, Any]]:
+    def restore(self, epochs: int, operations: Operations | None) -> tuple[int, dict[str, Any]]:
         """Bring everything to where the file was written; return the epoch, and the best parameters until then.
 
         It must not have gone further than `epochs`. `operations` are those of the objective, if that is known.
@@ -175,6 +165,7 @@ class Checkpoint:
         FileNotFoundError
             There is no such file.
         """
+        model, optimizer, schedule, generators, history = self._kept
         flat, numbers = self._read()
         self._check_previous(numbers)
         found = numbers["settings"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import minigrad as mg
 from autoencoders.objectives import Means, Objective, Unread, sum_of, terms_of, vector_of
 from autoencoders.snapshots import Snapshot, Values, undone
-from autoencoders.sources import Batch
+from autoencoders.sources import Batch, Ranges
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
 from minigrad.program import trees
@@ -32,11 +32,22 @@ TOTAL = "the sum of all terms"
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
-class GradientStep:
+class _Step:
+    """What runs on a batch, `_run`: a function, or its recording."""
+
+    _run: Callable[..., Any]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
+        return isinstance(self._run, _Compiled) and self._run.works
+
+
+class GradientStep(_Step):
     """Forward, backward and one step of the optimizer; takes the terms before the update into the means.
 
     On the CPU they are read at once. On a GPU the host would have to wait for every batch, so they stay there and are
-    read together, by `finish`.
+    read together, by `finish`. `extremes` are None where those of the data are not known.
     """
 
     def __init__(
@@ -46,19 +57,24 @@ class GradientStep:
         optimizer: optim.Optimizer,
         compile: bool,
         max_norm: float | None,
-        extremes: Sequence[Batch],
+        extremes: Sequence[Batch] | None,
     ) -> None:
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
         self._max_norm = max_norm
-        self._run = _Compiled(self._update, model, objective, optimizer, extremes) if compile else self._update
+        self._run = _Compiled(self._update, model, objective, optimizer, extremes or ()) if compile else self._update
+        self._ranges = Ranges() if compile and extremes is None else None
         self._names: dict[Any, tuple[str, ...]] = {}  # of the terms, by the kind of the batch: a replay does not tell
         self._unread = Unread()
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
+        on_cpu = batch[0].device.type == "cpu"
+        # a look at every batch that comes would make the host wait for a GPU
+        if on_cpu and self._ranges is not None and self._ranges.widens(batch):
+            check_values(self._model, self._objective, batch)
         result, size = self._run(*batch), len(batch[0])
-        if batch[0].device.type == "cpu":
+        if on_cpu:
             values = _floats(result)
             check(values, True)
             means.add(values, size)
@@ -66,11 +82,6 @@ class GradientStep:
         self._unread.add((check, size), self._names[_kind(batch)], result)
         if len(self._unread) >= PENDING:
             self.finish(means)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
-        return isinstance(self._run, _Compiled) and self._run.works
 
     def begin_epoch(self) -> None:
         """Make a new epoch known."""
@@ -101,7 +112,7 @@ class GradientStep:
         return kept
 
 
-class LBFGSStep:
+class LBFGSStep(_Step):
     """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise; the terms at the end count."""
 
     def __init__(self, model: nn.Module, objective: Objective, optimizer: optim.LBFGS, compile: bool) -> None:
@@ -129,11 +140,6 @@ class LBFGSStep:
             return value
 
         means.add(seen[self._optimizer.step(closure)], len(batch[0]))
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the function is thought to do the same each time, as in `GradientStep`."""
-        return isinstance(self._run, _Compiled) and self._run.works
 
     def begin_epoch(self) -> None:
         """Do nothing: an epoch is one step."""
