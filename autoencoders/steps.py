@@ -42,6 +42,11 @@ class _Step:
         """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
         return isinstance(self._run, _Compiled) and self._run.works
 
+    def begin_epoch(self) -> None:
+        """Make a new epoch known."""
+        if isinstance(self._run, _Compiled):
+            self._run.begin_epoch()
+
 
 class GradientStep(_Step):
     """Forward, backward and one step of the optimizer; takes the terms before the update into the means.
@@ -82,11 +87,6 @@ class GradientStep(_Step):
         self._unread.add((check, size), self._names[_kind(batch)], result)
         if len(self._unread) >= PENDING:
             self.finish(means)
-
-    def begin_epoch(self) -> None:
-        """Make a new epoch known."""
-        if isinstance(self._run, _Compiled):
-            self._run.begin_epoch()
 
     def finish(self, means: Means) -> None:
         """Read the terms that are still on the GPU, all at once."""
@@ -140,9 +140,6 @@ class LBFGSStep(_Step):
             return value
 
         means.add(seen[self._optimizer.step(closure)], len(batch[0]))
-
-    def begin_epoch(self) -> None:
-        """Do nothing: an epoch is one step."""
 
     def finish(self, means: Means) -> None:
         """Do nothing: a line search reads every value when it comes."""

@@ -366,6 +366,30 @@ def test_a_number_that_a_callback_changes_is_noticed():
     assert found[0] == found[1]
 
 
+def test_a_number_that_a_callback_changes_is_noticed_with_lbfgs_too():
+    found = []
+    for compile in (True, False):
+        weight = [0.0]
+
+        def objective(model, x, weight=weight):
+            return {"error": plain(model, x), "decay": weight[0] * ae.l2(model)}
+
+        def callback(model, history, weight=weight):
+            weight[0] = 0.1 * (history.epochs > 9)
+
+        model = ae.Autoencoder((6, 3))
+        optimizer = optim.LBFGS(model.parameters(), max_iter=4)
+        given = {"epochs": 12, "optimizer": optimizer, "callback": callback, "compile": compile}
+        if compile:
+            with pytest.warns(RuntimeWarning, match="depends on something besides tensors"):
+                history = ae.fit(model, U, objective, **given)
+        else:
+            history = ae.fit(model, U, objective, **given)
+        assert history.terms["decay"][9] == 0.0 < history.terms["decay"][10]
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
 def test_a_gradient_that_Python_decides_about_is_noticed():
     found = []
     for compile in (True, False):
