@@ -28,6 +28,7 @@ ALIKE_VALUE = 1e-3  # relative difference of a term that the order of sums expla
 # and of an update: where a gradient is 0 up to rounding, optimizers such as Adam make steps of its last bits
 ALIKE_CHANGE = 0.5
 BETWEEN = 20  # batches after which a comparison at the start of an epoch costs little
+BETWEEN_CALLBACKS = 4  # and where a callback came before it, which may have changed what Python counts
 TOTAL = "the sum of all terms"
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
@@ -42,10 +43,10 @@ class _Step:
         """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
         return isinstance(self._run, _Compiled) and self._run.works
 
-    def begin_epoch(self) -> None:
-        """Make a new epoch known."""
+    def begin_epoch(self, called_back: bool) -> None:
+        """Make a new epoch known, and whether a callback came before it."""
         if isinstance(self._run, _Compiled):
-            self._run.begin_epoch()
+            self._run.begin_epoch(called_back)
 
 
 class GradientStep(_Step):
@@ -190,9 +191,9 @@ class _Compiled:
         """Whether nothing has shown that the step cannot be repeated."""
         return self._compiled is not None
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, called_back: bool) -> None:
         """Compare at the next batch, unless that was done only now."""
-        self._epoch_begins = self._since >= BETWEEN
+        self._epoch_begins = self._since >= (BETWEEN_CALLBACKS if called_back else BETWEEN)
 
     def __call__(self, *batch: mg.Tensor) -> Any:
         if self._compiled is None:
@@ -209,7 +210,7 @@ class _Compiled:
         compare = calls == recorded_at + 1 or calls & (calls - 1) == 0 or self._epoch_begins
         if not compare or not self._compiled.programs:  # without any, mg.compile runs the step as it is
             return self._compiled(*batch)
-        self._since, self._epoch_begins = 0, False
+        since, self._since, self._epoch_begins = self._since, 0, False
         assigned = self._compiled.assigned
         before = Values(assigned)
         expected = _arrays(trees.leaves(self._step(*batch))), Values(assigned).arrays()
@@ -234,7 +235,7 @@ class _Compiled:
             batch,
             "the step gives other values than its recording: it depends on something besides tensors, such as "
             "numpy.random or a number that Python counts. Draw from mg.random, or keep the number in a tensor that is "
-            "assigned to",
+            f"assigned to. This was compared {since} steps ago, since when steps may have used what was recorded",
         )
 
     def _record(self, batch: Batch) -> Any:

@@ -95,7 +95,10 @@ def fit(
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
         ``numpy.random`` or a counter, which a recording cannot repeat, a warning says so and the training goes on
-        without. Draw noise from `minigrad.random`.
+        without. That is looked for from time to time, also where an epoch begins after at least 20 batches (4 where
+        there is a callback), so a few steps may have used what was recorded. So are values that the objective's
+        functions check (is a mean activation below 1?). Draw noise from `minigrad.random`, and keep numbers that
+        change in tensors.
     max_norm : float above 0, optional
         Scale the gradient of each step to at most this Euclidean norm.
     schedule : Schedule or callable, optional
@@ -205,15 +208,15 @@ def fit(
     else:
         step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes if compile else ())
     history = History()
-    if file is not None:
-        generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
-        file.begin(model, optimizer, schedule, generators, history)
+    generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
     trainer = _Trainer(
         model=model, objective=objective, optimizer=optimizer, schedule=schedule, callback=callback, step=step,
         train_set=train_set, held_out=held_out, seed=seed, shuffler=shuffler, shuffle=shuffle, file=file,
         modes=Modes(model), early_stopping=_EarlyStopping(model, patience), history=history,
     )  # fmt: skip
     try:
+        if file is not None:
+            file.begin(model, optimizer, schedule, generators, history)
         return trainer.run(epochs, steps_of(train_set, batch_size), progress, resume)
     finally:
         if file is not None:
@@ -311,7 +314,7 @@ class _Trainer:
             self.optimizer.lr = self.schedule(epoch)
         before = Snapshot(self.model, self.optimizer)
         means = Means()
-        self.step.begin_epoch()
+        self.step.begin_epoch(self.callback is not None and epoch > 1)
         try:
             for position, batch in enumerate(self.train_set.batches(self.shuffler, self.shuffle), start=1):
                 self.step(batch, means, partial(_check_terms, self.model, epoch, position))
