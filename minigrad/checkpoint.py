@@ -237,12 +237,13 @@ class _Again:
                 "backward first, or assign to another tensor"
             )
         as_tensors = isinstance(g, Tensor)
+        create_graph = as_tensors and tape.grad_enabled()
         fresh: list[Tensor] = []
 
         def variable(x: Any) -> Any:
             if not isinstance(x, Tensor) or x._node is None:
                 return x
-            fresh.append(_variable(x, as_tensors))
+            fresh.append(_variable(x, create_graph))
             return fresh[-1]
 
         assigned, noted = self._state_here()
@@ -258,7 +259,6 @@ class _Again:
                 if x._node is not None:
                     known = cotangents.get(x._node)
                     cotangents[x._node] = part if known is None else known + part
-            create_graph = as_tensors and tape.grad_enabled()
             with nullcontext() if create_graph else tape.no_grad():
                 # what is captured is the end: the graph behind it is swept by whoever sweeps this checkpoint
                 found = sweep(cotangents, set(wanted.values()), create_graph, as_tensors, beyond=False)
@@ -349,7 +349,7 @@ def _variable(x: Tensor, connected: bool) -> Tensor:
     if x._node is None:
         return x
     if connected:
-        return x + 0.0
+        return x * 1.0  # not x + 0.0, which makes 0 of -0
     return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
 
 

@@ -527,3 +527,18 @@ def test_the_first_run_keeps_nothing_that_the_function_drops():
     tracemalloc.stop()
     gc.enable()
     assert y.requires_grad and peak < 4
+
+
+def test_gradients_have_a_graph_only_where_one_is_wanted():
+    w, x = mg.Parameter([2.0]), mg.tensor([1.0], requires_grad=True)
+    with mg.detect_anomaly():  # it observes: backward consists of operations
+        mg.checkpoint(lambda x: mg.exp(x * w) * w)(x).backward()
+    assert w.grad.is_leaf and not w.grad.requires_grad and not x.grad.requires_grad
+    np.testing.assert_allclose(x.grad.numpy(), 4.0 * np.exp(2.0), rtol=1e-6)  # float32
+
+
+def test_the_sign_of_zero_is_the_same_in_the_second_run():
+    x = mg.tensor([-0.0, 0.0], requires_grad=True)
+    f = mg.checkpoint(lambda x: mg.where(mg.tensor(np.signbit(x.detach().numpy())), x, 2 * x) * x)
+    (g,) = mg.autograd.grad(f(x).sum(), x, create_graph=True)
+    np.testing.assert_array_equal(mg.autograd.grad(g.sum(), x)[0].numpy(), [2.0, 4.0])
