@@ -57,8 +57,11 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     Anything else that changes between the two runs goes unnoticed: an attribute that is a number, a variable from
     outside, `numpy.random`, the inside of an object.
 
-    A recorded or compiled step contains the operations of `f` itself. Where `f` uses a tensor several times, an eager
-    step adds up the terms of its gradient in another order, so the last bits may differ.
+    The gradient of a gradient needs the values that `f` read: where one that it assigns to has changed since, a
+    GraphError says so, as it does for `f` itself.
+
+    In a recorded or compiled step this is `f` itself: nothing is computed twice, and no memory is saved. Where `f` uses
+    a tensor several times, an eager step adds up the terms of its gradient in another order: the last bits may differ.
 
     Source: T. Chen, B. Xu, C. Zhang and C. Guestrin, "Training deep nets with sublinear memory cost" (2016).
 
