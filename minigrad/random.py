@@ -122,7 +122,7 @@ class Generator:
             raise DataError(f"permutation needs a length of at least 0, got {n}")
         tape.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
         counter = self._counter_on(default_device() if device is None else _device(device))
-        array = philox.permutation(counter.device.xp, *self._key, self.counter, n)
+        array = philox.permutation(counter.device.xp, *self.key, self.counter, n)
         counter.assign(counter + philox.blocks("permutation", n, np.dtype(np.int64)))
         return Tensor._wrap(array, counter.device, None, Version())
 
