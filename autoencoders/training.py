@@ -110,7 +110,8 @@ def fit(
     checkpoint : str or path-like, optional
         A file to write after every epoch, atomically, with all that the next epoch depends on; the one before is kept
         beside it. However the training ends, it is there; a file that is there at the start is refused without
-        `resume`, so that no training is lost. A generator of your own is in it as an attribute of the model only.
+        `resume`, so that no training is lost. A generator or a tensor of your own is in it as an attribute of the model
+        only (`nn.Buffer`): one that only the objective or the callback knows begins anew.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
         Other data (their number, and the first batch), settings, optimizers and objectives are refused. An objective is
@@ -232,7 +233,11 @@ def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, l
         pair = validation
     elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
         raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
-    return source(*pair, "validation", batch_size=batch_size)
+    held_out = source(*pair, "validation", batch_size=batch_size)
+    if (len(held_out.first) == 2) != labelled:
+        given, expected = ("x and y", "x alone") if not labelled else ("x alone", "x and y")
+        raise DataError(f"fit: validation gives {given}, and the training data are {expected}; give the same in both")
+    return held_out
 
 
 def _check_optimizer(optimizer: optim.Optimizer | None, parameters: list[mg.Parameter]) -> None:

@@ -189,6 +189,40 @@ def test_a_generator_serves_one_epoch():
     assert ae.fit(model, (x for x in [X[:20], X[20:]]), denoising, epochs=1).epochs == 1
 
 
+def error(model, x):
+    return ae.squared_error(model(x), x)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_an_iterable_is_gone_through_once_for_each_epoch(epochs):
+    stream = Batches([X[:10], X[10:30]])
+    ae.fit(ae.Autoencoder((6, 2)), stream, error, epochs=epochs)
+    assert stream.begun == epochs
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        ([(X[:5], X[:5, 0])], [X[:5]], "validation gives x alone, and the training data are x and y"),
+        ([X[:5]], [(X[:5], X[:5, 0])], "validation gives x and y, and the training data are x alone"),
+        ([(X[:5], X[:5, 0]), X[5:9]], None, "batch 2 of X has x alone, and the first one x and y"),
+        ([X[:5], (X[:5], X[:5, 0])], None, "batch 2 of X has x and y, and the first one x alone"),
+    ],
+)
+def test_batches_have_labels_everywhere_or_nowhere(train, validation, message):
+    model = ae.Autoencoder((6, 2))
+    before = model.state_dict()
+    with pytest.raises(DataError, match=message):
+        ae.fit(
+            model,
+            Batches(*train),
+            lambda m, x, *y: error(m, x),
+            validation=validation and Batches(validation),
+            epochs=1,
+        )
+    assert all((before[name] == a).all() for name, a in model.state_dict().items())
+
+
 def test_an_iterable_that_does_not_begin_anew_is_an_error_that_says_so():
     parts = iter([X[:20], X[20:]])
 
