@@ -174,6 +174,18 @@ def test_a_restored_optimizer_continues_bit_for_bit(name, options):
         np.testing.assert_array_equal(value[1], target[1])
 
 
+def test_a_state_may_hold_the_tensors_that_it_is_loaded_into():
+    parameters = [mg.Parameter([1.0]), mg.Parameter([1.0])]
+    optimizer = optim.SGD(parameters, lr=0.5, momentum=0.9)
+    for p, g in zip(parameters, (1.0, 2.0), strict=True):
+        p.grad = mg.tensor([g])
+    optimizer.step()
+    kept = dict(optimizer.named_tensors())
+    swapped = {"velocity.0": kept["velocity[1]"], "velocity.1": kept["velocity[0]"]}
+    optimizer.load_state_dict({**optimizer.state_dict(), **swapped})
+    assert (kept["velocity[0]"].item(), kept["velocity[1]"].item()) == (2.0, 1.0)
+
+
 def test_an_optimizer_finds_the_minimum():
     w = mg.Parameter(np.array([5.0, -3.0]))
     optimizer = optim.Adam([w], lr=0.1)
