@@ -135,8 +135,8 @@ exp = primitive(
 expm1 = primitive(
     "expm1",
     forward=lambda xp, x, /, *, out=None: xp.expm1(x, out=out),
-    vjps=[lambda F, g, y, x: g * (y + 1.0)],
-    saves="y",
+    vjps=[lambda F, g, y, x: g * F.exp(x)],  # not y + 1, of which no digit is left for x << 0
+    saves="x",
     elementwise=True,
     samples=_one(REAL),
     doc="e ** x - 1, elementwise, accurate near 0.",

@@ -223,6 +223,25 @@ def test_activations_at_their_kinks_and_far_out():
         mg.gelu(x, "sigmoid")
 
 
+def test_the_tanh_form_of_gelu_where_the_cube_of_x_overflows():
+    for dtype, size in (("float16", 300.0), ("float32", 1e20), ("float64", 1e200)):
+        x = mg.tensor(np.array([-size, -10.0, 10.0, size]), dtype, requires_grad=True)
+        y = mg.gelu(x, "tanh")
+        y.sum().backward()
+        np.testing.assert_array_equal(y.numpy(), np.array([0, 0, 10, size], dtype))
+        np.testing.assert_array_equal(x.grad.numpy(), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_derivative_of_expm1_is_relatively_exact_far_below_0(dtype):
+    x = np.array([-80.0, -17.0, -1.0, -1e-3, 0.0, 3.0], dtype)
+    for f in (mg.expm1, mg.elu):
+        derivative = mg.grad(lambda t, f=f: f(t).sum())(mg.tensor(x)).numpy()
+        expected = np.exp(x) if f is mg.expm1 else np.exp(np.minimum(x, 0.0))
+        # e^x is rounded once or twice; y + 1 would be 6e-8 at -17 in float32, which is 40% too much
+        np.testing.assert_allclose(derivative, expected, rtol=2 * np.finfo(dtype).eps)
+
+
 # Reductions
 
 AXES = [
@@ -302,6 +321,23 @@ def test_norm_and_std_have_derivative_0_where_they_are_0():
     assert mg.std(mg.tensor(5.0)).item() == 0.0
     with pytest.raises(ShapeError, match="ord"):
         mg.norm(x, ord=3)
+
+
+def test_squares_of_float16_have_room():
+    x = mg.tensor(np.array([300.0, 400.0], "float16"), requires_grad=True)
+    y = mg.norm(x)
+    y.backward()
+    assert (y.dtype, y.item(), x.grad.dtype) == (np.float16, 500.0, np.float16)
+    np.testing.assert_array_equal(x.grad.numpy(), np.array([0.6, 0.8], "float16"))
+    # deviations of 300, of which the mean square, 90,000, is no number of float16
+    spread = mg.tensor(np.array([0.0, 600.0], "float16"), requires_grad=True)
+    y = mg.std(spread)
+    y.backward()
+    assert (y.dtype, y.item()) == (np.float16, 300.0)
+    np.testing.assert_array_equal(spread.grad.numpy(), [-0.5, 0.5])
+    # a variance of 62,500 of squares whose sum, 125,000, is none
+    y = mg.var(mg.tensor(np.array([0.0, 500.0], "float16")))
+    assert (y.dtype, y.item()) == (np.float16, float(np.float16(62500.0)))
 
 
 @pytest.mark.parametrize("name", ["var", "std"])
