@@ -418,6 +418,31 @@ def test_a_parameter_that_replaced_another_is_updated():
         assert (old.numpy() == before[0]).all() and (new.numpy() != before[1]).all()
 
 
+@pytest.mark.parametrize("size", [1e25, 1e-25, 3.0])
+def test_clipping_squares_what_fits(size):
+    w, nothing = mg.Parameter([0.0, 0.0]), mg.Parameter(np.zeros(0, "float32"))
+    w.grad, nothing.grad = mg.tensor([3 * size, 4 * size]), mg.tensor(np.zeros(0, "float32"))
+    norm = optim.clip_grad_norm([w, nothing], 1.0)
+    np.testing.assert_allclose(norm.item(), 5 * size, rtol=3e-7)  # a few roundings
+    expected = [0.6, 0.8] if size > 1 else [3 * size, 4 * size]
+    np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, np.inf, np.nan])
+def test_clipping_reports_a_gradient_that_has_no_size(value):
+    w = mg.Parameter([0.0, 0.0])
+    w.grad = mg.tensor([0.0, value])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(optim.clip_grad_norm([w], 1.0).item(), value)
+
+
+def test_a_parameter_that_is_there_twice_is_clipped_once():
+    w = mg.Parameter([0.0, 0.0])
+    w.grad = mg.tensor([3.0, 4.0])
+    assert optim.clip_grad_norm([w, w], 1.0).item() == 5.0
+    np.testing.assert_allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)
+
+
 def test_norms_of_small_dtypes_and_of_several_are_clipped():
     half = mg.Parameter(np.zeros(2, "float16"))
     half.grad = mg.tensor(np.array([300.0, 300.0], "float16"))
