@@ -411,9 +411,16 @@ isfinite = primitive(
 
 # Copies in another form
 
+
+def _astype(xp: Any, x: Any, /, *, dtype: Any) -> Any:
+    if np.dtype(dtype).kind not in "biufc":
+        raise TypeError(f"tensors hold numbers and bools, got dtype {np.dtype(dtype)}")
+    return x.astype(dtype)
+
+
 astype = primitive(
     "astype",
-    forward=lambda xp, x, /, *, dtype: x.astype(dtype),
+    forward=_astype,
     vjps=[lambda F, g, y, x, dtype: g],  # the engine casts it back
     keeps_dtype=False,
     samples=Samples("astype", (REAL,), analytic=False),
