@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import primitives as P
 from .errors import DataError, DTypeError, ShapeError
 from .indexing import reads_allowed
 from .manipulation import moveaxis
-from .selection import axis_of, take_along_axis
+from .selection import axis_of, integers, take_along_axis
 from .tensor import Tensor, as_tensor
 
 Axis = int | tuple[int, ...] | None
@@ -59,12 +61,12 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
 # Reductions
 
 
-def wide(x: Tensor) -> Tensor:
-    """Return float16 as float32, in which squares of float16 have room: they overflow from 256 on."""
-    return x.to("float32") if x.dtype == "float16" else x
+def wide(x: Any) -> Any:
+    """Return float16 as float32, in which its squares have room: in float16 they overflow from 256 on."""
+    return P.astype(x, dtype=np.dtype("float32")) if x.dtype == "float16" else x
 
 
-def narrow(y: Tensor, x: Tensor) -> Tensor:
+def narrow(y: Tensor, x: Any) -> Tensor:
     """Return a result that was computed of `wide(x)` in the dtype of x."""
     return y.to(x.dtype) if x.dtype == "float16" else y
 
@@ -184,7 +186,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     tensor([6., 0., 0.])
     """
     x = _wide(as_tensor(x))
-    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(range(x.ndim)) if axis is None else integers(axis, "prod", "axis")
     axes = tuple(axis_of(x, a, "prod") for a in axes)
     kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
     length = math.prod(x.shape[a] for a in axes)

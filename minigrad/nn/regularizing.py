@@ -13,7 +13,7 @@ from ..parameter import Parameter
 from ..primitives import mean, sqrt
 from ..random import Generator, default_generator
 from ..tensor import Tensor, as_tensor
-from .layers import positive
+from .layers import given, positive
 from .module import Buffer, Module
 
 
@@ -50,6 +50,7 @@ class Dropout(Module):
         """Return x with some values dropped."""
         if not self.training or self.p == 0:
             return x
+        x = given(self, x)
         draws = (self.generator or default_generator()).uniform(x.shape, dtype=x.dtype, device=x.device)
         return x * (draws >= self.p) * (1.0 / (1.0 - self.p))
 
@@ -109,7 +110,7 @@ class BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, shape (N, features, ...), normalised."""
-        if x.ndim < 2 or x.shape[1] != self.features:
+        if given(self, x).ndim < 2 or x.shape[1] != self.features:
             raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (N, {self.features}, ...)")
         axes = (0, *range(2, x.ndim))
         shape = (-1,) + (1,) * (x.ndim - 2)
@@ -170,7 +171,7 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, shape (..., features), normalised."""
-        if x.ndim == 0 or x.shape[-1] != self.features:
+        if given(self, x).ndim == 0 or x.shape[-1] != self.features:
             raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (..., {self.features})")
         values = wide(x)
         center = mean(values, axis=-1, keepdims=True)

@@ -82,7 +82,7 @@ class LBFGS(Optimizer):
     ) -> None:
         self._number("lr", lr, positive=True)
         for name, value in (("max_iter", max_iter), ("history_size", history_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise DataError(f"LBFGS: got {name}={value!r}; expected an integer of at least 1")
         self.max_iter = max_iter
         self.history_size = history_size

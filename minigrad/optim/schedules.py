@@ -202,8 +202,8 @@ def _function(owner: Schedule, name: str, value: Any) -> None:
         raise DTypeError(f"{type(owner).__name__}: got {name}={value!r}; expected a function of the number of steps")
 
 
-def _whole(owner: Schedule, name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _whole(owner: Schedule, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected an integer of at least 1")
 
 

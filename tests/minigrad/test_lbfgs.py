@@ -146,6 +146,7 @@ def test_refusals():
     w = mg.Parameter(np.array([1.0]))
     with pytest.raises(DataError, match="max_iter=0"):
         optim.LBFGS([w], max_iter=0)
+    assert optim.LBFGS([w], max_iter=np.int64(3)).max_iter == 3
     with pytest.raises(DTypeError, match="closure"):
         optim.LBFGS([w]).step()
     optimizer = optim.LBFGS([w])

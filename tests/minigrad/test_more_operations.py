@@ -624,3 +624,61 @@ def test_cross_entropy_refuses_the_number_of_no_class(wrong, axis):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of a mean of nothing
 def test_cross_entropy_of_no_sample_has_no_class_number_to_check():
     assert np.isnan(mg.cross_entropy(mg.tensor(np.zeros((0, 3))), np.zeros(0, np.int64)).item())
+
+
+ONE, TWO = np.int64(1), np.int32(2)
+MATRIX = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (lambda x: mg.flip(x, ONE), lambda x: np.flip(x, 1)),
+        (lambda x: mg.roll(x, ONE), lambda x: np.roll(x, 1)),
+        (lambda x: mg.roll(x, ONE, ONE), lambda x: np.roll(x, 1, 1)),
+        (lambda x: mg.roll(x, np.array([1, 1]), (0, ONE)), lambda x: np.roll(x, (1, 1), (0, 1))),
+        (lambda x: mg.tile(x, TWO), lambda x: np.tile(x, 2)),
+        (lambda x: mg.repeat(x, TWO, ONE), lambda x: np.repeat(x, 2, 1)),
+        (lambda x: mg.stack(mg.split(x, TWO, ONE)), lambda x: np.stack(np.split(x, 2, 1))),
+        (lambda x: mg.moveaxis(x, ONE, np.int8(0)), lambda x: np.moveaxis(x, 1, 0)),
+        (lambda x: mg.prod(x, ONE), lambda x: np.prod(x, 1)),
+        (lambda x: mg.diagonal(x, ONE), lambda x: np.diagonal(x, 1)),
+        (lambda x: mg.sum(x, axis=ONE), lambda x: np.sum(x, 1)),
+        (lambda x: mg.mean(x, axis=ONE), lambda x: np.mean(x, 1)),
+        (lambda x: mg.max(x, axis=ONE), lambda x: np.max(x, 1)),
+        (lambda x: mg.logsumexp(x, axis=ONE), lambda x: np.logaddexp.reduce(x, 1)),
+    ],
+)
+def test_integers_of_numpy_are_integers(found, expected):
+    x = values((2, 2))
+    np.testing.assert_allclose(found(mg.tensor(x)).numpy(), expected(x), rtol=1e-14)
+    check(found, x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: mg.flip(MATRIX, 1.5), DTypeError, "flip got axis=1.5; expected an integer"),
+        (lambda: mg.flip(MATRIX, "a"), DTypeError, "flip got axis='a'"),
+        (lambda: mg.roll(MATRIX, 1.5), DTypeError, "roll got shift=1.5"),
+        (lambda: mg.tile(MATRIX, (1.5,)), DTypeError, r"tile got repetitions=\(1.5,\)"),
+        (lambda: mg.repeat(MATRIX, [1.5, 2], 0), DTypeError, r"repeat got repeats=\[1.5, 2\]"),
+        (lambda: mg.repeat(MATRIX, [1, -1], 0), ShapeError, "fewer than 0 times"),
+        (lambda: mg.split(MATRIX, 1.5), DTypeError, "split got sections=1.5"),
+        (lambda: mg.split(MATRIX, [[1], [1, 2]]), DTypeError, "split got sections"),
+        (lambda: mg.take(MATRIX, [0], 0.5), DTypeError, "take got axis=0.5"),
+        (lambda: mg.topk(MATRIX, 1.5), DTypeError, "topk got k=1.5"),
+        (lambda: mg.one_hot([1], 1.5), DTypeError, "one_hot got classes=1.5"),
+        (lambda: mg.diagonal(mg.ones(3)), ShapeError, r"diagonal takes matrices.*got shape \(3,\)"),
+        (
+            lambda: mg.diagonal(MATRIX, 0, 1, -1),
+            ShapeError,
+            "two different axes, got axis1=1 and axis2=-1",
+        ),
+        (lambda: mg.diagonal(MATRIX, 0, 0, 2), ShapeError, "diagonal got axis 2"),
+        (lambda: mg.diagonal(MATRIX, 0.5), DTypeError, "diagonal got offset=0.5"),
+    ],
+)
+def test_what_is_no_integer_is_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -98,6 +98,28 @@ def test_a_batch_norm_of_another_dtype_is_refused_before_it_keeps_anything():
     np.testing.assert_array_equal(layer.running_mean.numpy(), [0, 0])
 
 
+def test_normalising_an_array_of_float16():
+    y = nn.LayerNorm(2, dtype="float16")(np.array([[0.0, 600.0]], "float16"))
+    np.testing.assert_array_equal(y.detach().numpy(), [[-1, 1]])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Linear(3, 1), nn.LayerNorm(3), nn.BatchNorm(3), nn.Conv2d(1, 1, 2), nn.ConvTranspose2d(1, 1, 2), nn.Dropout(),
+     nn.Flatten(), nn.Unflatten((1,)), nn.LeakyReLU(), nn.Tanh()],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_a_list_is_no_input(layer):
+    with pytest.raises(TypeError, match=f"(?i){type(layer).__name__} takes .*, got list; wrap it in mg.tensor"):
+        layer([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("layer", [nn.Flatten(), nn.Unflatten((1,))])
+def test_one_number_has_no_axis_of_samples(layer):
+    with pytest.raises(ShapeError, match=r"got an input of shape \(\); expected samples along the first axis"):
+        layer(mg.tensor(1.0))
+
+
 def test_normalising_integers_gives_floats():
     y = nn.LayerNorm(2)(mg.tensor([[0, 4]]))
     np.testing.assert_allclose(y.detach().numpy(), [[-1, 1]], rtol=2e-6)  # 4 / (4 + 1e-5), and rounding

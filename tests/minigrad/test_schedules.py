@@ -28,6 +28,7 @@ def test_formulas():
         [2 * (0.1 + 0.45 * (1 + math.cos(math.pi * min(n, 4) / 4))) for n in range(6)], rtol=1e-15,
     )  # fmt: skip
     assert rates(lambda o: optim.LinearWarmup(o, 4, lambda n: 0.5**n), 7) == [0.5, 1, 1.5, 2, 2, 1, 0.5]
+    assert rates(lambda o: optim.StepDecay(o, np.int64(2), 0.5), 3) == [2, 2, 1]
     assert rates(lambda o: optim.Schedule(o, lambda n: 1 / (n + 1)), 3) == [2, 1, 2 / 3]
 
 
