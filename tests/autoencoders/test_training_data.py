@@ -212,14 +212,9 @@ def test_an_iterable_is_gone_through_once_for_each_epoch(epochs):
 def test_batches_have_labels_everywhere_or_nowhere(train, validation, message):
     model = ae.Autoencoder((6, 2))
     before = model.state_dict()
+    held_out = validation and Batches(validation)
     with pytest.raises(DataError, match=message):
-        ae.fit(
-            model,
-            Batches(*train),
-            lambda m, x, *y: error(m, x),
-            validation=validation and Batches(validation),
-            epochs=1,
-        )
+        ae.fit(model, Batches(train), lambda m, x, *y: error(m, x), validation=held_out, epochs=1)
     assert all((before[name] == a).all() for name, a in model.state_dict().items())
 
 

@@ -79,6 +79,16 @@ def test_metadata_and_an_empty_state_come_back(tmp_path):
     assert files.load_with_metadata(tmp_path / "b")[1] == {}
 
 
+CYCLE = {"a": {}}
+CYCLE["a"]["b"] = CYCLE
+
+
+def test_a_dict_that_is_there_twice_is_no_cycle(tmp_path):
+    part = {"x": np.ones(1)}
+    files.save(tmp_path / "a", {"first": part, "second": {"third": part}})
+    assert sorted(files.load(tmp_path / "a")) == ["first.x", "second.third.x"]
+
+
 @pytest.mark.parametrize(
     ("state", "metadata", "error", "words"),
     [
@@ -92,6 +102,11 @@ def test_metadata_and_an_empty_state_come_back(tmp_path):
         ({"x": {"": np.zeros(1)}}, None, DTypeError, "in 'x'"),
         ([np.zeros(1)], None, DTypeError, "got list"),
         (STATE, {"epochs": 3}, DTypeError, "'epochs': 3"),
+        (STATE, ["epochs"], DTypeError, "metadata are a dict of texts by name, got list"),
+        (STATE, {"a": "\ud800"}, DataError, r"'\\ud800' has a character that UTF-8 lacks"),
+        (STATE, {"\ud800": "a"}, DataError, r"'\\ud800' has a character that UTF-8 lacks"),
+        ({"x": {"\ud800": np.zeros(1)}}, None, DataError, r"'\\ud800' has a character that UTF-8 lacks"),
+        (CYCLE, None, DataError, "the dict 'a.b' contains itself"),
     ],
 )
 def test_what_a_file_cannot_hold_is_refused_and_nothing_is_written(tmp_path, state, metadata, error, words):
