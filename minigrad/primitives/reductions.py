@@ -104,7 +104,7 @@ def _shifted(xp: Any, x: Any, axis: Any) -> tuple[Any, Any]:
     shift = xp.max(x, axis=axis, keepdims=True)
     x = x - xp.where(xp.isfinite(shift), shift, 0.0)  # -inf - -inf would be NaN
     total = xp.sum(xp.exp(x), axis=axis, keepdims=True)
-    return x, xp.where(total > 0, total, 1.0)
+    return x, xp.where(total == 0, 1.0, total)
 
 
 def _softmax_forward(xp: Any, x: Any, /, *, axis: Any = -1) -> Any:

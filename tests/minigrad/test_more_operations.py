@@ -569,6 +569,13 @@ def test_softmax(axis):
         check_keeps_float32(lambda t, f=f: f(t, axis), x)
 
 
+def test_a_row_with_nan_has_no_softmax():
+    x = mg.tensor([[1.0, np.nan], [1.0, 1.0]])
+    for f in (mg.softmax, mg.log_softmax):
+        for y in (f(x), mg.compile(f)(x)):
+            assert np.isnan(y.numpy()).tolist() == [[True, True], [False, False]]
+
+
 def test_softmax_far_out():
     x = mg.tensor([[1000.0, 1000.0, -1000.0], [-np.inf, 0.0, 0.0], [-np.inf] * 3], requires_grad=True)
     y = mg.softmax(x)
