@@ -14,7 +14,7 @@ import numpy as np
 from autoencoders.history import History
 from autoencoders.operations import Operations
 from minigrad import files, nn, optim
-from minigrad.atomic import write_atomically
+from minigrad.atomic import Lock, write_atomically
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
@@ -34,31 +34,59 @@ NO_SETTINGS = ("parameters", "slots", "optimizer")  # attributes that follow fro
 class Checkpoint:
     """The file from which an interrupted training goes on, and a copy of the one before it.
 
+    From `begin` to `end` it is in use, and another training with the same file is refused, in this process or another.
+
     Parameters
     ----------
     path : str or path-like
-        The file. The one before is kept beside it, with "previous" in its name.
+        The file, found once: it stays the same in another working folder. Of a symbolic link it is what that points
+        to. The one before is kept beside it, with "previous" in its name.
     settings : dict
         What must be the same when the training goes on: seed, batch size, number of samples.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.realpath(path))
         self.settings = settings
         self._lr: float | None = None  # with which the training began
+        self._is_new = False
+        self._lock = Lock(self.path)
         if self.path.is_dir():
             raise DataError(
                 f"fit: {self.path} is a folder; the checkpoint is a file, such as training.safetensors in it"
             )
-        if not self.path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"fit: there is no folder {self.path.absolute().parent} for the checkpoint")
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"fit: there is no folder {self.path.parent} for the checkpoint")
+        self._acquire()  # what cannot work is refused before anything changes
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        """Take the file for this training."""
+        try:
+            self._lock.acquire()
+        except BlockingIOError:
+            raise DataError(
+                f"fit: another training is using {self.path} now, and each would write over the other's; wait until it "
+                "has ended, or name another file"
+            ) from None
+        except OSError as error:
+            raise DataError(
+                f"fit: the folder {self.path.parent} of the checkpoint cannot be written to ({error.strerror}); name a "
+                "file in another"
+            ) from error
 
     def refuse_to_replace(self) -> None:
-        """Raise if a file is there, which a training that begins anew would write over after its first epoch."""
+        """Raise if a file is there, which a training that begins anew would write over."""
+        self._is_new = True
         if self.path.exists():
             raise DataError(
                 f"fit: {self.path} is there already, and a training from the start would write over it; to go on from "
                 "it give resume=True, to begin another remove it or name another file"
+            )
+        if self.previous.exists():
+            raise DataError(
+                f"fit: {self.previous} is there already, and a training with the checkpoint {self.path.name} would "
+                "write over it from its second epoch on; remove it or name another file"
             )
 
     @property
@@ -66,29 +94,43 @@ class Checkpoint:
         """Where the checkpoint before the last one is."""
         return self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
 
-    def begin(self, optimizer: optim.Optimizer) -> None:
-        """Note the learning rate before the first epoch."""
-        self._lr = optimizer.lr
-
-    def save(
+    def begin(
         self,
-        epoch: int,
         model: nn.Module,
         optimizer: optim.Optimizer,
         schedule: Any,
         generators: dict[str, Generator],
         history: History,
-        best: dict[str, Any],
-        operations: Operations | None,
     ) -> None:
+        """Take the file for this training, and note what it is to keep and the learning rate it began with."""
+        if isinstance(schedule, optim.Schedule):
+            _split(schedule)  # refuses now what could not be saved later
+        self._acquire()
+        if self._is_new:
+            self.refuse_to_replace()  # another training may have ended since it was asked before
+        self._kept = (model, optimizer, schedule, generators, history)
+        self._lr = optimizer.lr
+
+    def end(self) -> None:
+        """Leave the file to others."""
+        self._lock.release()
+
+    def save(self, epoch: int, best: dict[str, Any], operations: Operations | None) -> None:
         """Write everything, and of the objective what is known; the file that was there becomes the previous one."""
-        arrays = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best["state"] or {}}
-        flat = {f"{group}.{name}": np.asarray(a) for group, state in arrays.items() for name, a in state.items()}
+        model, optimizer, schedule, generators, history = self._kept
         kept = isinstance(schedule, optim.Schedule)
+        schedule_numbers, schedule_arrays = _split(schedule) if kept else ({}, {})
+        arrays = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "best": best["state"] or {},
+            "schedule": schedule_arrays,
+        }
+        flat = {f"{group}.{name}": np.asarray(a) for group, state in arrays.items() for name, a in state.items()}
         numbers = {
             "epoch": epoch,
             "settings": self.settings,
-            "schedule": schedule.state_dict() if kept else None,
+            "schedule": schedule_numbers if kept else None,
             "generators": {name: g.state() for name, g in generators.items()},
             "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
             "best": {name: value for name, value in best.items() if name != "state"},
@@ -97,21 +139,21 @@ class Checkpoint:
             "schedule settings": _settings(schedule, schedule.state_dict()) if kept else {},
             "learning rate": self._lr,
         }
-        text = json.dumps(numbers, default=np.generic.item)  # a schedule of the user's may count in NumPy's numbers
-        if self.path.exists():
-            write_atomically(self.previous, self.path.read_bytes())
-        files.save(self.path, flat, {"format": FORMAT, "numbers": text, "digest": _digest(flat, text)})
+        text = _to_json(numbers)
+        there = self.path.exists()
+        try:
+            if there:
+                write_atomically(self.previous, self.path.read_bytes())
+            files.save(self.path, flat, {"format": FORMAT, "numbers": text, "digest": _digest(flat, text)})
+        except OSError as error:
+            if error.errno is None:
+                raise
+            whole = f"; the checkpoint of epoch {epoch - 1} is whole" if there else ""
+            raise OSError(
+                error.errno, f"{error.strerror} (epoch {epoch} is not saved{whole})", str(self.path)
+            ) from error
 
-    def restore(
-        self,
-        model: nn.Module,
-        optimizer: optim.Optimizer,
-        schedule: Any,
-        generators: dict[str, Generator],
-        history: History,
-        epochs: int,
-        operations: Operations | None,
-    ) -> tuple[int, dict[str, Any]]:
+    def restore(self, epochs: int, operations: Operations | None) -> tuple[int, dict[str, Any]]:
         """Bring everything to where the file was written; return the epoch, and the best parameters until then.
 
         It must not have gone further than `epochs`. `operations` are those of the objective, if that is known.
@@ -123,7 +165,9 @@ class Checkpoint:
         FileNotFoundError
             There is no such file.
         """
+        model, optimizer, schedule, generators, history = self._kept
         flat, numbers = self._read()
+        self._check_previous(numbers)
         found = numbers["settings"]
         # a file of an older version lacks some
         names = [name for name, value in self.settings.items() if found.get(name, value) != value]
@@ -144,7 +188,7 @@ class Checkpoint:
                 f"fit: {self.path} has gone to epoch {numbers['epoch']} already, and epochs={epochs} count from the "
                 "start; give at least as many"
             )
-        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
+        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}, "schedule": {}}
         for name, array in flat.items():
             group, _, rest = name.partition(".")
             groups[group][rest] = array
@@ -173,7 +217,7 @@ class Checkpoint:
             model.load_state_dict(groups["model"])
             optimizer.load_state_dict(groups["optimizer"])
             if isinstance(schedule, optim.Schedule):
-                schedule.load_state_dict(numbers["schedule"])
+                schedule.load_state_dict({**numbers["schedule"], **groups["schedule"]})
         except (DataError, ShapeError, DTypeError) as error:
             model.load_state_dict(before[0])
             optimizer.load_state_dict(before[1])
@@ -184,6 +228,22 @@ class Checkpoint:
             numbers["history"][name] for name in ("terms", "validation", "seconds")
         )
         return numbers["epoch"], {**numbers["best"], "state": groups["best"] or None}
+
+    def _check_previous(self, numbers: dict[str, Any]) -> None:
+        """Raise if the file that the next save writes over is no checkpoint of the same training."""
+        if not self.previous.exists():
+            return
+        try:
+            _, metadata = files.load_with_metadata(self.previous)
+            found = json.loads(metadata["numbers"])["settings"] if metadata.get("format") == FORMAT else {}
+        except (OSError, ValueError):
+            found = {}
+        ours = bool(found) and all(found.get(name, value) == value for name, value in numbers["settings"].items())
+        if not ours:
+            raise DataError(
+                f"fit: {self.previous} is not the checkpoint before {self.path.name}, and would be written over; "
+                "remove it or give it another name"
+            )
 
     def _compare(self, owner: str, before: dict[str, str], now: dict[str, str]) -> None:
         """Raise if something in both is not the same; what a file of an older version does not have is not compared."""
@@ -207,12 +267,41 @@ class Checkpoint:
         return flat, json.loads(text)
 
 
+def _to_json(value: Any) -> str:
+    """Return a text: a schedule of the user's may count in NumPy's numbers."""
+    return json.dumps(value, default=np.generic.item)
+
+
+def _split(schedule: optim.Schedule) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what JSON keeps of the state of a schedule, which may be the user's own, and the arrays in it."""
+    numbers: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    state: dict[str, Any] = schedule.state_dict()
+    for name, value in state.items():
+        try:
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                arrays[name] = value
+            else:
+                _to_json(value)
+                numbers[name] = value
+        except (TypeError, ValueError):
+            raise DTypeError(
+                f"fit: {name!r} in the state of the schedule {type(schedule).__name__} is a {type(value).__name__}, "
+                "which a checkpoint cannot keep; expected numbers, texts, lists and dicts of them, or arrays of numbers"
+            ) from None
+    return numbers, arrays
+
+
 def _settings(owner: optim.Optimizer | optim.Schedule, state: Mapping[str, Any]) -> dict[str, str]:
     """Return what an optimizer or a schedule of the library was made with, by name: all but its state."""
     if type(owner).__module__.partition(".")[0] != optim.__name__.partition(".")[0]:
         return {}  # an attribute of another's class may change from step to step
-    found = {name: repr(value) for name, value in vars(owner).items() if not name.startswith("_") and name not in state}
-    return {"kind": type(owner).__name__} | {name: text for name, text in found.items() if name not in NO_SETTINGS}
+    found = {name: value for name, value in vars(owner).items() if not name.startswith("_") and name not in state}
+    return {"kind": type(owner).__name__} | {
+        name: repr(value)
+        for name, value in found.items()
+        if name not in NO_SETTINGS and not callable(value)  # functions are not compared: they have no name for good
+    }
 
 
 def _digest(arrays: dict[str, np.ndarray], text: str) -> str:

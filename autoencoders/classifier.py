@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,14 @@ import minigrad as mg
 from autoencoders.features import codes, in_pieces
 from autoencoders.history import History
 from autoencoders.inputs import as_array, number, positive
+from autoencoders.models.base import check_floating
+from autoencoders.objectives import sum_of
+from autoencoders.sources import is_stream
 from autoencoders.training import fit
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
+
+STEEP = 1e-2  # a hundred times the slope at which rounding to float32 ends the search
 
 
 class SoftmaxRegression(nn.Module):
@@ -44,7 +51,8 @@ class SoftmaxRegression(nn.Module):
         self, inputs: int, classes: ArrayLike, model: Any = None, dropout: float = 0.0, dtype: Any = "float32"
     ) -> None:
         super().__init__()
-        self.classes = np.asarray(classes)
+        check_floating("SoftmaxRegression", dtype)
+        self.classes = as_array(classes, "SoftmaxRegression: classes")
         if self.classes.ndim != 1 or len(self.classes) < 2:
             raise DataError(f"SoftmaxRegression: got classes {self.classes.tolist()}; expected at least two")
         if model is not None:
@@ -59,6 +67,10 @@ class SoftmaxRegression(nn.Module):
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample."""
         return self.model.input_shape if hasattr(self, "model") else self.linear.weight.shape[:1]
+
+    def config(self) -> dict[str, Any]:
+        """Return the labels as JSON knows them: a file holds them, so that it is not read for other classes."""
+        return {"classes": [c if isinstance(c, bool | int | float | str) else repr(c) for c in self.classes.tolist()]}
 
     def forward(self, x: mg.Tensor) -> mg.Tensor:
         """Return the logits, shape (m, K), of samples x."""
@@ -78,9 +90,10 @@ class SoftmaxRegression(nn.Module):
         found, labels = self.predict(X), as_array(y, "accuracy: y")
         if labels.shape != found.shape:
             raise ShapeError(f"accuracy: y has shape {labels.shape}; expected {found.shape}, a label for every sample")
-        if (labels.dtype.kind in "US") != (found.dtype.kind in "US"):
+        if _family(labels) != _family(found):  # such are never equal
             raise DTypeError(
-                f"accuracy: y has dtype {labels.dtype}; expected labels such as {self.classes[:2].tolist()}"
+                f"accuracy: y has dtype {labels.dtype}; expected labels such as {self.classes[:2].tolist()}, "
+                f"of dtype {self.classes.dtype}"
             )
         return float(np.mean(found == labels))
 
@@ -113,10 +126,17 @@ def softmax_regression(
     ShapeError, DataError, DTypeError
         X or y is unusable, there are less than two classes, or l2 is negative.
 
+    Warns
+    -----
+    RuntimeWarning
+        The search ended far from the minimum, as it does when max_iter is too small.
+
     Notes
     -----
     Source: the lecture, which measures features by a classifier on top of them. Minimised is
-    -(1/m) sum_i log P(y_i | x_i) + l2 |W|^2; biases are not decayed.
+    -(1/m) sum_i log P(y_i | x_i) + l2 |W|^2; biases are not decayed. Without decay the result does not depend on the
+    units of X. With it, features below about sqrt(l2) in magnitude need weights that cost more than they gain: what
+    is left is the frequencies of the classes, in the biases. Bring such features to a magnitude near 1.
 
     Examples
     --------
@@ -133,23 +153,37 @@ def softmax_regression(
     l2 = number(l2, "l2", "softmax_regression")
     classes, numbers = _labels(y, len(samples), "softmax_regression")
     model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
-    # in units in which the features are near 1 the problem is well scaled, whatever their own units
     if not np.isfinite(samples).all():
         raise DataError("softmax_regression: X contains NaN or infinity; remove or replace such values first")
     largest = float(np.abs(samples).max())
     if largest > 1e30 or 0 < largest < 1e-30:
         raise DataError(f"softmax_regression: the largest number of X is {largest:g} in magnitude; rescale X")
     scale = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) or 1.0
+    # In units of `scale` the features are near 1, and the problem is well scaled whatever their own units. The decay in
+    # such units is l2 / scale^2; where that is above 1 it would rule, so the unit is then the one in which it is 1.
+    unit = max(scale, math.sqrt(l2))
 
     def objective(model: Any, x: mg.Tensor, y: mg.Tensor) -> dict[str, mg.Tensor]:
         return {
             "cross entropy": mg.cross_entropy(model(x), y),
-            "decay": l2 / scale**2 * mg.sum(mg.square(model.linear.weight)),
+            "decay": l2 / unit**2 * mg.sum(mg.square(model.linear.weight)),
         }
 
     optimizer = optim.LBFGS(model.parameters(), max_iter=max_iter, tolerance_grad=0.0)
-    fit(model, samples / scale, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
-    model.linear.weight.assign(model.linear.weight.detach() / scale)
+    x = mg.tensor(samples / unit, dtype=model.linear.weight.dtype, device=model.linear.weight.device)
+    fit(model, x, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
+    # features and decay are near 1 or less in these units, so a slope of that size is one that could still be followed
+    total = sum_of(objective(model, x, mg.tensor(numbers, device=x.device)))
+    slope = max(float(mg.abs(g).max().item()) for g in mg.autograd.grad(total, list(model.parameters())))
+    if slope > STEEP:
+        warnings.warn(
+            f"softmax_regression: L-BFGS ended where the objective still has a slope of {slope:.2g}, far from its "
+            f"minimum; more than max_iter={max_iter} iterations, or dtype='float64', would come closer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    weight = model.linear.weight
+    weight.assign(weight.device.put((weight.detach().numpy() / np.float64(unit)).astype(weight.dtype)))
     return model
 
 
@@ -217,13 +251,22 @@ def fine_tune(
     """
     epochs = positive(epochs, "epochs", "fine_tune")
     learning_rate = number(learning_rate, "learning_rate", "fine_tune", inside=True)
+    if is_stream(X):
+        raise DTypeError(
+            f"fine_tune: X is {type(X).__name__}, an iterable of batches; expected an array of samples, since y has a "
+            "label for each of its rows"
+        )
     samples = as_array(X, "fine_tune: X")
+    if samples.ndim < 2 or samples.size == 0:
+        raise ShapeError(f"fine_tune: X has shape {samples.shape}; expected (samples, ...), none of them empty")
     classes, numbers = _labels(y, len(samples), "fine_tune")
     if not any(True for _ in getattr(model, "parameters", list)()):
         raise DTypeError(f"fine_tune: got {type(model).__name__}; expected a model with parameters and a method encode")
     width = codes(model, samples[:1]).size
     whole = SoftmaxRegression(width, classes, model, dropout, next(model.parameters()).dtype)
     if softmax is not None:
+        if not isinstance(softmax, SoftmaxRegression):
+            raise DTypeError(f"fine_tune: got softmax={softmax!r}; expected a SoftmaxRegression")
         if softmax.linear.weight.shape != whole.linear.weight.shape:
             raise ShapeError(
                 f"fine_tune: softmax has weights of shape {softmax.linear.weight.shape}; expected "
@@ -249,9 +292,15 @@ def _labels(y: ArrayLike, samples: int, caller: str) -> tuple[NDArray[Any], NDAr
     labels = as_array(y, f"{caller}: y")
     if labels.shape != (samples,):
         raise ShapeError(f"{caller}: y has shape {labels.shape}; expected ({samples},), a label for every row of X")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise DataError(f"{caller}: y contains NaN or infinity; expected labels")
+    if labels.dtype.kind in "fcmM" and not np.isfinite(labels).all():
+        raise DataError(f"{caller}: y contains NaN, NaT or infinity; expected labels")
     if labels.dtype.kind == "O":
         raise DTypeError(f"{caller}: y holds Python objects; expected an array of numbers or strings")
     classes, numbers = np.unique(labels, return_inverse=True)
     return classes, numbers
+
+
+def _family(labels: NDArray[Any]) -> str:
+    """Return what labels are: numbers of all types are one family, and so are strings of all types."""
+    kind = labels.dtype.kind
+    return "number" if kind in "biufc" else "string" if kind in "UT" else kind

@@ -377,7 +377,7 @@ def directional_norms(
     >>> directional_norms(lambda x: x * x, [[0.5, 1.0], [0.5, 1.0]], [[1.0, 0.0], [0.0, -1.0]]).tolist()
     [1.0, 2.0]
     """
-    shape = X.shape if isinstance(X, mg.Tensor) else np.shape(X)
+    shape = X.shape if isinstance(X, mg.Tensor) else as_array(X, "directional_norms: X").shape
     d = finite_array(directions, "directional_norms", "directions", ["samples", *["..."] * (len(shape) - 1)])
     if d.shape != shape:
         raise ShapeError(f"directional_norms: directions have shape {d.shape}; expected {shape}, the shape of X")
@@ -412,7 +412,7 @@ def in_pieces(
     batch_size = positive(batch_size, "batch_size", caller)
     model = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
     model = model if isinstance(model, nn.Module) else None
-    own = X.dtype if isinstance(X, mg.Tensor) else np.asarray(X).dtype
+    own = X.dtype if isinstance(X, mg.Tensor) else as_array(X, f"{caller}: X").dtype
     dtype, place = own if own.kind == "f" else np.dtype(np.float64), X.device if isinstance(X, mg.Tensor) else None
     for parameter in [] if model is None else model.parameters():
         dtype, place = parameter.dtype, parameter.device

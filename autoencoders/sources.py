@@ -17,6 +17,7 @@ from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
 
 Batch = tuple[mg.Tensor, ...]  # x, or x and y
+END = object()  # of an iterable of batches, which may give None by mistake
 SHARE = 3  # how often samples must fit into a GPU's free memory to stay there: as given, shuffled, and room to train
 
 
@@ -104,37 +105,52 @@ class OnHost:
 class Stream:
     """An iterable of batches; the order and the sizes are its own. Attributes as `InMemory`."""
 
-    def __init__(self, source: Iterable[Any], convert: _Convert) -> None:
+    def __init__(self, source: Iterable[Any], convert: _Convert, epochs: int) -> None:
         self._source = source
         self._convert = convert
         self.count: int | None = None
-        self._begun: Iterator[Any] | None = iter(source)
-        head = next(self._begun, None)
-        if head is None:
+        begun = iter(source)
+        if epochs > 1 and begun is source:
+            raise DataError(
+                f"fit: {convert.name} is an iterator, which ends after one epoch, and epochs={epochs}; expected an "
+                "iterable that begins anew each time, such as an object with __iter__"
+            )
+        head = next(begun, END)
+        if head is END:
             raise DataError(f"fit: {convert.name} is an iterable without a batch")
-        self._begun = itertools.chain([head], self._begun)
-        self.first = self._one(1, head)
+        self._begun: Iterator[Any] | None = itertools.chain([head], begun)
+        self.first = convert.of_batch(1)(*_parts(head))
         self.extremes: list[Batch] | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through the iterable; the batch that was looked at beforehand is still the first."""
         source, self._begun = self._begun or iter(self._source), None
-        head = next(source, None)
-        if head is not None:
-            items = enumerate(itertools.chain([head], source), start=1)
-            if self._convert.stays(_parts(head)[0]):
-                yield from itertools.starmap(self._one, items)
-            else:
-                arrays = (self._convert.of_batch(number).arrays(*_parts(item)) for number, item in items)
-                yield from data.sent(arrays, self._convert.place)
-        else:
+        head = next(source, END)
+        if head is END:
             raise DataError(
                 f"fit: {self._convert.name} gave no batch when it was gone through again; expected an iterable that "
                 "begins anew each time, such as an object with __iter__, not a generator"
             )
+        items = enumerate(itertools.chain([head], source), start=1)
+        batches = ((self._convert.of_batch(number), self._parts(number, item)) for number, item in items)
+        if self._convert.stays(_parts(head)[0]):
+            yield from (convert(*parts) for convert, parts in batches)
+        else:
+            yield from data.sent((convert.arrays(*parts) for convert, parts in batches), self._convert.place)
 
-    def _one(self, number: int, item: Any) -> Batch:
-        return self._convert.of_batch(number)(*_parts(item))
+    def _parts(self, number: int, item: Any) -> tuple[Any, ...]:
+        """Return x, or x and y, as the first batch has them."""
+        parts = _parts(item)
+        if len(parts) != len(self.first):
+            raise DataError(
+                f"fit: batch {number} of {self._convert.name} has {_named(len(parts))}, and the first one "
+                f"{_named(len(self.first))}; give the same in each"
+            )
+        return parts
+
+
+def _named(parts: int) -> str:
+    return {1: "x alone", 2: "x and y"}.get(parts, f"{parts} parts")
 
 
 def _parts(item: Any) -> tuple[Any, ...]:
@@ -158,14 +174,9 @@ def source_of(
     if is_stream(X):
         if y is not None:
             raise DataError(f"fit: {name} is an iterable of batches; let it give pairs (x, y), and leave y out")
-        if epochs > 1 and iter(X) is X:
-            raise DataError(
-                f"fit: {name} is an iterator, which ends after one epoch, and epochs={epochs}; expected an iterable "
-                "that begins anew each time, such as an object with __iter__"
-            )
-        return Stream(X, convert)
+        return Stream(X, convert, epochs)
     if isinstance(X, np.memmap):
-        arrays = [X] if y is None else [X, np.atleast_1d(np.asarray(y))]
+        arrays = [X] if y is None else [X, np.atleast_1d(as_array(y, f"fit: y of {name}"))]
         if X.ndim < 2 or X.size == 0:
             raise ShapeError(f"fit: {name} has shape {X.shape}; expected (samples, ...), at least one of each")
         if y is not None and len(arrays[1]) != len(X):

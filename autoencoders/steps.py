@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import minigrad as mg
 from autoencoders.objectives import Means, Objective, Unread, sum_of, terms_of, vector_of
 from autoencoders.snapshots import Snapshot, Values, undone
-from autoencoders.sources import Batch
+from autoencoders.sources import Batch, Ranges
 from minigrad import nn, optim
 from minigrad.errors import RecordingError
 from minigrad.program import trees
@@ -28,15 +28,32 @@ ALIKE_VALUE = 1e-3  # relative difference of a term that the order of sums expla
 # and of an update: where a gradient is 0 up to rounding, optimizers such as Adam make steps of its last bits
 ALIKE_CHANGE = 0.5
 BETWEEN = 20  # batches after which a comparison at the start of an epoch costs little
+BETWEEN_CALLBACKS = 4  # and where a callback came before it, which may have changed what Python counts
 TOTAL = "the sum of all terms"
 PENDING = 1024  # batches on a GPU after which their terms are read at the latest
 
 
-class GradientStep:
+class _Step:
+    """What runs on a batch, `_run`: a function, or its recording."""
+
+    _run: Callable[..., Any]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
+        return isinstance(self._run, _Compiled) and self._run.works
+
+    def begin_epoch(self, called_back: bool) -> None:
+        """Make a new epoch known, and whether a callback came before it."""
+        if isinstance(self._run, _Compiled):
+            self._run.begin_epoch(called_back)
+
+
+class GradientStep(_Step):
     """Forward, backward and one step of the optimizer; takes the terms before the update into the means.
 
     On the CPU they are read at once. On a GPU the host would have to wait for every batch, so they stay there and are
-    read together, by `finish`.
+    read together, by `finish`. `extremes` are None where those of the data are not known.
     """
 
     def __init__(
@@ -46,19 +63,24 @@ class GradientStep:
         optimizer: optim.Optimizer,
         compile: bool,
         max_norm: float | None,
-        extremes: Sequence[Batch],
+        extremes: Sequence[Batch] | None,
     ) -> None:
         self._model = model
         self._objective = objective
         self._optimizer = optimizer
         self._max_norm = max_norm
-        self._run = _Compiled(self._update, model, objective, optimizer, extremes) if compile else self._update
+        self._run = _Compiled(self._update, model, objective, optimizer, extremes or ()) if compile else self._update
+        self._ranges = Ranges() if compile and extremes is None else None
         self._names: dict[Any, tuple[str, ...]] = {}  # of the terms, by the kind of the batch: a replay does not tell
         self._unread = Unread()
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
+        on_cpu = batch[0].device.type == "cpu"
+        # a look at every batch that comes would make the host wait for a GPU
+        if on_cpu and self._ranges is not None and self._ranges.widens(batch):
+            check_values(self._model, self._objective, batch)
         result, size = self._run(*batch), len(batch[0])
-        if batch[0].device.type == "cpu":
+        if on_cpu:
             values = _floats(result)
             check(values, True)
             means.add(values, size)
@@ -66,16 +88,6 @@ class GradientStep:
         self._unread.add((check, size), self._names[_kind(batch)], result)
         if len(self._unread) >= PENDING:
             self.finish(means)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the step is thought to do the same each time: it is compiled, and that has not failed."""
-        return isinstance(self._run, _Compiled) and self._run.works
-
-    def begin_epoch(self) -> None:
-        """Make a new epoch known."""
-        if isinstance(self._run, _Compiled):
-            self._run.begin_epoch()
 
     def finish(self, means: Means) -> None:
         """Read the terms that are still on the GPU, all at once."""
@@ -101,7 +113,7 @@ class GradientStep:
         return kept
 
 
-class LBFGSStep:
+class LBFGSStep(_Step):
     """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise; the terms at the end count."""
 
     def __init__(self, model: nn.Module, objective: Objective, optimizer: optim.LBFGS, compile: bool) -> None:
@@ -129,14 +141,6 @@ class LBFGSStep:
             return value
 
         means.add(seen[self._optimizer.step(closure)], len(batch[0]))
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the function is thought to do the same each time, as in `GradientStep`."""
-        return isinstance(self._run, _Compiled) and self._run.works
-
-    def begin_epoch(self) -> None:
-        """Do nothing: an epoch is one step."""
 
     def finish(self, means: Means) -> None:
         """Do nothing: a line search reads every value when it comes."""
@@ -187,9 +191,9 @@ class _Compiled:
         """Whether nothing has shown that the step cannot be repeated."""
         return self._compiled is not None
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, called_back: bool) -> None:
         """Compare at the next batch, unless that was done only now."""
-        self._epoch_begins = self._since >= BETWEEN
+        self._epoch_begins = self._since >= (BETWEEN_CALLBACKS if called_back else BETWEEN)
 
     def __call__(self, *batch: mg.Tensor) -> Any:
         if self._compiled is None:
@@ -206,7 +210,7 @@ class _Compiled:
         compare = calls == recorded_at + 1 or calls & (calls - 1) == 0 or self._epoch_begins
         if not compare or not self._compiled.programs:  # without any, mg.compile runs the step as it is
             return self._compiled(*batch)
-        self._since, self._epoch_begins = 0, False
+        since, self._since, self._epoch_begins = self._since, 0, False
         assigned = self._compiled.assigned
         before = Values(assigned)
         expected = _arrays(trees.leaves(self._step(*batch))), Values(assigned).arrays()
@@ -231,7 +235,7 @@ class _Compiled:
             batch,
             "the step gives other values than its recording: it depends on something besides tensors, such as "
             "numpy.random or a number that Python counts. Draw from mg.random, or keep the number in a tensor that is "
-            "assigned to",
+            f"assigned to. This was compared {since} steps ago, since when steps may have used what was recorded",
         )
 
     def _record(self, batch: Batch) -> Any:

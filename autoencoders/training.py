@@ -8,6 +8,8 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,11 @@ from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
 from autoencoders.inputs import number, positive
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_objective, measure, noise
-from autoencoders.operations import operations_of, repeated_operations
+from autoencoders.operations import Operations, operations_of, repeated_operations
 from autoencoders.progress import progress_bar
 from autoencoders.snapshots import Modes, Snapshot, generators_of
-from autoencoders.sources import Batch, InMemory, Ranges, is_stream, source_of, steps_of
-from autoencoders.steps import GradientStep, LBFGSStep, check_values
+from autoencoders.sources import Batch, InMemory, Source, is_stream, source_of, steps_of
+from autoencoders.steps import GradientStep, LBFGSStep
 from minigrad import nn, optim
 from minigrad.errors import DataError, DivergenceError, DTypeError
 from minigrad.random import Generator
@@ -93,7 +95,10 @@ def fit(
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
         ``numpy.random`` or a counter, which a recording cannot repeat, a warning says so and the training goes on
-        without. Draw noise from `minigrad.random`.
+        without. That is looked for from time to time, also where an epoch begins after at least 20 batches (4 where
+        there is a callback), so a few steps may have used what was recorded. So are values that the objective's
+        functions check (is a mean activation below 1?). Draw noise from `minigrad.random`, and keep numbers that
+        change in tensors.
     max_norm : float above 0, optional
         Scale the gradient of each step to at most this Euclidean norm.
     schedule : Schedule or callable, optional
@@ -105,7 +110,8 @@ def fit(
     checkpoint : str or path-like, optional
         A file to write after every epoch, atomically, with all that the next epoch depends on; the one before is kept
         beside it. However the training ends, it is there; a file that is there at the start is refused without
-        `resume`, so that no training is lost. A generator of your own is in it as an attribute of the model only.
+        `resume`, so that no training is lost. A generator or a tensor of your own is in it as an attribute of the model
+        only (`nn.Buffer`): one that only the objective or the callback knows begins anew.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
         Other data (their number, and the first batch), settings, optimizers and objectives are refused. An objective is
@@ -153,37 +159,22 @@ def fit(
         raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
     if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
         raise DTypeError(f"fit: got optimizer={optimizer!r}; expected one such as optim.Adam(model.parameters())")
-    dtype = parameters[0].dtype
     place = parameters[0].device if device is None else mg.device(device)
-    if isinstance(optimizer, optim.LBFGS) and (is_stream(X) or isinstance(X, np.memmap)):
+    at_once = isinstance(optimizer, optim.LBFGS)
+    if at_once and (is_stream(X) or isinstance(X, np.memmap)):
         raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
-    train_set = source_of(X, y, "X", model, dtype, place, batch_size, epochs)
-    if isinstance(optimizer, optim.LBFGS) and not isinstance(train_set, InMemory):
-        raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
-    if isinstance(optimizer, optim.LBFGS) and isinstance(train_set, InMemory):
+    source = partial(source_of, model=model, dtype=parameters[0].dtype, place=place, epochs=epochs)
+    train_set = source(X, y, "X", batch_size=batch_size)
+    if at_once:
+        if not isinstance(train_set, InMemory):
+            raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
         if max_norm is not None:
             raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
         train_set = train_set.whole()
         batch_size = len(train_set.first[0])
-    held_out = None
-    if validation is not None:
-        pair = (validation, None)
-        if len(train_set.first) == 2 and not is_stream(validation):
-            if not (isinstance(validation, tuple) and len(validation) == 2):
-                raise DataError("fit: with y, validation is a pair (X, y) of its own")
-            pair = validation
-        elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
-            raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
-        held_out = source_of(pair[0], pair[1], "validation", model, dtype, place, batch_size, epochs)
+    held_out = None if validation is None else _held_out(source, validation, batch_size, len(train_set.first) == 2)
     check_objective(objective, len(train_set.first))
-    if optimizer is not None and {id(p) for p in optimizer.parameters}.isdisjoint(map(id, parameters)):
-        raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
-    strangers = set() if optimizer is None else {id(p) for p in optimizer.parameters} - set(map(id, parameters))
-    if strangers:
-        raise DataError(
-            f"fit: {len(strangers)} parameters of the optimizer are not of this model, and would be neither saved nor "
-            "restored with it; make them attributes of the model or of a module around it"
-        )
+    _check_optimizer(optimizer, parameters)
     settings = {
         "seed": seed,
         "batch_size": batch_size,
@@ -207,92 +198,60 @@ def fit(
         raise DTypeError(
             f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
         )
+
     if place is not parameters[0].device:
         model.to(place)  # the optimizer follows
     if optimizer is None:
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
-    history = History()
-    best = _Best(model)
-    modes = Modes(model)
-    ranges = Ranges()
-    steps = steps_of(train_set, batch_size)
     step: GradientStep | LBFGSStep
+    if isinstance(optimizer, optim.LBFGS):
+        step = LBFGSStep(model, objective, optimizer, compile)
+    else:
+        step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes if compile else ())
+    history = History()
+    generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
+    trainer = _Trainer(
+        model=model, objective=objective, optimizer=optimizer, schedule=schedule, callback=callback, step=step,
+        train_set=train_set, held_out=held_out, seed=seed, shuffler=shuffler, shuffle=shuffle, file=file,
+        modes=Modes(model), early_stopping=_EarlyStopping(model, patience), history=history,
+    )  # fmt: skip
     try:
-        with (
-            mg.enable_grad(),  # fit may be called where only results are wanted
-            noise(seed, NOISE) as noise_generator,
-            progress_bar(steps and epochs * steps, progress) as bar,
-        ):
-            modes.train()
-            if isinstance(optimizer, optim.LBFGS):
-                step = LBFGSStep(model, objective, optimizer, compile)
-            else:
-                extremes = (train_set.extremes or ()) if compile else ()
-                step = GradientStep(model, objective, optimizer, compile, max_norm, extremes)
-            generators = {"shuffle": shuffler, "noise": noise_generator, **generators_of(model)}
-            done = 0
-            if file is not None:
-                file.begin(optimizer)
-            if file is not None and resume:
-                operations = repeated_operations(objective, model, train_set.first) if compile else None
-                done, state = file.restore(model, optimizer, schedule, generators, history, epochs, operations)
-                best.set_state(state, keep=patience is not None)
-                bar.update(done * (steps or 0))
-            for epoch in range(done + 1, epochs + 1):
-                if patience is not None and best.waited >= patience:
-                    break
-                start = time.perf_counter()
-                modes.train()
-                if schedule is not None and not isinstance(schedule, optim.Schedule):
-                    optimizer.lr = schedule(epoch)
-                before = Snapshot(model, optimizer)
-                means = Means()
-                step.begin_epoch()
-                try:
-                    for position, batch in enumerate(train_set.batches(shuffler, shuffle), start=1):
-                        # a look at every batch that comes would make the host wait for a GPU
-                        if compile and train_set.extremes is None and place.type == "cpu" and ranges.widens(batch):
-                            check_values(model, objective, batch)
-                        step(batch, means, _TermCheck(model, epoch, position))
-                        bar.update()
-                    step.finish(means)
-                    _check_parameters(model, f"after epoch {epoch}")
-                    _append(history.terms, means.values)
-                    if held_out is not None:
-                        model.eval()
-                        held = measure(model, held_out, objective, seed)
-                        _check_validation(held, epoch)
-                        _append(history.validation, held)
-                except Exception:  # it diverged, or a batch came that cannot be used
-                    before.restore()
-                    raise
-                history.seconds.append(time.perf_counter() - start)
-                bar.set_postfix(epoch=epoch, loss=f"{history.loss[-1]:.4g}")
-                judged = history.validation if held_out is not None else history.terms
-                loss = sum(curve[-1] for curve in judged.values())
-                if isinstance(schedule, optim.Schedule):
-                    schedule.step(loss)
-                best.see(loss, keep=patience is not None)
-                try:
-                    ended = callback is not None and callback(model, history)
-                finally:  # after the callback, which may draw numbers or change the model
-                    if file is not None:
-                        modes.train()
-                        operations = operations_of(objective, model, train_set.first) if step.repeats else None
-                        file.save(epoch, model, optimizer, schedule, generators, history, best.state(), operations)
-                if ended:
-                    break
-            if patience is not None:
-                best.restore()
-    except KeyboardInterrupt:
-        if patience is not None:
-            best.restore()
-        raise
+        if file is not None:
+            file.begin(model, optimizer, schedule, generators, history)
+        return trainer.run(epochs, steps_of(train_set, batch_size), progress, resume)
     finally:
-        modes.restore()
-        model.zero_grad()
-        optimizer.zero_grad()
-    return history
+        if file is not None:
+            file.end()
+
+
+def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, labelled: bool) -> Source:
+    """Return the validation set, which has labels if the training set has some."""
+    pair = (validation, None)
+    if labelled and not is_stream(validation):
+        if not (isinstance(validation, tuple) and len(validation) == 2):
+            raise DataError("fit: with y, validation is a pair (X, y) of its own")
+        pair = validation
+    elif isinstance(validation, tuple) and len({getattr(part, "shape", ()) for part in validation}) > 1:
+        raise DataError("fit: validation is a pair, but there is no y; give y, or the samples of validation alone")
+    held_out = source(*pair, "validation", batch_size=batch_size)
+    if (len(held_out.first) == 2) != labelled:
+        given, expected = ("x and y", "x alone") if not labelled else ("x alone", "x and y")
+        raise DataError(f"fit: validation gives {given}, and the training data are {expected}; give the same in both")
+    return held_out
+
+
+def _check_optimizer(optimizer: optim.Optimizer | None, parameters: list[mg.Parameter]) -> None:
+    if optimizer is None:
+        return
+    given = set(map(id, optimizer.parameters))
+    strangers = given - set(map(id, parameters))
+    if strangers == given:
+        raise DataError("fit: the optimizer has no parameter of this model; make it of model.parameters()")
+    if strangers:
+        raise DataError(
+            f"fit: {len(strangers)} parameters of the optimizer are not of this model, and would be neither saved nor "
+            "restored with it; make them attributes of the model or of a module around it"
+        )
 
 
 def _digest(batch: Batch) -> str:
@@ -303,13 +262,108 @@ def _digest(batch: Batch) -> str:
     return found.hexdigest()
 
 
-def _check_validation(values: dict[str, float], epoch: int) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
-                f"{RESTORED} Do these data have values that the training set does not have?"
-            )
+@dataclass
+class _Trainer:
+    """A training: its epochs, and what comes after each of them."""
+
+    model: nn.Module
+    objective: Objective
+    optimizer: optim.Optimizer
+    schedule: optim.Schedule | Callable[[int], float] | None
+    callback: Callable[[nn.Module, History], bool | None] | None
+    step: GradientStep | LBFGSStep
+    train_set: Source
+    held_out: Source | None
+    seed: int
+    shuffler: Generator
+    shuffle: bool
+    modes: Modes
+    early_stopping: _EarlyStopping
+    file: Checkpoint | None
+    history: History
+
+    def run(self, epochs: int, steps: int | None, progress: bool, resume: bool) -> History:
+        """Train for so many epochs, or until early stopping or the callback ends it; `steps` are those of an epoch."""
+        try:
+            with (
+                mg.enable_grad(),  # fit may be called where only results are wanted
+                noise(self.seed, NOISE),
+                progress_bar(steps and epochs * steps, progress) as bar,
+            ):
+                done = 0
+                if self.file is not None and resume:
+                    done, best = self.file.restore(epochs, self._operations(repeated_operations))
+                    self.early_stopping.set_state(best)
+                    bar.update(done * (steps or 0))
+                for epoch in range(done + 1, epochs + 1):
+                    if self.early_stopping.due:
+                        break
+                    self._epoch(epoch, bar)
+                    if self._after_epoch(epoch):
+                        break
+                self.early_stopping.restore()
+        except KeyboardInterrupt:
+            self.early_stopping.restore()
+            raise
+        finally:
+            self.modes.restore()
+            self.model.zero_grad()
+            self.optimizer.zero_grad()
+        return self.history
+
+    def _epoch(self, epoch: int, bar: Any) -> None:
+        """Train on every batch, and measure on the validation set; an error undoes all of it."""
+        start = time.perf_counter()
+        self.modes.train()
+        if self.schedule is not None and not isinstance(self.schedule, optim.Schedule):
+            self.optimizer.lr = self.schedule(epoch)
+        before = Snapshot(self.model, self.optimizer)
+        means = Means()
+        self.step.begin_epoch(self.callback is not None and epoch > 1)
+        try:
+            for position, batch in enumerate(self.train_set.batches(self.shuffler, self.shuffle), start=1):
+                self.step(batch, means, partial(_check_terms, self.model, epoch, position))
+                bar.update()
+            self.step.finish(means)
+            _check_parameters(self.model, f"after epoch {epoch}")
+            _append(self.history.terms, means.values)
+            if self.held_out is not None:
+                _append(self.history.validation, self._validate(self.held_out, epoch))
+        except Exception:  # it diverged, or a batch came that cannot be used
+            before.restore()
+            raise
+        self.history.seconds.append(time.perf_counter() - start)
+        bar.set_postfix(epoch=epoch, loss=f"{self.history.loss[-1]:.4g}")
+
+    def _validate(self, held_out: Source, epoch: int) -> dict[str, float]:
+        """Return the means of the terms over the validation set, all of them finite."""
+        self.model.eval()
+        values = measure(self.model, held_out, self.objective, self.seed)
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergenceError(
+                    f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
+                    f"{RESTORED} Do these data have values that the training set does not have?"
+                )
+        return values
+
+    def _after_epoch(self, epoch: int) -> bool:
+        """Judge the loss, call back and write the checkpoint; return whether the callback ends the training."""
+        judged = self.history.terms if self.held_out is None else self.history.validation
+        loss = sum(curve[-1] for curve in judged.values())
+        if isinstance(self.schedule, optim.Schedule):
+            self.schedule.step(loss)
+        self.early_stopping.see(loss)
+        try:
+            return self.callback is not None and bool(self.callback(self.model, self.history))
+        finally:  # after the callback, which may draw numbers or change the model
+            if self.file is not None:
+                self.file.save(epoch, self.early_stopping.state(), self._operations(operations_of))
+
+    def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
+        """Return what the objective does in training mode, where the step is thought to repeat it."""
+        self.modes.train()
+        return find(self.objective, self.model, self.train_set.first) if self.step.repeats else None
 
 
 def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
@@ -322,55 +376,54 @@ def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
         curves.setdefault(name, []).append(value)
 
 
-class _Best:
-    """The parameters of the epoch with the lowest loss so far."""
+class _EarlyStopping:
+    """Whether the loss has stopped falling, and the parameters of the epoch with the lowest so far."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, patience: int | None) -> None:
         self._model = model
+        self._patience = patience
         self._loss = math.inf
+        self._waited = 0  # epochs since then
         self._parameters: dict[str, np.ndarray] | None = None
-        self.waited = 0  # epochs since then
 
-    def see(self, loss: float, keep: bool) -> None:
-        """Take in the loss after an epoch, and the parameters if it is the lowest."""
-        self.waited += 1
+    @property
+    def due(self) -> bool:
+        """Whether the patience is at its end."""
+        return self._patience is not None and self._waited >= self._patience
+
+    def see(self, loss: float) -> None:
+        """Take in the loss after an epoch, and with patience the parameters if it is the lowest."""
+        self._waited += 1
         if loss < self._loss:
-            self._loss, self.waited = loss, 0
-            self._parameters = self._model.state_dict() if keep else None
+            self._loss, self._waited = loss, 0
+            self._parameters = None if self._patience is None else self._model.state_dict()
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"loss": self._loss, "waited": self.waited, "state": self._parameters}
+        return {"loss": self._loss, "waited": self._waited, "state": self._parameters}
 
-    def set_state(self, state: dict[str, Any], keep: bool) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned; a loss whose parameters are wanted and were not kept is forgotten."""
-        if state["state"] is not None or not keep:
-            self._loss, self.waited, self._parameters = state["loss"], state["waited"], state["state"]
+        if state["state"] is not None or self._patience is None:
+            self._loss, self._waited, self._parameters = state["loss"], state["waited"], state["state"]
 
     def restore(self) -> None:
-        """Bring the best parameters back."""
-        if self._parameters is not None:
+        """With patience, bring the best parameters back."""
+        if self._patience is not None and self._parameters is not None:
             self._model.load_state_dict(self._parameters)
 
 
-class _TermCheck:
-    """Raises if a term is not finite, and says where that was."""
-
-    def __init__(self, model: nn.Module, epoch: int, batch: int) -> None:
-        self._model = model
-        self._first = batch == 1  # then the parameters were finite before
-        self._where = f"epoch {epoch}, batch {batch}"
-
-    def __call__(self, values: dict[str, float], last: bool) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                if last and not self._first:  # else the parameters have seen further batches, or were finite
-                    but = f"the term {name!r} of the objective is {value}"
-                    _check_parameters(self._model, f"in {self._where}", but)
-                raise DivergenceError(
-                    f"fit: the term {name!r} of the objective is {value} in {self._where}. {RESTORED} Try a smaller "
-                    "learning rate; look for a log or division at 0 too."
-                )
+def _check_terms(model: nn.Module, epoch: int, batch: int, values: dict[str, float], last: bool) -> None:
+    """Raise if a term is not finite, and say where that was."""
+    where = f"epoch {epoch}, batch {batch}"
+    for name, value in values.items():
+        if not math.isfinite(value):
+            if last and batch > 1:  # else the parameters have seen further batches, or were finite
+                _check_parameters(model, f"in {where}", f"the term {name!r} of the objective is {value}")
+            raise DivergenceError(
+                f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller "
+                "learning rate; look for a log or division at 0 too."
+            )
 
 
 def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import primitives as P
 from . import tape
 from .errors import ShapeError
 from .primitives import convolution as rows
-from .tensor import Tensor
+from .tensor import Tensor, as_tensor
 
 Pair = tuple[int, int]
 
 
 def _pair(name: str, value: int | Pair) -> Pair:
     pair = value if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2 or not all(isinstance(n, int) for n in pair):
+    if len(pair) != 2 or not all(isinstance(n, int | np.integer) for n in pair):
         raise ShapeError(f"{name} is an integer or a pair of integers, got {value!r}")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: int | Pair = 0) -> Tensor:
@@ -93,16 +95,25 @@ def conv_transpose2d(
     extra = _pair("output_padding", output_padding)
     if not (0 <= extra[0] < s1 and 0 <= extra[1] < s2):
         raise ShapeError(f"output_padding {extra} must be at least 0 and less than the stride {(s1, s2)}")
-    if len(x.shape) != 4 or len(w.shape) != 4:
-        raise ShapeError(f"conv_transpose2d takes images and kernels with four axes, got {x.shape} and {w.shape}")
+    images, kernels = np.shape(x), np.shape(w)
+    if len(images) != 4 or len(kernels) != 4:
+        raise ShapeError(f"conv_transpose2d takes images and kernels with four axes, got {images} and {kernels}")
     size = (
-        (x.shape[2] - 1) * s1 - 2 * p1 + w.shape[2] + extra[0],
-        (x.shape[3] - 1) * s2 - 2 * p2 + w.shape[3] + extra[1],
+        (images[2] - 1) * s1 - 2 * p1 + kernels[2] + extra[0],
+        (images[3] - 1) * s2 - 2 * p2 + kernels[3] + extra[1],
     )
     return tape.apply(rows.conv2d_transpose, x, w, size=size, stride=(s1, s2), padding=(p1, p2))
 
 
-def _pooling_windows(x: Any, kernel: int | Pair, stride: int | Pair | None) -> Tensor:
+def _images(name: str, x: Any) -> Tensor:
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ShapeError(f"{name} takes images (..., H, W), got shape {x.shape}; give it two axes with reshape")
+    return x
+
+
+def _pooling_windows(name: str, x: Any, kernel: int | Pair, stride: int | Pair | None) -> Tensor:
+    x = _images(name, x)
     size = _pair("kernel", kernel)
     return tape.apply(rows.windows2d, x, kernel=size, stride=size if stride is None else _pair("stride", stride))
 
@@ -130,7 +141,7 @@ def max_pool2d(x: Any, kernel: int | Pair, stride: int | Pair | None = None) -> 
     >>> mg.max_pool2d(mg.tensor([[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 8.0, 7.0]]), 2)
     tensor([[4., 8.]])
     """
-    return P.max(_pooling_windows(x, kernel, stride), axis=(0, 1))
+    return P.max(_pooling_windows("max_pool2d", x, kernel, stride), axis=(0, 1))
 
 
 def avg_pool2d(x: Any, kernel: int | Pair, stride: int | Pair | None = None) -> Tensor:
@@ -142,7 +153,7 @@ def avg_pool2d(x: Any, kernel: int | Pair, stride: int | Pair | None = None) -> 
     >>> mg.avg_pool2d(mg.tensor([[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 8.0, 7.0]]), 2)
     tensor([[2.5, 6.5]])
     """
-    return P.mean(_pooling_windows(x, kernel, stride), axis=(0, 1))
+    return P.mean(_pooling_windows("avg_pool2d", x, kernel, stride), axis=(0, 1))
 
 
 def upsample2x(x: Any) -> Tensor:
@@ -155,6 +166,7 @@ def upsample2x(x: Any) -> Tensor:
     tensor([[1., 1., 2., 2.],
             [1., 1., 2., 2.]])
     """
+    x = _images("upsample2x", x)
     *lead, h, w = x.shape
     spread = P.broadcast_to(P.reshape(x, shape=(*lead, h, 1, w, 1)), shape=(*lead, h, 2, w, 2))
     return P.reshape(spread, shape=(*lead, 2 * h, 2 * w))

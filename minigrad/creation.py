@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
 from .devices import CPU, default_device, device, out_of_memory
-from .errors import DeviceError, DTypeError
+from .errors import DataError, DeviceError, DTypeError
 from .tensor import Tensor, Version
 
 
 def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: Any = None) -> Tensor:
     """Return a tensor filled with `value`, float32 unless `dtype` says otherwise.
+
+    Raises
+    ------
+    DTypeError
+        The dtype is not one of numbers or bools, or it cannot hold `value`.
 
     Examples
     --------
@@ -21,11 +29,26 @@ def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: 
     place = _place(device)
     if isinstance(dtype, int):
         raise DTypeError(f"got {dtype} where a dtype is expected; a shape is one argument: ({shape}, {dtype}, ...)")
+    kind = np.dtype(dtype or "float32")
+    if kind.kind not in "biufc":
+        raise DTypeError(f"tensors hold numbers and bools, got dtype {kind}")
+    _check_holds(kind, value)
     try:
-        array = place.xp.full(shape, value, dtype or "float32")
+        array = place.xp.full(shape, value, kind)
     except MemoryError as error:
         raise out_of_memory(place, f"a tensor of shape {shape}", error) from None
     return Tensor._wrap(array, place, None, Version())
+
+
+def _check_holds(dtype: np.dtype, value: Any) -> None:
+    """Raise for a value that is no number, or of which NumPy would silently leave a part out."""
+    given = value.dtype.kind if hasattr(value, "dtype") else np.asarray(value).dtype.kind
+    if given not in "biufc":
+        raise DTypeError(f"full takes a number to fill with, got {value!r}")
+    if given == "c" and dtype.kind != "c":
+        raise DTypeError(f"full got {value!r} for {dtype.name}, which holds no complex numbers; give a complex dtype")
+    if given == "f" and dtype.kind in "biu" and (np.ndim(value) or not float(value).is_integer()):
+        raise DTypeError(f"full got {value!r} for {dtype.name}, which holds no such number; give a floating dtype")
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any = None, device: Any = None) -> Tensor:
@@ -52,18 +75,54 @@ def ones(shape: int | tuple[int, ...], dtype: Any = None, device: Any = None) ->
     return full(shape, 1, dtype, device)
 
 
-def arange(start: int, stop: int | None = None, step: int = 1, dtype: Any = None, device: Any = None) -> Tensor:
-    """Return the integers from `start` up to, not including, `stop` (from 0 up to `start` when `stop` is left out).
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return the numbers from `start` up to, not including, `stop`, `step` apart (`stop` alone: from 0).
+
+    Parameters
+    ----------
+    start, stop, step : int or float
+        With one number, it is where to stop.
+    dtype : optional
+        By default int64 for integers, and float32 where one of the numbers is a float.
+    device : str or Device, optional
+        Where it lives.
+
+    Raises
+    ------
+    DTypeError
+        Something is no number, or one that the dtype does not hold.
+    DataError
+        The step is 0, or a number is not finite.
 
     Examples
     --------
     >>> import minigrad as mg
     >>> mg.arange(3)
     tensor([0, 1, 2], dtype=int64)
+    >>> mg.arange(0.0, 1.0, 0.25)
+    tensor([0.  , 0.25, 0.5 , 0.75])
     """
     place = _place(device)
     first, last = (0, start) if stop is None else (start, stop)
-    return Tensor._wrap(place.xp.arange(first, last, step, dtype=dtype or "int64"), place, None, Version())
+    given = {"start": first, "stop": last, "step": step}
+    for name, value in given.items():
+        if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+            raise DTypeError(f"arange takes numbers, got {name}={value!r}")
+        if not math.isfinite(value) or (name == "step" and value == 0):
+            raise DataError(f"arange got {name}={value!r}, with which it would never arrive")
+    whole = all(np.asarray(value).dtype.kind in "iu" for value in given.values())
+    kind = np.dtype(dtype or ("int64" if whole else "float32"))
+    if kind.kind not in "iufc":
+        raise DTypeError(f"arange gives numbers, got dtype {kind}")
+    if kind.kind in "iu":
+        for name, value in given.items():
+            if not float(value).is_integer():
+                raise DTypeError(f"arange got {name}={value!r} for {kind.name}, which holds no such number")
+        array = place.xp.arange(first, last, step, dtype=kind)
+    else:
+        # in float64, and rounded once: in float32 the error of the step would be added up
+        array = place.xp.arange(first, last, step, dtype="int64" if whole else "float64").astype(kind)
+    return Tensor._wrap(array, place, None, Version())
 
 
 def _place(name: Any) -> Any:

@@ -36,7 +36,7 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any], metadata: Mappi
     DTypeError
         A value is no array of a dtype that the format has, or metadata are not texts.
     DataError
-        Two values get the same name.
+        Two values get the same name, a dict contains itself, or a text has a character that UTF-8 lacks.
     OSError
         The file cannot be written.
 
@@ -57,10 +57,14 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any], metadata: Mappi
                 f"save: the name {name!r} is {'reserved' if name == _RESERVED else 'there twice'}; rename it"
             )
         arrays[name] = _storable(name, value)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise DTypeError(f"save: metadata are a dict of texts by name, got {type(metadata).__name__}")
     texts = dict(metadata or {})
     for key, text in texts.items():
         if not isinstance(key, str) or not isinstance(text, str):
             raise DTypeError(f"save: metadata are texts by name, got {key!r}: {text!r}; use str or json.dumps")
+        _check_text(key)
+        _check_text(text)
     write_atomically(path, _in_fixed_order(safetensors.numpy.save(arrays, texts or None)))
 
 
@@ -101,14 +105,25 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarr
         ) from error
 
 
-def _flat(prefix: str, state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dicts with dotted names."""
+def _check_text(text: str) -> None:
+    """Raise for half of a surrogate pair, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"save: {text!r} has a character that UTF-8 lacks ({error.reason}); rename it") from None
+
+
+def _flat(prefix: str, state: Mapping[str, Any], above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dicts with dotted names; `above` are the ids of the dicts that this one is in."""
+    if id(state) in above:
+        raise DataError(f"save: the dict {prefix!r} contains itself; save what is in it once")
     for key, value in state.items():
         if not isinstance(key, str) or not key:
             raise DTypeError(f"save: names are non-empty texts, got {key!r}" + (f" in {prefix!r}" if prefix else ""))
+        _check_text(key)
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping):
-            yield from _flat(name, value)
+            yield from _flat(name, value, (*above, id(state)))
         else:
             yield name, value
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import primitives as P
 from .errors import DataError, DTypeError, ShapeError
 from .indexing import reads_allowed
 from .manipulation import moveaxis
-from .selection import axis_of, take_along_axis
+from .selection import axis_of, integers, take_along_axis
 from .tensor import Tensor, as_tensor
 
 Axis = int | tuple[int, ...] | None
@@ -59,6 +61,16 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
 # Reductions
 
 
+def wide(x: Any) -> Any:
+    """Return float16 as float32, in which its squares have room: in float16 they overflow from 256 on."""
+    return P.astype(x, dtype=np.dtype("float32")) if x.dtype == "float16" else x
+
+
+def narrow(y: Tensor, x: Any) -> Tensor:
+    """Return a result that was computed of `wide(x)` in the dtype of x."""
+    return y.to(x.dtype) if x.dtype == "float16" else y
+
+
 def _sqrt_or_zero(x: Tensor) -> Tensor:
     """Return sqrt(x) with derivative 0 at 0: sqrt sees 1 there, and the outer `where` passes no gradient on."""
     zero = x == 0.0
@@ -81,7 +93,8 @@ def norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> T
 
     Notes
     -----
-    The derivative at x = 0 is 0, where the written-out form `mg.sqrt((x * x).sum())` gives NaN.
+    The derivative at x = 0 is 0, where the written-out form `mg.sqrt((x * x).sum())` gives NaN. Squares of float16 are
+    added up in float32. As in NumPy, those of float32 values above 1e19 are infinite; divide by the largest one first.
 
     Examples
     --------
@@ -93,7 +106,7 @@ def norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> T
     """
     x = as_tensor(x)
     if ord == 2:
-        return _sqrt_or_zero(P.sum(P.square(x), axis=axis, keepdims=keepdims))
+        return narrow(_sqrt_or_zero(P.sum(P.square(wide(x)), axis=axis, keepdims=keepdims)), x)
     if ord == 1:
         return P.sum(P.abs(x), axis=axis, keepdims=keepdims)
     if ord == math.inf:
@@ -107,7 +120,7 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
     Parameters
     ----------
     x : Tensor
-        Any shape; float32 stays float32.
+        Any shape; float32 stays float32, and float16 is computed in float32.
     axis : int, tuple of int or None
         What to reduce.
     keepdims : bool
@@ -122,6 +135,10 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
     tensor(1.)
     """
     x = as_tensor(x)
+    return narrow(_var(wide(x), axis, keepdims, correction), x)
+
+
+def _var(x: Tensor, axis: Axis, keepdims: bool, correction: float) -> Tensor:
     deviations = P.square(x - P.mean(x, axis=axis, keepdims=True))
     if correction == 0:
         return P.mean(deviations, axis=axis, keepdims=keepdims)
@@ -141,7 +158,8 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
     >>> mg.grad(mg.std)(mg.tensor([2.0, 2.0]))
     tensor([0., 0.])
     """
-    return _sqrt_or_zero(var(x, axis, keepdims, correction))
+    x = as_tensor(x)
+    return narrow(_sqrt_or_zero(_var(wide(x), axis, keepdims, correction)), x)
 
 
 def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -168,7 +186,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     tensor([6., 0., 0.])
     """
     x = _wide(as_tensor(x))
-    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(range(x.ndim)) if axis is None else integers(axis, "prod", "axis")
     axes = tuple(axis_of(x, a, "prod") for a in axes)
     kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
     length = math.prod(x.shape[a] for a in axes)
@@ -237,7 +255,8 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     if approximate == "none":
         return x * ((P.erf(x * math.sqrt(0.5)) + 1.0) * 0.5)
     if approximate == "tanh":
-        return x * ((P.tanh((x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0) * 0.5)
+        z = P.clip(x, low=-10.0, high=10.0)  # tanh is 1 there already, and z^3 is finite: inf * 0 would be NaN
+        return x * ((P.tanh((z + z * z * z * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0) * 0.5)
     raise ShapeError(f"gelu knows approximate='none' and 'tanh', got {approximate!r}")
 
 

@@ -11,6 +11,7 @@ from . import primitives as P
 from . import tape
 from . import tensor as tensors
 from .devices import guarded, refuse_guarded
+from .errors import DTypeError
 from .primitives.indexing import ARRAY
 
 if TYPE_CHECKING:
@@ -44,17 +45,31 @@ class AtIndex:
         Where an index repeats, which of its values stays is not defined, and each of them gets the gradient of the
         element. Give every index once where gradients of `value` matter.
         """
+        _check_holds(self._tensor, value, "set")
         static, arrays = split_index(self._tensor, self._index)
         return tape.apply(P.index_set, self._tensor, value, *arrays, index=static)
 
     def add(self, value: Any) -> Tensor:
         """Return a copy with value added at index; repeated indices accumulate."""
         x = self._tensor
+        _check_holds(x, value, "add")
         static, arrays = split_index(x, self._index)
         chosen = tape.apply(P.getitem, x.detach(), *arrays, index=static)
         value = value if isinstance(value, tensors.Tensor) else tensors.tensor(value, dtype=x.dtype, device=x.device)
         spread = tape.apply(P.broadcast_to, value, shape=chosen.shape)
         return x + tape.apply(P.scatter_add, spread, *arrays, shape=x.shape, index=static)
+
+
+def _check_holds(x: Tensor, value: Any, name: str) -> None:
+    """Raise for a value of which x, a tensor of integers or bools, would silently leave a part out."""
+    kind = value.dtype if hasattr(value, "dtype") else np.asarray(tensors._plain(value)).dtype
+    fits = kind.kind not in "fc" or x.dtype.kind == "c" or x.dtype.kind == kind.kind
+    if not fits and np.size(value):  # an empty list counts as one of floats
+        got = repr(value) if isinstance(value, int | float | complex) else kind.name
+        raise DTypeError(
+            f"at[...].{name}() got {got} for a tensor of {x.dtype.name}, which does not hold it; convert the tensor "
+            "first, or round the value and convert it"
+        )
 
 
 def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:

@@ -11,15 +11,15 @@ import numpy as np
 from . import primitives as P
 from .creation import full
 from .errors import ShapeError
-from .selection import axis_of, positions, take
+from .selection import axis_of, integer, integers, positions, take
 from .tensor import Tensor, as_tensor
 
 
 def _axes_of(x: Tensor, axis: int | Sequence[int] | None, name: str) -> tuple[int, ...]:
-    given = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    given = tuple(range(x.ndim)) if axis is None else integers(axis, name, "axis")
     axes = tuple(axis_of(x, a, name) for a in given)
     if len(set(axes)) < len(axes):
-        raise ShapeError(f"{name} got the axes {tuple(given)} for shape {x.shape}, in which one repeats")
+        raise ShapeError(f"{name} got the axes {given} for shape {x.shape}, in which one repeats")
     return axes
 
 
@@ -86,11 +86,12 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     """
     x = as_tensor(x)
     if axis is None:
-        if not isinstance(shift, int):
+        if np.ndim(shift):
             raise ShapeError(f"roll needs one shift where axis is None, got {shift!r}")
         return roll(ravel(x), shift, 0).reshape(x.shape)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    axes, shifts = integers(axis, "roll", "axis"), integers(shift, "roll", "shift")
+    if np.ndim(shift) == 0:
+        shifts *= len(axes)
     if len(shifts) != len(axes):
         raise ShapeError(f"roll needs a shift for each axis, got {shift!r} for axis {axis!r}")
     for a, by in zip(axes, shifts, strict=True):
@@ -114,7 +115,7 @@ def tile(x: Any, repetitions: int | Sequence[int]) -> Tensor:
     tensor([1., 2., 1., 2.])
     """
     x = as_tensor(x)
-    counts = (repetitions,) if isinstance(repetitions, int) else tuple(repetitions)
+    counts = integers(repetitions, "tile", "repetitions")
     counts = (1,) * (x.ndim - len(counts)) + counts
     shape = (1,) * (len(counts) - x.ndim) + x.shape
     apart = tuple(n for length in shape for n in (1, length))
@@ -146,11 +147,13 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
         x, axis = ravel(x), 0
     axis = axis_of(x, axis, "repeat")
     length = x.shape[axis]
-    if isinstance(repeats, int):
+    counts = integers(repeats, "repeat", "repeats")
+    if any(count < 0 for count in counts):
+        raise ShapeError(f"repeat cannot repeat a value fewer than 0 times, got {repeats!r}")
+    if np.ndim(repeats) == 0:
         front, back = x.shape[: axis + 1], x.shape[axis + 1 :]
-        wide = P.broadcast_to(P.expand_dims(x, axis=axis + 1), shape=(*front, repeats, *back))
-        return wide.reshape((*front[:-1], length * repeats, *back))
-    counts = tuple(repeats)
+        wide = P.broadcast_to(P.expand_dims(x, axis=axis + 1), shape=(*front, counts[0], *back))
+        return wide.reshape((*front[:-1], length * counts[0], *back))
     if len(counts) != length:
         raise ShapeError(f"repeat needs {length} counts for axis {axis} of shape {x.shape}, got {len(counts)}")
     return take(x, np.repeat(np.arange(length), counts), axis)
@@ -214,11 +217,13 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     x = as_tensor(x)
     axis = axis_of(x, axis, "split")
     length = x.shape[axis]
-    if isinstance(sections, int):
-        if sections < 1 or length % sections:
-            raise ShapeError(f"split cannot cut axis {axis} of shape {x.shape} into {sections} equal parts")
-        sections = [length // sections * i for i in range(1, sections)]
-    bounds = [0, *sections, length]
+    cuts = integers(sections, "split", "sections")
+    if np.ndim(sections) == 0:
+        parts = cuts[0]
+        if parts < 1 or length % parts:
+            raise ShapeError(f"split cannot cut axis {axis} of shape {x.shape} into {parts} equal parts")
+        cuts = tuple(length // parts * i for i in range(1, parts))
+    bounds = [0, *cuts, length]
     return [x[_slice_along(axis, slice(a, b))] for a, b in itertools.pairwise(bounds)]
 
 
@@ -234,7 +239,13 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     >>> mg.diagonal(mg.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([1., 4.])
     """
-    x = moveaxis(x, (axis1, axis2), (-2, -1))
+    x, offset = as_tensor(x), integer(offset, "diagonal", "offset")
+    if x.ndim < 2:
+        raise ShapeError(f"diagonal takes matrices, with two axes or more, got shape {x.shape}")
+    pair = axis_of(x, axis1, "diagonal"), axis_of(x, axis2, "diagonal")
+    if pair[0] == pair[1]:
+        raise ShapeError(f"diagonal needs two different axes, got axis1={axis1} and axis2={axis2} for shape {x.shape}")
+    x = moveaxis(x, pair, (-2, -1))
     rows, columns = x.shape[-2:]
     first_row, first_column = max(-offset, 0), max(offset, 0)
     places = np.arange(max(min(rows - first_row, columns - first_column), 0))

@@ -139,7 +139,7 @@ class Generator:
         tape.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
         with self._lock:
             counter = self._counter_on(default_device() if device is None else _device(device))
-            array = philox.permutation(counter.device.xp, *self._key, self.counter, n)
+            array = philox.permutation(counter.device.xp, *self.key, self.counter, n)
             counter.assign(counter + philox.blocks("permutation", n, np.dtype(np.int64)))
         return Tensor._wrap(array, counter.device, None, Version())
 

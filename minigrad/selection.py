@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,30 @@ from .errors import DTypeError, ShapeError
 from .tensor import Tensor, as_tensor, tensor
 
 
+def integer(value: Any, name: str, what: str) -> int:
+    """Return an integer of Python or NumPy as an int, or raise in the name of a function."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise DTypeError(f"{name} got {what}={value!r}; expected an integer") from None
+
+
+def integers(values: Any, name: str, what: str) -> tuple[int, ...]:
+    """Return one integer or several as a tuple of int, or raise in the name of a function."""
+    if isinstance(values, int):
+        return (values,)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(None)
+    if array.ndim > 1 or (array.size and array.dtype.kind not in "biu"):
+        raise DTypeError(f"{name} got {what}={values!r}; expected an integer, or a sequence of integers")
+    return tuple(int(value) for value in array.reshape(-1).tolist())
+
+
 def axis_of(x: Tensor, axis: int, name: str) -> int:
     """Return `axis` counted from the front."""
+    axis = integer(axis, name, "axis")
     if not -x.ndim <= axis < x.ndim:
         raise ShapeError(f"{name} got axis {axis} for a tensor of shape {x.shape}, which has {x.ndim} axes")
     return axis % x.ndim
@@ -116,7 +139,7 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, 
     (tensor([3., 2.]), tensor([1, 2], dtype=int64))
     """
     x = as_tensor(x)
-    axis = axis_of(x, axis, "topk")
+    axis, k = axis_of(x, axis, "topk"), integer(k, "topk", "k")
     if not 0 <= k <= x.shape[axis]:
         raise ShapeError(f"topk needs 0 <= k <= {x.shape[axis]}, the length of axis {axis}, got k={k}")
     order = P.argsort(x, axis=axis, descending=largest)
@@ -146,5 +169,5 @@ def one_hot(indices: Any, classes: int, dtype: Any = "float32") -> Tensor:
     indices = as_tensor(indices)
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"one_hot needs integers, got {indices.dtype.name}")
-    numbers = positions(np.arange(classes), indices)
+    numbers = positions(np.arange(integer(classes, "one_hot", "classes")), indices)
     return P.astype(P.equal(P.expand_dims(indices, axis=-1), numbers), dtype=np.dtype(dtype))

@@ -202,9 +202,10 @@ def unchecked() -> Iterator[None]:
 
 
 def note(owner: Any, attribute: str) -> None:
-    """Let a recorder know that what follows depends on an attribute of `owner`, such as whether a module trains."""
-    if state.recording:
-        state.observer.note(owner, attribute)  # type: ignore[union-attr]
+    """Let an observer know that what follows depends on an attribute of `owner`, such as whether a module trains."""
+    note_it = getattr(state.observer, "note", None)
+    if note_it is not None:
+        note_it(owner, attribute)
 
 
 def note_made(x: Tensor) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from . import autograd, tape
 from .errors import DTypeError, ShapeError
 from .primitives import stack, zeros_like
+from .selection import integers
 from .sweep import leaves
 from .tensor import Tensor, tensor
 
@@ -44,7 +47,8 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
     >>> mg.value_and_grad(lambda x: (x * x).sum())(mg.tensor([1.0, 2.0]))
     (tensor(5.), tensor([2., 4.]))
     """
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wanted = integers(argnums, "grad", "argnums")
+    single = np.ndim(argnums) == 0
 
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
@@ -67,7 +71,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
         gradients = tuple(zeros_like(v.detach()) if g is None else g for g, v in zip(found, variables, strict=True))
         if not nested:
             y = y.detach()
-        return y, gradients[0] if isinstance(argnums, int) else gradients
+        return y, gradients[0] if single else gradients
 
     return differentiated
 
@@ -108,9 +112,19 @@ def vjp(f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[[Any], tup
     >>> pull_back(mg.tensor([1.0, 10.0]))
     (tensor([ 2., 40.]),)
     """
+    return _vjp("vjp", f, *xs)
+
+
+def _vjp(name: str, f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
+    """Do what `vjp` does, in the name of the function that was called."""
     with tape.enable_grad():
         variables = [_variable(x) for x in xs]
         y = f(*variables)
+    if not isinstance(y, Tensor):
+        raise DTypeError(
+            f"{name} needs a function that returns one tensor, got {type(y).__name__}; join several with mg.stack or "
+            "mg.concat, or take one of them"
+        )
     nested = y._node is not None and _nested(y._node, variables)
 
     def pull_back(v: Any) -> tuple[Tensor, ...]:
@@ -135,13 +149,19 @@ def jvp(f: Callable[..., Tensor], xs: tuple[Any, ...], ts: tuple[Any, ...]) -> t
     >>> mg.jvp(lambda x: x * x, (mg.tensor([1.0, 2.0]),), (mg.tensor([1.0, 10.0]),))
     (tensor([1., 4.]), tensor([ 2., 40.]))
     """
+    for name, given in (("xs", xs), ("ts", ts)):
+        if not isinstance(given, tuple | list):
+            raise DTypeError(
+                f"jvp takes the points and the tangents as tuples, mg.jvp(f, (x,), (t,)), got {name} of type "
+                f"{type(given).__name__}"
+            )
     if len(xs) != len(ts):
         raise ShapeError(f"jvp got {len(xs)} points and {len(ts)} tangents")
     tangents = [t if isinstance(t, Tensor) else tensor(t) for t in ts]
     for x, t in zip(xs, tangents, strict=True):
         if t.shape != (x if isinstance(x, Tensor) else tensor(x)).shape:
             raise ShapeError(f"a tangent must have the shape of its point, got {t.shape}")
-    y, pull_back = vjp(f, *xs)
+    y, pull_back = _vjp("jvp", f, *xs)
     with tape.enable_grad():
         v = _variable(zeros_like(y.detach()))
         products = [p for p in zip(pull_back(v), tangents, strict=True) if p[0].requires_grad]
@@ -167,7 +187,7 @@ def jacobian(f: Callable[[Tensor], Tensor]) -> Callable[[Any], Tensor]:
 
     @wraps(f)
     def jacobian_at(x: Any) -> Tensor:
-        y, pull_back = vjp(f, x)
+        y, pull_back = _vjp("jacobian", f, x)
         place, dtype = y.device, y.dtype
         basis = place.xp.eye(y.size, dtype=dtype).reshape(y.size, *y.shape)
         rows = [pull_back(Tensor._wrap(basis[i], place, None))[0] for i in range(y.size)]

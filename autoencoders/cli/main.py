@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"autoencoders {options.command}: {missing}", file=sys.stderr)
         return 2
     except (MinigradError, OSError, MemoryError) as error:
-        print(f"autoencoders {options.command}: {error}", file=sys.stderr)
+        kept = "" if isinstance(error, MinigradError) else train.kept(options)  # a full disk also interrupts
+        print(f"autoencoders {options.command}: {error}{kept}", file=sys.stderr)
         return 2
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -121,8 +122,22 @@ def check_out(path: Path, suffix: str) -> None:
     """Refuse what could not be written after the work, and names of which another kind of file is expected."""
     if path.suffix != suffix or path.is_dir():
         raise MinigradError(f"--out {path}: expected the name of a {suffix} file")
-    folder = path.absolute().parent
+    folder = Path(os.path.realpath(path)).parent  # of a symbolic link, where the file is written
     if not folder.is_dir():
         raise MinigradError(f"--out {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise MinigradError(f"--out {path}: the folder {folder} is not writable")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MinigradError(f"--out {path}: the folder {folder} is not writable ({error.strerror})") from error
+
+
+def check_replace(path: Path, force: bool, **inputs: object) -> None:
+    """Refuse to replace a file without --force, and with it one that is read, which the options `inputs` name."""
+    if not path.exists():
+        return
+    for name, given in inputs.items():
+        if os.path.exists(str(given)) and path.samefile(str(given)):
+            raise MinigradError(f"--out {path} is the file of --{name} too, and would replace it; give another name")
+    if not force:
+        raise MinigradError(f"--out {path} is there already: --force replaces it; or give another name")

@@ -14,11 +14,11 @@ import numpy as np
 import minigrad as mg
 from autoencoders import losses, models, regularizers, training
 from autoencoders.cli import data
-from autoencoders.cli.options import Help, check_out, fraction, noise, number, sizes, sparsity, whole
+from autoencoders.cli.options import Help, check_out, check_replace, fraction, noise, number, sizes, sparsity, whole
 from autoencoders.contractive import contractive
 from autoencoders.history import History
 from minigrad import optim
-from minigrad.atomic import write_atomically
+from minigrad.atomic import Lock, write_atomically
 from minigrad.errors import MinigradError
 
 LOSSES: dict[str, Callable[[mg.Tensor, mg.Tensor], mg.Tensor]] = {
@@ -109,8 +109,22 @@ def run(options: argparse.Namespace) -> None:
     if options.epochs == 0 and options.pretrain is None:
         raise MinigradError("--epochs 0 trains nothing; give at least 1, or --pretrain")
     check_out(options.out, ".safetensors")
-    if options.out.exists() and not options.force and not options.resume:  # what is resumed was allowed to begin
-        raise MinigradError(f"--out {options.out} is there already: --force replaces it; or give another name")
+    lock = Lock(options.out)
+    try:
+        lock.acquire()
+    except BlockingIOError:
+        raise MinigradError(
+            f"--out {options.out}: another training is using it now; wait until that has ended, or give another name"
+        ) from None
+    try:
+        _run(options)
+    finally:
+        lock.release()
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Do it, while no other command has the same --out."""
+    check_replace(options.out, options.force or options.resume)  # what is resumed was allowed to begin
     x = data.read(options.data, images=options.images, seed=options.seed).x_train
     model = _model(options, x)
     held_out = x[:0]
@@ -124,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
         if not checkpoint.exists():
             _asked(checkpoint).unlink(missing_ok=True)
     path = models.save_model(model, options.out)
-    for finished in (checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors"), _asked(checkpoint)):
+    for finished in (checkpoint, _previous(checkpoint), _asked(checkpoint)):
         finished.unlink(missing_ok=True)
     print(model)
     if history is not None:
@@ -161,6 +175,11 @@ def _train(
     )
 
 
+def _previous(checkpoint: Path) -> Path:
+    """Return the file beside a checkpoint that keeps the one before it."""
+    return checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors")
+
+
 def _asked(checkpoint: Path) -> Path:
     """Return the file beside a checkpoint that says what was asked for."""
     return checkpoint.with_suffix(".json")
@@ -179,6 +198,8 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
                 f"{checkpoint} is of a training that was interrupted: --resume goes on with it; to begin another, "
                 "remove it, or give another --out"
             )
+        if _previous(checkpoint).exists():
+            raise MinigradError(f"{_previous(checkpoint)} would be replaced: remove it, or give another --out")
         write_atomically(_asked(checkpoint), json.dumps(given).encode())
         return
     if not checkpoint.exists():

@@ -15,7 +15,7 @@ import numpy as np
 from autoencoders import classifier, models
 from autoencoders import features as measures
 from autoencoders.cli import data
-from autoencoders.cli.options import Help, check_out, fraction, noise, number, whole
+from autoencoders.cli.options import Help, check_out, check_replace, fraction, noise, number, whole
 from minigrad.atomic import write_atomically
 from minigrad.errors import MinigradError, MissingDependencyError
 
@@ -70,9 +70,11 @@ def _add_use(commands: Any, name: str, text: str, use: Callable[[Any, np.ndarray
     command.add_argument("--model", type=Path, required=True, metavar="FILE")
     command.add_argument("--data", default="digits", help=f"{data.NAMES}; of digits and mnist the test images")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+    command.add_argument("--force", action="store_true", help="replace the file that --out names, if there is one")
 
     def run(options: argparse.Namespace) -> None:
         check_out(options.out, ".npy")
+        check_replace(options.out, options.force, model=options.model, data=options.data)
         model, x = load(options, data.read(options.data).x_test)
         result = use(model, x).reshape(len(x), -1)  # a row per sample, as the data
         buffer = io.BytesIO()

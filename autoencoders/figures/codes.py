@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
 from autoencoders import features, pca
@@ -20,8 +20,8 @@ from autoencoders.figures.style import (
     single,
     whole_numbers,
 )
-from autoencoders.inputs import finite_array, positive
-from minigrad.errors import DataError, ShapeError
+from autoencoders.inputs import as_array, finite_array, positive
+from minigrad.errors import DataError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
     MissingDependencyError
         matplotlib is not installed.
     ShapeError, DTypeError, DataError
-        h is not a finite matrix of two columns or more, or there is not one label per sample.
+        h is not a finite matrix of two columns or more, there is not one label per sample, or one is NaN or None.
 
     Notes
     -----
@@ -58,11 +58,12 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
     codes = finite_array(h, "codes_2d", "h", ("samples", "units"))
     if codes.shape[1] < 2:
         raise ShapeError(f"codes_2d: h has shape {codes.shape}; expected two units or more")
-    classes = None if labels is None else np.asarray(labels)
+    classes = None if labels is None else as_array(labels, "codes_2d: labels")
     if classes is not None and classes.shape != codes.shape[:1]:
         raise ShapeError(
             f"codes_2d: labels have shape {classes.shape}; expected {codes.shape[:1]}, one for each sample"
         )
+    found = np.empty(0) if classes is None else _classes(classes)
     names = ["unit 1 of the code", "unit 2 of the code"]
     if codes.shape[1] > 2:
         if len(codes) < 2:
@@ -78,12 +79,28 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
     if classes is None:
         axes.scatter(codes[:, 0], codes[:, 1], s=size, color=PALETTE[0], linewidths=0)
         return figure
-    for i, label in enumerate(np.unique(classes)):
+    for i, label in enumerate(found):
         color, marker = PALETTE[i % len(PALETTE)], CLASS_MARKERS[i % len(CLASS_MARKERS)]
         x, y = codes[classes == label].T
         axes.scatter(x, y, s=size, color=color, marker=marker, linewidths=0, label=str(label))
     figure.legend(loc="outside right upper", frameon=False, markerscale=1.5, handletextpad=0.1)
     return figure
+
+
+def _classes(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the labels that occur, in their order; every sample must have one."""
+    missing = np.flatnonzero(labels != labels)  # NaN, or a date that is none
+    if len(missing):
+        raise DataError(
+            f"codes_2d: labels[{missing[0]}] is {labels[missing[0]]}, one of {len(missing)} that are no class; leave "
+            "such samples out, or name a class for them"
+        )
+    try:
+        return np.unique(labels)
+    except TypeError as error:
+        raise DTypeError(
+            f"codes_2d: labels cannot be put in order ({error}); expected numbers or strings, one kind for all samples"
+        ) from None
 
 
 def activation_histograms(codes: Mapping[str, mg.Tensor | ArrayLike], bins: int = 50) -> Figure:

@@ -158,12 +158,13 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
         matplotlib is not installed.
     ShapeError, DTypeError, DataError
         X is not a finite matrix; there is nothing to draw; a width is not a positive integer, or an error not a finite
-        positive number.
+        number of at least 0.
 
     Notes
     -----
     The floor is sum_{i>k} s_i^2 / m (`autoencoders.pca.reconstruction_floor`), drawn for every k up to the largest
-    width, as far as it is positive.
+    width, as far as it is positive. The scale is logarithmic, but not where an error is 0, as of a model that
+    reconstructs exactly, or where all values are within a factor of 3.
 
     Examples
     --------
@@ -177,8 +178,8 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
         check_named(by_width, f"error_against_floor: {name!r}")
         widths = sorted(positive(k, "width", f"error_against_floor: {name!r}") for k in by_width)
         values = finite_array([by_width[k] for k in widths], "error_against_floor", repr(name), ("widths",))
-        if values.min() <= 0:
-            raise DataError(f"error_against_floor: {name!r} has an error of {values.min():g}; expected positive ones")
+        if values.min() < 0:
+            raise DataError(f"error_against_floor: {name!r} has an error of {values.min():g}; expected at least 0")
         measured[name] = widths, values
     variance = pca.explained_variance(X.detach().numpy() if isinstance(X, mg.Tensor) else X)
     floor = np.cumsum(variance[::-1])[::-1][1:]  # at k = 1, 2, ...: from the small end, so that small sums are exact

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import minigrad as mg
+from autoencoders.inputs import data_tensor
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
 
@@ -113,10 +114,7 @@ def as_input(model: nn.Module, x: mg.Tensor | ArrayLike) -> mg.Tensor:
     """Return x as a tensor. Arrays are converted to the model's dtype and device, tensors are not."""
     if isinstance(x, mg.Tensor):
         return x
-    like = next(model.parameters(), None)
-    if like is None:
-        return mg.tensor(np.asarray(x))
-    return mg.tensor(np.asarray(x), dtype=like.dtype, device=like.device)
+    return data_tensor(x, type(model).__name__, "x", next(model.parameters(), None))
 
 
 def check_width(x: mg.Tensor, width: int, model: Model, caller: str) -> None:
@@ -152,6 +150,10 @@ def check_activations(owner: str, **given: str) -> None:
 
 
 def check_floating(owner: str, dtype: Any) -> None:
-    """Raise unless dtype is a floating one."""
-    if np.dtype(dtype).kind != "f":
-        raise DTypeError(f"{owner}: got dtype={dtype!r}; expected a floating dtype such as 'float32'")
+    """Raise unless dtype is one in which models can be trained."""
+    try:
+        usable = dtype is not None and np.dtype(dtype) in (np.float32, np.float64)
+    except TypeError:
+        usable = False
+    if not usable:
+        raise DTypeError(f"{owner}: got dtype={dtype!r}; expected 'float32' or 'float64'")

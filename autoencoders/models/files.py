@@ -33,7 +33,7 @@ def save_model(model: nn.Module, path: str | Path) -> Path:
     ----------
     model : Module
         A model of this package, which `load_model` makes anew, or any other module, such as an `EncoderDecoder`, of
-        which the file holds parameters and buffers only.
+        which the file holds parameters and buffers only; of a `SoftmaxRegression` the labels too.
     path : str or Path
         The file, or an existing folder, in which it becomes ``model.safetensors``.
 
@@ -101,7 +101,10 @@ def load_model(path: str | Path, into: nn.Module | None = None) -> Any:
             )
         into = _make(file, kind, config)
     elif (kind, config) != _kind(into):
-        raise DataError(f"{file}: holds {metadata.get('model', kind)}; expected a model like into, {into!r}")
+        raise DataError(
+            f"{file}: holds {metadata.get('model', kind)}, which differs in {_differences(kind, config, into)}; "
+            f"expected a model like into, {into!r}"
+        )
     try:
         into.load_state_dict(state)
     except (DataError, DTypeError, ShapeError) as error:
@@ -132,7 +135,21 @@ def describe_file(path: str | Path) -> str:
 def _kind(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Return what a file says of a model: the kind and the configuration."""
     kind = type(model).__name__ if type(model) in KINDS.values() else OWN  # a subclass has code of its own
-    return kind, model.config() if isinstance(model, Model) else {}
+    from autoencoders.classifier import SoftmaxRegression  # which uses models, and so imports this package
+
+    return kind, model.config() if isinstance(model, Model | SoftmaxRegression) else {}
+
+
+def _differences(kind: str, config: Any, into: nn.Module) -> str:
+    """Return in what the kind or the configuration in a file is not that of a model: descriptions may be the same."""
+    expected_kind, expected = _kind(into)
+    if kind != expected_kind or not isinstance(config, dict):
+        return f"its format: {kind} {config!r}, not {expected_kind} {expected!r}"
+    return " and ".join(
+        f"{name}: {config.get(name, 'nothing')!r}, not {expected.get(name, 'nothing')!r}"
+        for name in {**config, **expected}
+        if name not in config or name not in expected or config[name] != expected[name]
+    )
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
@@ -158,9 +175,12 @@ def _read(file: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray], dict[
 
 def _make(file: Path, kind: str, config: Any) -> Model:
     """Return a new model of the configuration in a file."""
+    half = isinstance(config, dict) and config.get("dtype") == "float16"  # of a model that was converted
     try:
-        model = KINDS[kind](**config)
-    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+        model = KINDS[kind](**({**config, "dtype": "float32"} if half else config))
+        if half:
+            model.to("float16")
+    except (TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise _damaged(file, config, error) from error
     if model.config() != config:  # an argument was left out, or is none of the architecture
         raise _damaged(file, config, f"expected {', '.join(model.config())}")

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 
 import minigrad as mg
 from autoencoders.history import History
+from autoencoders.inputs import as_array
 from autoencoders.models.dense import Autoencoder
 from autoencoders.training import Objective, fit
 from minigrad import optim
-from minigrad.errors import DataError
+from minigrad.errors import DataError, DTypeError
 
 
 class StackedAutoencoder(Autoencoder):
@@ -94,8 +95,8 @@ class StackedAutoencoder(Autoencoder):
 
         Raises
         ------
-        DataError
-            The number of objectives is not that of the layers.
+        DataError, DTypeError
+            The number of objectives is not that of the layers, or the optimizer is no callable.
         Exception
             What `fit` raises; the layers before stay trained.
         """
@@ -105,7 +106,12 @@ class StackedAutoencoder(Autoencoder):
             raise DataError(
                 f"pretrain: got {len(objectives)} objectives; expected one, or one for each of {count} layers"
             )
-        x = X.detach().numpy() if isinstance(X, mg.Tensor) else np.asarray(X)
+        if optimizer is not None and not callable(optimizer):
+            raise DTypeError(
+                f"pretrain: got {type(optimizer).__name__} for optimizer, and each layer needs its own; expected a "
+                "callable that makes one, such as lambda parameters: optim.Adam(parameters)"
+            )
+        x = as_array(X, "pretrain: X")
         histories = []
         for i, goal in enumerate(objectives):
             layer = self.layer(i)

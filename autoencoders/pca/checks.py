@@ -53,7 +53,10 @@ def check_matrix(X: ArrayLike, caller: str, name: str, squares: bool = True) -> 
 
 def check_rows(x: ArrayLike, width: int, caller: str) -> Array:
     """x as a float64 array whose last axis has ``width`` entries."""
-    rows = np.asarray(x, dtype=np.float64)
+    given = as_array(x, f"{caller}: the argument")
+    if given.dtype.kind not in "biuf":
+        raise DTypeError(f"{caller}: got dtype {given.dtype}; expected real numbers.")
+    rows = given.astype(np.float64, copy=False)
     if rows.ndim == 0 or rows.shape[-1] != width:
         raise ShapeError(f"{caller}: got shape {rows.shape}; expected (..., {width}).")
     return rows

@@ -168,7 +168,8 @@ def l2_floor(X: ArrayLike, k: int, strength: float) -> float:
     variances = explained_variance(X)
     kept = _kept(variances[:k], strength)
     # a direction costs lambda (1 - a^2)^2 in error and 2 strength a^2 in decay
-    return float((variances[:k] * (1 - kept) ** 2 + 2 * strength * kept).sum() + variances[k:].sum())
+    decay = strength * (2 * kept)  # in this order: twice a strength near the largest float is infinite, and inf * 0 nan
+    return float((variances[:k] * (1 - kept) ** 2 + decay).sum() + variances[k:].sum())
 
 
 def assemble(W: Array, D: Array, mean: Array, mean_given: Array) -> LinearAutoencoder:

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import minigrad as mg
 from autoencoders import losses
 from autoencoders.features import in_pieces
+from autoencoders.inputs import positive
 from autoencoders.models import Autoencoder
 from autoencoders.regularizers import l2
 from autoencoders.training import fit
@@ -209,6 +210,10 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 f"{type(self).__name__}: got hidden_layer_sizes={self.hidden_layer_sizes!r}; expected a tuple of "
                 "widths, such as (128,)"
             )
+        owner = type(self).__name__
+        positive(self.n_components, "n_components", owner)
+        for i, width in enumerate(self.hidden_layer_sizes):
+            positive(width, f"hidden_layer_sizes[{i}]", owner)
 
     def _check_choice(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)

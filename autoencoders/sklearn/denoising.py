@@ -9,12 +9,15 @@ import minigrad as mg
 from autoencoders.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from autoencoders.models import Autoencoder
 from autoencoders.sklearn.base import BaseAutoencoder
+from minigrad.errors import DataError
 
 NOISES: dict[str, Callable[[mg.Tensor, float], mg.Tensor]] = {
     "masking": masking_noise,
     "gaussian": gaussian_noise,
     "salt_and_pepper": salt_and_pepper_noise,
 }
+
+PROBABILITIES = ("masking", "salt_and_pepper")  # of which the level is one
 
 
 class DenoisingAutoencoder(BaseAutoencoder):
@@ -89,6 +92,11 @@ class DenoisingAutoencoder(BaseAutoencoder):
         super()._check_parameters()
         self._check_choice("noise", tuple(NOISES))
         self._check_number("level")
+        if self.noise in PROBABILITIES and self.level > 1:
+            raise DataError(
+                f"{type(self).__name__}: got level={self.level!r}; expected a probability, at most 1, for "
+                f"noise={self.noise!r}"
+            )
 
     def _objective(self, model: Autoencoder, x: mg.Tensor) -> dict[str, mg.Tensor]:
         damaged = NOISES[self.noise](x, self.level)

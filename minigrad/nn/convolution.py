@@ -12,7 +12,7 @@ from ..parameter import Parameter
 from ..random import Generator
 from ..tensor import Tensor
 from . import init as initial
-from .layers import positive
+from .layers import given, positive
 from .module import Module
 
 Pair = int | tuple[int, int]
@@ -50,7 +50,7 @@ class _Convolution(Module):
         raise NotImplementedError
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
+        if given(self, x).ndim != 4 or x.shape[1] != self.in_channels:
             raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (N, {self.in_channels}, H, W)")
 
     def describe(self) -> str:

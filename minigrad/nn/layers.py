@@ -81,7 +81,7 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x W + b, shape (..., outputs), of x, shape (..., inputs)."""
         inputs = self.weight.shape[0]
-        if x.ndim == 0 or x.shape[-1] != inputs:
+        if given(self, x).ndim == 0 or x.shape[-1] != inputs:
             raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (..., {inputs})")
         y = x @ self.weight
         return y if self.bias is None else y + self.bias
@@ -228,7 +228,7 @@ class LeakyReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the leaky relu of x."""
-        return where(x > 0, x, x * self.slope)
+        return where(given(self, x) > 0, x, x * self.slope)
 
     def describe(self) -> str:
         """Return the slope."""
@@ -260,6 +260,8 @@ class Flatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, shape (N, ...), with shape (N, features)."""
+        if given(self, x).ndim == 0:
+            raise ShapeError(f"Flatten: got an input of shape {x.shape}; expected samples along the first axis")
         return x.reshape(x.shape[0], -1) if x.size else x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
@@ -277,11 +279,22 @@ class Unflatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, shape (N, features), with shape (N, *shape)."""
+        if given(self, x).ndim == 0:
+            raise ShapeError(f"Unflatten: got an input of shape {x.shape}; expected samples along the first axis")
         return x.reshape(x.shape[0], *self.shape)
 
     def describe(self) -> str:
         """Return the shape."""
         return f"{self.shape}"
+
+
+def given(module: Module, x: Any) -> Any:
+    """Return the input of a module, or raise where it has no shape: a list has none."""
+    if not hasattr(x, "shape"):
+        raise DTypeError(
+            f"{type(module).__name__} takes a tensor or an array, got {type(x).__name__}; wrap it in mg.tensor(...)"
+        )
+    return x
 
 
 def positive(value: int, name: str, owner: str) -> int:

@@ -161,8 +161,11 @@ class Module:
             A name is missing or unknown, or an array has another shape or dtype than its parameter.
         """
         held: dict[str, Tensor] = dict(self.named_tensors())
-        for name, array in check(f"{type(self).__name__}.load_state_dict", held, state, strict).items():
-            held[name].assign(held[name].device.put(array))
+        arrays = check(f"{type(self).__name__}.load_state_dict", held, state, strict)
+        # all copies are made before the first change: a value may be the memory of another of these tensors
+        copies = {name: held[name].device.put(array) for name, array in arrays.items()}
+        for name, copy in copies.items():
+            held[name].assign(copy)
 
     # What it does to all below
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from .. import tape
 from ..errors import DataError, DTypeError, ShapeError
-from ..functions import var
+from ..functions import narrow, var, wide
 from ..parameter import Parameter
 from ..primitives import mean, sqrt
 from ..random import Generator, default_generator
 from ..tensor import Tensor, as_tensor
-from .layers import positive
+from .layers import given, positive
 from .module import Buffer, Module
 
 
@@ -50,6 +50,7 @@ class Dropout(Module):
         """Return x with some values dropped."""
         if not self.training or self.p == 0:
             return x
+        x = given(self, x)
         draws = (self.generator or default_generator()).uniform(x.shape, dtype=x.dtype, device=x.device)
         return x * (draws >= self.p) * (1.0 / (1.0 - self.p))
 
@@ -79,7 +80,7 @@ class BatchNorm(Module):
     weight, bias : Parameter, shape (features,)
         Scale and shift.
     running_mean, running_var : Buffer, shape (features,)
-        The variance is the unbiased one, as in PyTorch.
+        The variance is the unbiased one, as in PyTorch. In float16 it holds up to 65,504.
 
     Notes
     -----
@@ -109,28 +110,31 @@ class BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, shape (N, features, ...), normalised."""
-        if x.ndim < 2 or x.shape[1] != self.features:
+        if given(self, x).ndim < 2 or x.shape[1] != self.features:
             raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (N, {self.features}, ...)")
         axes = (0, *range(2, x.ndim))
         shape = (-1,) + (1,) * (x.ndim - 2)
+        values = wide(x)  # the variance of float16 may be none of its numbers
         if self.training:
             count = x.size // self.features
             if count < 2:
                 raise ShapeError(
                     f"{self!r}: got shape {x.shape}, one value per feature, whose variance is 0; use eval()"
                 )
-            center = mean(x, axis=axes, keepdims=True)
-            spread = var(x, axis=axes, keepdims=True)
+            center = mean(values, axis=axes, keepdims=True)
+            spread = var(values, axis=axes, keepdims=True)
+        else:
+            center, spread = wide(self.running_mean).reshape(shape), wide(self.running_var).reshape(shape)
+        y = narrow((values - center) / sqrt(spread + self.eps), x)
+        y = y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        if self.training:
             with tape.no_grad():
                 self._keep(self.running_mean, center)
                 self._keep(self.running_var, spread * (count / (count - 1)))
-        else:
-            center, spread = self.running_mean.reshape(shape), self.running_var.reshape(shape)
-        y = (x - center) / sqrt(spread + self.eps)
-        return y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        return y
 
     def _keep(self, running: Buffer, new: Tensor) -> None:
-        running.assign((1.0 - self.momentum) * running + self.momentum * new.detach().reshape(-1))
+        running.assign((1.0 - self.momentum) * wide(running) + self.momentum * new.detach().reshape(-1))
 
     def describe(self) -> str:
         """Return the number of features."""
@@ -167,11 +171,12 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, shape (..., features), normalised."""
-        if x.ndim == 0 or x.shape[-1] != self.features:
+        if given(self, x).ndim == 0 or x.shape[-1] != self.features:
             raise ShapeError(f"{self!r}: got an input of shape {x.shape}; expected (..., {self.features})")
-        center = mean(x, axis=-1, keepdims=True)
-        spread = var(x, axis=-1, keepdims=True)
-        return (x - center) / sqrt(spread + self.eps) * self.weight + self.bias
+        values = wide(x)
+        center = mean(values, axis=-1, keepdims=True)
+        spread = var(values, axis=-1, keepdims=True)
+        return narrow((values - center) / sqrt(spread + self.eps), x) * self.weight + self.bias
 
     def describe(self) -> str:
         """Return the number of features."""

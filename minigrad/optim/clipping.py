@@ -11,9 +11,12 @@ import numpy as np
 from .. import tape
 from ..errors import DataError
 from ..parameter import Parameter
-from ..primitives import clip, minimum, sqrt, square
+from ..primitives import abs, clip, isfinite, logical_and, maximum, minimum, sqrt, square, where, zeros_like
+from ..primitives import max as largest_of
 from ..primitives import sum as total
 from ..tensor import Tensor
+
+SQUARES_FROM, SQUARES_TO = 1e-12, 1e12  # of gradients between these all squares, and sums of 1e14 of them, fit float32
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
@@ -22,7 +25,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     Parameters
     ----------
     parameters : iterable of Parameter
-        Those without gradient are left out.
+        Those without gradient are left out. One that is there twice counts once.
     max_norm : float above 0
 
     Returns
@@ -44,19 +47,31 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     (tensor(10.), array([0.6, 0.8], dtype=float32))
     """
     limit = _positive("clip_grad_norm", "max_norm", max_norm)
-    found = [p for p in parameters if p.grad is not None]
+    found = list({id(p): p for p in parameters if p.grad is not None}.values())
     if not found:
         raise DataError("clip_grad_norm: no parameter has a gradient; call it after backward")
     with tape.no_grad():
         # squares of float16 overflow at 256; and parameters may be of several dtypes
         wide = max((p.dtype for p in found), key=lambda dtype: dtype.itemsize)
         wide = wide if wide.itemsize > 2 else np.dtype(np.float32)
-        squares = [total(square(_gradient(p).to(wide))) for p in found]
-        norm = sqrt(sum(squares[1:], start=squares[0]))
+        scale = _scale([_gradient(p).to(wide) for p in found])
+        squares = [total(square(_gradient(p).to(wide) / scale)) for p in found]
+        norm = sqrt(sum(squares[1:], start=squares[0])) * scale
         factor = minimum(limit / (norm + 1e-6), 1.0)
         for p in found:
             p.grad = (_gradient(p).to(wide) * factor).to(p.dtype)
     return norm
+
+
+def _scale(gradients: list[Tensor]) -> Tensor:
+    """Return what to divide gradients by before squaring: 1, unless the largest square may overflow or vanish."""
+    largest = zeros_like(total(gradients[0]))
+    for gradient in gradients:
+        if gradient.size:
+            largest = maximum(largest, largest_of(abs(gradient)))
+    inside = largest / clip(largest, SQUARES_FROM, SQUARES_TO)
+    # an infinite gradient keeps its infinite norm, and NaN is NaN
+    return where(logical_and(isfinite(largest), largest > 0.0), inside, 1.0)
 
 
 def clip_grad_value(parameters: Iterable[Parameter], max_value: float) -> None:

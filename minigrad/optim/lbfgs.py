@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DataError, DivergenceError, DTypeError
 from ..parameter import Parameter
+from ..state import to_array
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
@@ -53,6 +54,10 @@ class LBFGS(Optimizer):
     Source: J. Nocedal and S. Wright, "Numerical optimization", 2nd edition (2006), algorithms 7.4 (two-loop recursion),
     3.5 and 3.6 (line search).
 
+    It also ends where no length lowers the value. In float32 that may be far from a minimum: where parameters need
+    steps of very different lengths, the length that one of them bears may change the value by less than its rounding.
+    Scale the parameters so that their second derivatives are alike, or compute in float64.
+
     Examples
     --------
     >>> import minigrad as mg
@@ -81,7 +86,7 @@ class LBFGS(Optimizer):
     ) -> None:
         self._number("lr", lr, positive=True)
         for name, value in (("max_iter", max_iter), ("history_size", history_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise DataError(f"LBFGS: got {name}={value!r}; expected an integer of at least 1")
         self.max_iter = max_iter
         self.history_size = history_size
@@ -239,13 +244,20 @@ class LBFGS(Optimizer):
         missing = {"pairs", "evaluations"} - set(state)
         if missing:
             raise DataError(f"LBFGS.load_state_dict: {', '.join(sorted(missing))} missing; is it another optimizer's?")
-        pairs = np.asarray(state["pairs"], np.float64)
+        pairs, evaluations = to_array(state["pairs"]), to_array(state["evaluations"])
         size = sum(p.size for p in self.parameters)
         if pairs.ndim != 3 or pairs.shape[1] != 2 or (len(pairs) and pairs.shape[2] != size):
             raise DataError(f"LBFGS.load_state_dict: pairs have shape {pairs.shape}; expected (n, 2, {size})")
+        if pairs.dtype != np.float64 or not np.isfinite(pairs).all():
+            raise DataError("LBFGS.load_state_dict: pairs are not finite numbers of float64; the state is damaged")
+        if evaluations.ndim or evaluations.dtype.kind not in "iu" or evaluations < 0:
+            raise DataError(
+                f"LBFGS.load_state_dict: evaluations is {evaluations}; expected an integer of at least 0. The state is "
+                "damaged"
+            )
         super().load_state_dict({k: v for k, v in state.items() if k not in ("pairs", "evaluations")})
         self._pairs = [(pair[0].copy(), pair[1].copy()) for pair in pairs]
-        self.evaluations = int(np.asarray(state["evaluations"]))
+        self.evaluations = int(evaluations)
 
 
 def _cubic_minimum(low: tuple[float, Point], high: tuple[float, Point], direction: np.ndarray) -> float:

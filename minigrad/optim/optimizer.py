@@ -202,11 +202,17 @@ class Optimizer:
         arrays = check(f"{type(self).__name__}.load_state_dict", self._state(), state)
         if (arrays["step_counts"] < 0).any():
             raise DataError(f"{type(self).__name__}.load_state_dict: step_counts has negative numbers; it is damaged")
+        # all copies are made before the first change: a value may be the memory of another of these tensors
+        counts = self._counts.device.put(arrays["step_counts"].astype(np.float64))
+        copies = [
+            (value, value.device.put(arrays[f"{name}.{position}"]))
+            for name, kept in self._kept.items()
+            for position, value in enumerate(kept)
+        ]
         self.lr = arrays["lr"].item()
-        self._counts.assign(self._counts.device.put(arrays["step_counts"].astype(np.float64)))
-        for name, kept in self._kept.items():
-            for position, value in enumerate(kept):
-                value.assign(value.device.put(arrays[f"{name}.{position}"]))
+        self._counts.assign(counts)
+        for value, copy in copies:
+            value.assign(copy)
 
     def _state(self) -> dict[str, Tensor]:
         state = {"lr": self._lr, "step_counts": self._counts.to(np.int64)}

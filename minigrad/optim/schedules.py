@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import DataError, DTypeError
+from ..state import to_array
 from .optimizer import Optimizer
 
 
@@ -36,6 +38,7 @@ class Schedule:
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
         if not isinstance(optimizer, Optimizer):
             raise DTypeError(f"{type(self).__name__}: got a {type(optimizer).__name__}; expected an optimizer")
+        _function(self, "factor", factor)
         self.optimizer = optimizer
         self.base = optimizer.lr
         self.steps = 0
@@ -44,8 +47,8 @@ class Schedule:
 
     def step(self, value: float | None = None) -> None:
         """Go one step on. `value`, such as a validation loss, is for those schedules that look at it."""
-        self.steps += 1
-        self.optimizer.lr = self.base * self._factor(self.steps)
+        self.optimizer.lr = self.base * self._factor(self.steps + 1)
+        self.steps += 1  # only now: a factor may be refused
 
     def state_dict(self) -> dict[str, float]:
         """Return the numbers from which the schedule continues."""
@@ -53,11 +56,37 @@ class Schedule:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned, or change nothing and raise."""
+        if not isinstance(state, Mapping):
+            raise DTypeError(f"{type(self).__name__}.load_state_dict: got a {type(state).__name__}; expected a dict")
         expected = self.state_dict()
         if set(state) != set(expected):
             raise DataError(f"{type(self).__name__}.load_state_dict: got {sorted(state)}; expected {sorted(expected)}")
-        for name, value in state.items():
-            setattr(self, name, type(expected[name])(value))
+        loaded = {name: self._loaded(name, value, expected[name]) for name, value in state.items()}
+        for name, value in loaded.items():
+            setattr(self, name, value)
+
+    def _loaded(self, name: str, value: Any, like: Any) -> Any:
+        """Return a saved number, a count where `like` is an integer, or raise; what else a schedule keeps, as it is."""
+        if not isinstance(like, numbers.Number):  # in one of the user's, such as an array
+            return copy.deepcopy(value)
+        array = to_array(value)
+        number = array.item() if array.size == 1 and array.dtype.kind in "iuf" else math.nan
+        if isinstance(like, int):
+            what = "an integer of at least 0"
+            if number >= 0 and float(number).is_integer():
+                return int(number)
+        elif name == "base":
+            what = "a finite number of at least 0"
+            if 0 <= number < math.inf:
+                return float(number)
+        else:
+            what = "a number"
+            if not math.isnan(number):
+                return float(number)
+        raise DataError(
+            f"{type(self).__name__}.load_state_dict: got {name}={value!r}; expected {what}. Nothing was loaded; the "
+            "state is damaged"
+        )
 
 
 class StepDecay(Schedule):
@@ -79,7 +108,9 @@ class StepDecay(Schedule):
     def __init__(self, optimizer: Optimizer, every: int, factor: float = 0.1) -> None:
         _whole(self, "every", every)
         _fraction(self, "factor", factor)
-        super().__init__(optimizer, lambda n: factor ** (n // every))
+        self.every = every
+        self.factor = float(factor)
+        super().__init__(optimizer, lambda n: self.factor ** (n // self.every))
 
 
 class ExponentialDecay(Schedule):
@@ -87,7 +118,8 @@ class ExponentialDecay(Schedule):
 
     def __init__(self, optimizer: Optimizer, factor: float) -> None:
         _fraction(self, "factor", factor)
-        super().__init__(optimizer, lambda n: factor**n)
+        self.factor = float(factor)
+        super().__init__(optimizer, lambda n: self.factor**n)
 
 
 class CosineDecay(Schedule):
@@ -101,9 +133,13 @@ class CosineDecay(Schedule):
         _whole(self, "total", total)
         if not 0 <= floor <= 1:
             raise DataError(f"CosineDecay: got floor={floor!r}; expected a number in [0, 1]")
-        super().__init__(
-            optimizer, lambda n: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(n, total) / total))
-        )
+        self.total = total
+        self.floor = float(floor)
+        super().__init__(optimizer, lambda n: self.floor + (1 - self.floor) * self._cosine(n))
+
+    def _cosine(self, n: int) -> float:
+        """Return half a cosine, from 1 to 0."""
+        return 0.5 * (1 + math.cos(math.pi * min(n, self.total) / self.total))
 
 
 class LinearWarmup(Schedule):
@@ -111,7 +147,10 @@ class LinearWarmup(Schedule):
 
     def __init__(self, optimizer: Optimizer, total: int, then: Callable[[int], float] = lambda n: 1.0) -> None:
         _whole(self, "total", total)
-        super().__init__(optimizer, lambda n: (n + 1) / total if n < total else then(n - total))
+        _function(self, "then", then)
+        self.total = total
+        self.then = then
+        super().__init__(optimizer, lambda n: (n + 1) / self.total if n < self.total else self.then(n - self.total))
 
 
 class ReduceOnPlateau(Schedule):
@@ -152,21 +191,31 @@ class ReduceOnPlateau(Schedule):
         if value is None:
             raise DataError("ReduceOnPlateau.step needs the value that should fall, such as a validation loss")
         value = float(value)
+        before = self.best, self.waited, self.reduced
         if value < self.best - self.threshold * (abs(self.best) if math.isfinite(self.best) else 0.0):
             self.best, self.waited = value, 0
         else:
             self.waited += 1
         if self.waited >= self.patience:
             self.reduced, self.waited = self.reduced + 1, 0
-        super().step()
+        try:
+            super().step()
+        except BaseException:
+            self.best, self.waited, self.reduced = before
+            raise
 
     def state_dict(self) -> dict[str, float]:
         """Return the numbers from which the schedule continues."""
         return {**super().state_dict(), "best": self.best, "waited": self.waited, "reduced": self.reduced}
 
 
-def _whole(owner: Schedule, name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _function(owner: Schedule, name: str, value: Any) -> None:
+    if not callable(value):
+        raise DTypeError(f"{type(owner).__name__}: got {name}={value!r}; expected a function of the number of steps")
+
+
+def _whole(owner: Schedule, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected an integer of at least 1")
 
 

@@ -135,8 +135,8 @@ exp = primitive(
 expm1 = primitive(
     "expm1",
     forward=lambda xp, x, /, *, out=None: xp.expm1(x, out=out),
-    vjps=[lambda F, g, y, x: g * (y + 1.0)],
-    saves="y",
+    vjps=[lambda F, g, y, x: g * F.exp(x)],  # not y + 1, of which no digit is left for x << 0
+    saves="x",
     elementwise=True,
     samples=_one(REAL),
     doc="e ** x - 1, elementwise, accurate near 0.",
@@ -411,9 +411,16 @@ isfinite = primitive(
 
 # Copies in another form
 
+
+def _astype(xp: Any, x: Any, /, *, dtype: Any) -> Any:
+    if np.dtype(dtype).kind not in "biufc":
+        raise TypeError(f"tensors hold numbers and bools, got dtype {np.dtype(dtype)}")
+    return x.astype(dtype)
+
+
 astype = primitive(
     "astype",
-    forward=lambda xp, x, /, *, dtype: x.astype(dtype),
+    forward=_astype,
     vjps=[lambda F, g, y, x, dtype: g],  # the engine casts it back
     keeps_dtype=False,
     samples=Samples("astype", (REAL,), analytic=False),

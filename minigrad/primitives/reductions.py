@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
@@ -14,7 +16,7 @@ def kept_shape(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> tu
     """Return `shape` with 1 at every reduced axis."""
     if axis is None or not shape:  # NumPy accepts axis 0 of an array without axes
         return (1,) * len(shape)
-    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
+    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int | np.integer) else axis)}
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
@@ -102,7 +104,7 @@ def _shifted(xp: Any, x: Any, axis: Any) -> tuple[Any, Any]:
     shift = xp.max(x, axis=axis, keepdims=True)
     x = x - xp.where(xp.isfinite(shift), shift, 0.0)  # -inf - -inf would be NaN
     total = xp.sum(xp.exp(x), axis=axis, keepdims=True)
-    return x, xp.where(total > 0, total, 1.0)
+    return x, xp.where(total == 0, 1.0, total)
 
 
 def _softmax_forward(xp: Any, x: Any, /, *, axis: Any = -1) -> Any:

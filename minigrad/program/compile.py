@@ -9,9 +9,10 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import update_wrapper
 from time import perf_counter
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..tensor import Tensor, Version, tensor
 from . import trees
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
+from .groups import storage_roots
 from .passes import simplify
 from .program import Program, Variable
 from .record import run_and_record
@@ -66,9 +68,9 @@ def compile(step: Callable[..., Any], threads: int | None = None, kernels: bool 
     ------
     RecordingError
         On a call: `step` reads a value into Python (`float(t)`, `if t:`), which would be frozen; the message names the
-        line.
+        line. Or it returns something else than tensors, numbers, lists, tuples and dicts.
     GraphError
-        On a call: its result requires grad.
+        On a call: its result requires grad, and it is no training step, which assigns to parameters.
     DTypeError
         On a call: an argument is no tensor and has no hash, such as a dataclass that is not frozen.
 
@@ -119,7 +121,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs llvmlite: pip install llvmlite, or leave kernels out")
         self._kernels = kernels
-        self._not_replayed: dict[tuple, list[Tensor]] = {}  # kinds of calls that cannot be, and what they capture
+        self._not_replayed: dict[tuple, _Gradients] = {}  # kinds of calls that cannot be, and what they leave
         self._entries: dict[tuple, list[_Entry]] = {}
         self._recorded = 0  # times, also of programs that are forgotten
         self._lock = threading.RLock()  # buffers serve one call at a time
@@ -175,37 +177,46 @@ class Compiled:
                 given = entry.given(args)
                 # it runs already where a signal's handler, say, calls what it interrupted
                 if entry.is_running or entry.overlaps(given):
-                    return self._as_it_is(args, entry.captured)
+                    return self._as_it_is(args, entry.gradients)
                 return entry.run(given)
         return self._record(key, args)
 
-    def _as_it_is(self, args: tuple, captured: list[Tensor]) -> Any:
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """Bind a compiled function of a class to an object of it, as a method is; the object is then an argument."""
+        return self if owner is None else MethodType(self, owner)
+
+    def _as_it_is(self, args: tuple, gradients: _Gradients) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
-        _forget_gradients(captured)
+        args = _tensors(args)
+        given = _given(args)
+        gradients.forget(given)
         try:
-            return _without_graph(self._step(*_tensors(args)))
+            return _without_graph(self._step(*args))
         finally:
-            _forget_gradients(captured)
+            gradients.forget(given)
 
     def _record(self, key: tuple, args: tuple) -> Any:
         known = self._entries.get(key)
         because = known[-1].difference() if known else "for a call of another kind (other shapes or numbers, say)"
         args = _tensors(args)
-        program, result = run_and_record(self._step, args)
-        captured = list(program.captured.values())
-        _forget_gradients(captured)
-        if not program.has_effects and _leads_outside(program, args, result):
+        program, result, left = run_and_record(self._step, args)
+        given = _given(args)
+        gradients = _Gradients(program, left)
+        gradients.forget(given)
+        if not _updates_parameters(program) and _leads_outside(program, args, result):
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
+        result = _first_result(program, given, result)
         replay = self._make_replay(simplify(program))
         if replay is None:
-            self._not_replayed[key] = captured
-            return _without_graph(result)
+            self._not_replayed[key] = gradients
+            return result
         waits = not isinstance(replay, CudaReplay) and not replay.kernels and self._kernels is None and available()
         self._recorded += 1
-        entry = _Entry(self._recorded, replay, program, args, self._threads, BEFORE_KERNELS if waits else math.inf)
+        seconds = BEFORE_KERNELS if waits else math.inf
+        entry = _Entry(self._recorded, replay, program, gradients, args, self._threads, seconds)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
@@ -221,7 +232,7 @@ class Compiled:
                 RuntimeWarning,
                 stacklevel=4,
             )
-        return _without_graph(result)
+        return result
 
     def _make_replay(self, program: Program) -> Replay | CudaReplay | None:
         """Return what runs a program on its device, or None where only the step itself can."""
@@ -275,6 +286,7 @@ class _Entry:
         number: int,
         replay: Replay | CudaReplay,
         program: Program,
+        gradients: _Gradients,
         args: tuple,
         threads: int,
         seconds_before_kernels: float,
@@ -284,7 +296,7 @@ class _Entry:
         self._seconds_before_kernels = seconds_before_kernels
         self.is_running = False
         self.replay = replay
-        self.captured = list(program.captured.values())
+        self.gradients = gradients
         self._memory = [(t, t._array) for t in self.replay.program.captured.values()]
         # several of one memory where a tensor and views of it are captured
         held = [t for v, t in self.replay.program.captured.items() if replay.plan.roots[v] in self.replay.assigned]
@@ -292,11 +304,11 @@ class _Entry:
         self._versions = {id(t._version) for t in self.assigned}  # a view has the version of what it is a view of
         self._argument = {v: i for i, v in enumerate(program.arguments)}
         self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
-        self._read = {id(t._version) for t in self.captured}
-        self._target: dict[Variable, Variable] = {}  # for what an assign returns: the variable that it assigns to
-        for e in program.equations:
-            if e.primitive.effect:
-                self._target[e.output] = self._target.get(e.variables[0], e.variables[0])
+        self._read = {id(t._version) for t in program.captured.values()}
+        targets = _targets(program)
+        # of each result, which argument or captured tensor it is, if it is one
+        wholes = {v: targets.get(v, v) for v in self.replay.program.outputs}
+        self._known = {v: (self._argument.get(x), program.captured.get(x)) for v, x in wholes.items()}
         self._nested = any(isinstance(x, trees.TREES) for x in args)
 
     def is_valid(self) -> bool:
@@ -340,8 +352,7 @@ class _Entry:
 
     def given(self, args: tuple) -> list[Any]:
         """Return the tensors and arrays among the arguments."""
-        found = trees.leaves(args) if self._nested else args
-        return [x for x in found if isinstance(x, _ARRAYS)]
+        return _given(args) if self._nested else [x for x in args if isinstance(x, _ARRAYS)]
 
     def run(self, given: list[Any]) -> Any:
         """Bind the arguments or copy them in, replay, and copy the results out."""
@@ -366,6 +377,7 @@ class _Entry:
                 for t in self.assigned:
                     t._version.count += 1  # type: ignore[union-attr]
             self._seconds_before_kernels -= perf_counter() - start  # below 0 the next call replays with kernels
+            self.gradients.forget(given)
             for i in self._written_arguments:
                 if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
                     continue
@@ -383,12 +395,8 @@ class _Entry:
 
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
-        replay = self.replay
-        whole = self._target.get(v, v)
-        if whole in self._argument and isinstance(given[self._argument[whole]], Tensor):
-            return given[self._argument[whole]]
-        known = replay.program.captured.get(whole)
-        return known if known is not None else Tensor._wrap(replay.outputs[v].copy(), v.device, None, Version())
+        known = _callers_own(*self._known[v], given)
+        return Tensor._wrap(self.replay.outputs[v].copy(), v.device, None, Version()) if known is None else known
 
 
 def _differs(now: Any, before: Any) -> bool:
@@ -409,10 +417,64 @@ def _without_graph(result: Any) -> Any:
     return trees.transform(lambda t: t.detach() if isinstance(t, Tensor) and not t.is_leaf else t, result)
 
 
-def _forget_gradients(tensors: Iterable[Tensor]) -> None:
-    for t in tensors:
-        if t._node is not None and t.is_leaf:
-            t._node.grad = None
+def _given(args: tuple) -> list[Any]:
+    """Return the tensors and arrays among the arguments."""
+    return [x for x in trees.leaves(args) if isinstance(x, _ARRAYS)]
+
+
+class _Gradients:
+    """Where a step leaves gradients, which a compiled one does not: on captured tensors, and on arguments."""
+
+    def __init__(self, program: Program, left: set[Variable]) -> None:
+        self._captured = [t._node for v, t in program.captured.items() if v in left]
+        self._arguments = [i for i, v in enumerate(program.arguments) if v in left]
+
+    def forget(self, given: list[Any]) -> None:
+        for node in (*self._captured, *(given[i]._node for i in self._arguments)):
+            node.grad = None
+
+
+def _updates_parameters(program: Program) -> bool:
+    """Return whether a program assigns to something that requires grad: a training step, whose loss needs no graph."""
+    roots = storage_roots(program)
+    changed = {roots[e.output] for e in program.equations if e.primitive.effect}
+    return any(roots[v] in changed and t._node is not None for v, t in program.captured.items())
+
+
+def _targets(program: Program) -> dict[Variable, Variable]:
+    """Return for what an assign returns the variable that it assigns to."""
+    found: dict[Variable, Variable] = {}
+    for e in program.equations:
+        if e.primitive.effect:
+            found[e.output] = found.get(e.variables[0], e.variables[0])
+    return found
+
+
+def _callers_own(argument: int | None, captured: Tensor | None, given: list[Any]) -> Tensor | None:
+    """Return the tensor that the caller has already, where a result is an argument or a captured tensor."""
+    found = captured if argument is None else given[argument]
+    if not isinstance(found, Tensor):  # an array of NumPy, or none of both
+        return None
+    return found if found.is_leaf else found.detach()
+
+
+def _first_result(program: Program, given: list[Any], result: Any) -> Any:
+    """Return the result of the recording as a replay would: without a graph, and not in memory that will change."""
+    variables = iter(trees.leaves(program.result))
+    roots, targets = storage_roots(program), _targets(program)
+    arguments = {v: i for i, v in enumerate(program.arguments)}
+
+    def own(x: Any) -> Any:
+        v = next(variables)
+        if not isinstance(v, Variable):
+            return x
+        whole = targets.get(v, v)
+        known = _callers_own(arguments.get(whole), program.captured.get(whole), given)
+        if known is not None:
+            return known
+        return Tensor._wrap(x._array.copy(), v.device, None, Version()) if roots[v] is not v else x.detach()
+
+    return trees.transform(own, result)
 
 
 def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
@@ -431,7 +493,7 @@ def _kind(args: tuple) -> tuple:
             a = x._array
             kind += (a.shape, a.dtype, a.strides, x.device.name, x._node is not None)
         elif isinstance(x, trees.TREES):
-            kind += [type(x), len(x), *(x if isinstance(x, dict) else ())]
+            kind += [type(x), len(x), *(map(_value, x) if isinstance(x, dict) else ())]
             kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x))
         elif isinstance(x, np.ndarray):
             kind += (np.ndarray, x.shape, x.dtype, x.strides)

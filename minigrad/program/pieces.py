@@ -64,6 +64,8 @@ def pieces(shape: tuple[int, ...], parts: int, by_columns: bool) -> list[Piece]:
     """
     if not shape:
         return [Piece(shape, slice(0, 1))]
+    if not prod(shape):  # nothing to compute, where a kernel's loop would begin all the same
+        return []
     if by_columns:
         return [Piece(shape, slice(0, shape[0]), columns) for columns in splits(shape[1], parts)]
     return [Piece(shape, rows) for rows in splits(shape[0], parts)]

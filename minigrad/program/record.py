@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import partial, wraps
 from itertools import count
 from typing import Any
@@ -22,6 +23,9 @@ from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
 from . import trees
 from .program import Equation, Program, Variable
+
+# what a program may return besides tensors: values that do not change
+CONSTANTS = (bool, int, float, complex, str, bytes, np.generic, np.dtype, Enum)
 
 
 def record(f: Callable[..., Any]) -> Callable[..., Program]:
@@ -37,7 +41,8 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     ------
     RecordingError
         `f` reads a value into Python (`float(t)`, `if t:`, `t.numpy()`) or permutes at random: the program would
-        repeat what it read this time. The message names the line.
+        repeat what it read this time. The message names the line. Or it returns something else than tensors, numbers,
+        lists, tuples and dicts.
 
     Examples
     --------
@@ -63,8 +68,8 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     return recorded
 
 
-def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any]:
-    """Run f(*args) once; return what it did, and what it returned."""
+def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any, set[Variable]]:
+    """Run f(*args) once; return what it did, what it returned, and for which of its inputs it left gradients."""
     recorder = _Recorder()
     names = dict(zip(_parameter_names(f), args, strict=False))
     rest = args[len(names) :]
@@ -76,11 +81,26 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any]:
         inputs.append(recorder.argument(name, fresh))
     with tape.observing(recorder, recording=True):
         result = f(*called)
-    outputs = trees.transform(lambda x: recorder.variable(x) if isinstance(x, Tensor) else x, result)
-    recorder.name_results()
     name = getattr(f, "__name__", "program").strip("<>")
+    static = trees.leaves(called)
+
+    def output(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return recorder.variable(x)
+        if x is None or isinstance(x, CONSTANTS) or any(x is given for given in static):
+            return x
+        raise RecordingError(
+            f"{name} returned a {type(x).__name__}, which every run of its program would return as it is now, with the "
+            "values of now in it; return tensors and numbers, or lists, tuples and dicts of them"
+        )
+
+    outputs = trees.transform(output, result)
+    recorder.name_results()
     conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
-    return Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions), result
+    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions)
+    arguments = (x for x in trees.leaves(called) if isinstance(x, Tensor))
+    tensors = {**recorder.captured, **dict(zip(program.arguments, arguments, strict=True))}
+    return program, result, {v for v, t in tensors.items() if recorder.left_gradient(t)}
 
 
 def _parameter_names(f: Callable) -> list[str]:
@@ -138,6 +158,11 @@ class _Recorder:
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
         return id(x._array) in self._variables
+
+    def left_gradient(self, x: Tensor) -> bool:
+        """Return whether the recorded function left a gradient on a tensor."""
+        gradient = x._node.grad if x._node is not None and x.is_leaf else None
+        return gradient is not None and self.knows(gradient)
 
     def variable(self, x: Tensor) -> Variable:
         """Return the variable that stands for a tensor: a known one, or a new captured one."""

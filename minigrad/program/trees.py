@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
 TREES = (list, tuple, dict)
@@ -36,11 +37,18 @@ def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def transform(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Return a tree of the same structure with f(leaf) for every leaf."""
-    if isinstance(tree, dict):
+    """Return a tree of the same structure, of the same classes, with f(leaf) for every leaf."""
+    if type(tree) is dict:
         return {key: transform(f, item) for key, item in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(transform(f, item) for item in tree))
-    if isinstance(tree, list | tuple):
+    if isinstance(tree, tuple):
         return type(tree)(transform(f, item) for item in tree)
+    if type(tree) is list:
+        return [transform(f, item) for item in tree]
+    if isinstance(tree, list | dict):  # of another class, which may have attributes and be made from something else
+        result = copy(tree)
+        for key, item in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            result[key] = transform(f, item)
+        return result
     return f(tree)

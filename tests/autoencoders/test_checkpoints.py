@@ -1,10 +1,12 @@
 """Checkpoints: an interrupted training goes on bit for bit, damage is noticed, and nothing is lost."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from minigrad import files, optim
-from minigrad.errors import DataError
+from autoencoders import checkpoints
+from minigrad import atomic, files, optim
+from minigrad.errors import DataError, DTypeError
 
+needs_locks = pytest.mark.skipif(not atomic.HAS_LOCKS, reason="the system has no locks on files")
 X = np.random.default_rng(0).random((50, 6))
 
 
@@ -195,3 +199,229 @@ def test_a_killed_process_leaves_a_checkpoint_that_goes_on(tmp_path, kill):
     epoch = json.loads(metadata["numbers"])["epoch"]
     assert epoch >= 1  # the previous one is written before its successor
     assert train(path, resume=True, epochs=epoch + 2) == train(epochs=epoch + 2)
+
+
+@needs_locks
+def test_a_second_training_is_refused_while_the_first_runs_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "training.safetensors"
+    (tmp_path / "link").symlink_to(path.name)
+    refused = []
+
+    def callback(model, history):
+        before = path.read_bytes() if path.exists() else None
+        for name in ("training.safetensors", "link"):
+            for resume in (False, True):
+                with pytest.raises(DataError, match=rf"another training is using {path} now.*wait until") as caught:
+                    ae.fit(other, X, objective, epochs=1, checkpoint=tmp_path / name, resume=resume)
+                refused.append(caught.value)
+        assert (path.read_bytes() if path.exists() else None) == before
+        if history.epochs == 3:
+            raise KeyboardInterrupt
+
+    other = ae.Autoencoder((6, 3), output="sigmoid")
+    untouched = other.state_dict()
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+    options = {"epochs": 5, "checkpoint": path, "batch_size": 16}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ae.fit(model, X, objective, callback=callback, **options)
+    assert len(refused) == 12
+    assert all((untouched[name] == a).all() for name, a in other.state_dict().items())
+    assert ae.fit(model, X, objective, resume=True, **options).epochs == 5  # though `caught` keeps all frames
+    assert caught.value.__traceback__ is not None
+    names = ["link", "training.previous.safetensors", "training.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+
+
+@needs_locks
+def test_one_of_two_trainings_that_start_together_is_refused(tmp_path):
+    path = tmp_path / "training.safetensors"
+    ends, refused = [], threading.Event()
+
+    def slow(model, x):
+        refused.wait(10)
+        return ae.squared_error(model(x), x)
+
+    def run():
+        model = ae.Autoencoder((6, 3), output="sigmoid")
+        try:
+            ends.append(ae.fit(model, X, slow, epochs=1, compile=False, progress=False, checkpoint=path).epochs)
+        except DataError as error:
+            ends.append(str(error))
+            refused.set()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends[1] == 1 and "another training is using" in ends[0]
+
+
+def test_a_file_that_another_training_finished_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "training.safetensors"
+
+    count = []
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+    begin = checkpoints.Checkpoint.begin
+
+    def late(self, *arguments):
+        if not count:
+            count.append(1)
+            train(path, epochs=1)
+        begin(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "begin", late)
+        with pytest.raises(DataError, match="is there already"):
+            ae.fit(model, X, objective, epochs=1, checkpoint=path)
+    assert train(path, resume=True) == train()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (lambda o: optim.CosineDecay(o, 8), lambda o: optim.CosineDecay(o, 9), "total was 8, and is 9"),
+        (lambda o: optim.CosineDecay(o, 8), lambda o: optim.CosineDecay(o, 8, 0.1), r"floor was 0\.0, and is 0\.1"),
+        (lambda o: optim.StepDecay(o, 2), lambda o: optim.StepDecay(o, 3), "every was 2, and is 3"),
+        (lambda o: optim.StepDecay(o, 2, 0.5), lambda o: optim.StepDecay(o, 2, 0.1), r"factor was 0\.5, and is 0\.1"),
+        (lambda o: optim.ExponentialDecay(o, 0.5), lambda o: optim.ExponentialDecay(o, 0.9), "factor was"),
+        (lambda o: optim.StepDecay(o, 2), lambda o: optim.ExponentialDecay(o, 0.1), "kind was StepDecay"),
+        (lambda o: optim.CosineDecay(o, 8, 0), lambda o: optim.CosineDecay(o, 8, 0.0), None),
+        (lambda o: optim.LinearWarmup(o, 1, lambda n: 0.5), lambda o: optim.LinearWarmup(o, 1, lambda n: 0.5), None),
+    ],
+)
+def test_a_schedule_with_other_arguments_is_refused(tmp_path, first, second, words):
+    def run(make, epochs, resume):
+        model = ae.Autoencoder((6, 3), output="sigmoid")
+        optimizer = optim.SGD(model.parameters(), lr=0.01)
+        ae.fit(
+            model, X, objective, epochs=epochs, optimizer=optimizer, schedule=make(optimizer), resume=resume,
+            checkpoint=tmp_path / "a.safetensors",
+        )  # fmt: skip
+        return optimizer.lr
+
+    run(first, 2, resume=False)
+    if words is None:
+        assert run(second, 3, resume=True) > 0
+    else:
+        with pytest.raises(DataError, match=words):
+            run(second, 3, resume=True)
+        run(first, 3, resume=True)
+
+
+def test_a_file_with_the_name_of_the_previous_checkpoint_is_not_replaced(tmp_path):
+    path, previous = tmp_path / "run.safetensors", tmp_path / "run.previous.safetensors"
+    for other in (b"a thesis", None):
+        if other is None:  # a checkpoint, but of another training
+            train(previous, epochs=1, seed=4)
+        else:
+            previous.write_bytes(other)
+        before = previous.read_bytes()
+        with pytest.raises(DataError, match=r"run\.previous\.safetensors is there already.*remove it or name another"):
+            train(path, epochs=3)
+        assert not path.exists() and previous.read_bytes() == before
+        kept = previous.rename(tmp_path / "kept")
+        train(path, epochs=1)
+        kept.rename(previous)
+        with pytest.raises(
+            DataError, match=r"run\.previous\.safetensors is not the checkpoint before run\.safetensors"
+        ):
+            train(path, resume=True)
+        assert previous.read_bytes() == before
+        path.unlink()
+        previous.unlink()
+
+
+def test_a_checkpoint_stays_in_its_folder_and_a_link_to_it_stays_a_link(tmp_path, monkeypatch):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    Path("run.safetensors").symlink_to(Path("store") / "real.safetensors")
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+
+    def callback(model, history):
+        os.chdir(tmp_path / "elsewhere")
+
+    ae.fit(model, X, objective, epochs=3, checkpoint="run.safetensors", callback=callback)
+    assert (tmp_path / "run.safetensors").is_symlink() and list((tmp_path / "elsewhere").iterdir()) == []
+    names = ["real.previous.safetensors", "real.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == names
+    monkeypatch.chdir(tmp_path)
+    assert ae.fit(model, X, objective, epochs=4, checkpoint="run.safetensors", resume=True).epochs == 4
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "training.safetensors"
+    fsync, room = os.fsync, [3]  # files
+
+    def full(descriptor):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            OSError, match="device .epoch 3 is not saved; the checkpoint of epoch 2 is whole.: '"
+        ) as caught:
+            train(path)
+        assert caught.value.filename == str(path) and caught.value.errno == errno.ENOSPC
+        with pytest.raises(OSError, match="No space left on device .epoch 1 is not saved.: '"):
+            train(tmp_path / "other.safetensors")
+    assert train(path, resume=True) == train()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can make a file")
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start():
+    def never(model, x):
+        raise AssertionError("trained")
+
+    with pytest.raises(DataError, match="the folder /proc of the checkpoint cannot be written to .*name a file in"):
+        ae.fit(ae.Autoencoder((6, 3)), X, never, epochs=1, checkpoint="/proc/x")
+
+
+class Smoothed(optim.Schedule):
+    """A schedule of a user's that looks back on the last losses."""
+
+    def __init__(self, optimizer, recent):
+        self.recent = recent
+        super().__init__(optimizer, lambda n: 1.0)
+
+    def step(self, value=None):
+        super().step()
+        self.recent = np.append(self.recent[1:], np.float32(value))
+        self.optimizer.lr = self.base / (1 + float(self.recent.mean()))
+
+    def state_dict(self):
+        return {**super().state_dict(), "recent": self.recent}
+
+
+def test_a_schedule_may_have_an_array_in_its_state(tmp_path):
+    def run(epochs, **options):
+        model = ae.Autoencoder((6, 3), output="sigmoid")
+        optimizer = optim.Adam(model.parameters(), lr=0.02)
+        schedule = Smoothed(optimizer, np.zeros(3, np.float32))
+        ae.fit(model, X, objective, epochs=epochs, optimizer=optimizer, schedule=schedule, **options)
+        assert schedule.recent.dtype == np.float32
+        return schedule.recent.tolist(), optimizer.lr, [p.detach().numpy().tobytes() for p in model.parameters()]
+
+    path = tmp_path / "training.safetensors"
+    run(2, checkpoint=path)
+    assert run(4, checkpoint=path, resume=True) == run(4)
+
+
+@pytest.mark.parametrize("state", [np.array([None]), {1, 2}, [np.zeros(2)], object()])
+def test_a_schedule_with_a_state_that_cannot_be_kept_is_refused_at_the_start(tmp_path, state):
+    model = ae.Autoencoder((6, 3), output="sigmoid")
+    optimizer = optim.Adam(model.parameters())
+    before = model.state_dict()
+    with pytest.raises(
+        DTypeError, match="'recent' in the state of the schedule Smoothed is a .* cannot keep; expected"
+    ):
+        ae.fit(
+            model, X, objective, epochs=2, optimizer=optimizer, schedule=Smoothed(optimizer, state),
+            checkpoint=tmp_path / "a.safetensors",
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    assert all((before[name] == a).all() for name, a in model.state_dict().items())

@@ -132,6 +132,9 @@ def test_fine_tuning_begins_at_the_softmax_that_is_given_and_leaves_it():
         ({"learning_rate": -1}, DataError, "learning_rate=-1"),
         ({"dropout": 2.0}, DataError, "2.0"),
         ({"X": X[:, :3]}, ShapeError, "5"),
+        ({"X": iter([X])}, DTypeError, "X is list_iterator, an iterable of batches; expected an array of samples"),
+        ({"X": 1.0}, ShapeError, r"X has shape \(\); expected \(samples, \.\.\.\)"),
+        ({"softmax": "x"}, DTypeError, "softmax='x'; expected a SoftmaxRegression"),
         ({"model": object()}, DTypeError, "method encode"),
     ],
 )
@@ -154,11 +157,79 @@ def test_accuracy_refuses_labels_that_do_not_fit():
         model.accuracy(X, Y.astype(str))
 
 
+@pytest.mark.parametrize("classes", [[7, 8, 9], ["a", "b", "c"], [b"a", b"b", b"c"], np.array([0, 1, 2], "M8[D]")])
+def test_accuracy_refuses_labels_of_another_kind_than_the_classes(classes):
+    kinds = {
+        np.array(labels).dtype.kind: np.array(labels)
+        for labels in (
+            [7, 8, 9],
+            ["a", "b", "c"],
+            [b"a", b"b", b"c"],
+            np.array([0, 1, 2], "M8[D]"),
+            np.array([0, 1, 2], "m8[D]"),
+        )
+    }
+    model = ae.softmax_regression(X, np.array(classes)[Y])
+    own = model.classes.dtype.kind
+    assert model.accuracy(X, np.array(classes)[Y]) > 0.6
+    for kind, labels in kinds.items():
+        if kind != own:
+            with pytest.raises(DTypeError, match=r"accuracy: y has dtype .*; expected labels such as .*, of dtype"):
+                model.accuracy(X, labels[Y])
+
+
+def test_integers_floats_and_bools_are_labels_of_one_kind():
+    model = ae.softmax_regression(X, Y > 0)
+    accuracy = model.accuracy(X, Y > 0)
+    for dtype in (np.float32, np.uint8):
+        assert model.accuracy(X, (Y > 0).astype(dtype)) == accuracy > 0.6
+
+
+def test_dates_that_are_none_are_no_labels():
+    with pytest.raises(DataError, match="y contains NaN, NaT or infinity; expected labels"):
+        ae.softmax_regression(X, np.where(Y > 0, np.datetime64("2020-01-01"), np.datetime64("NaT")))
+
+
 def test_the_scale_of_features_does_not_end_the_fit_early():
     accuracies = [
         ae.softmax_regression(X * s, Y, l2=0.0, max_iter=500, dtype="float64").accuracy(X * s, Y) for s in (1, 1e-5)
     ]
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1.0, 1e25])
+def test_without_decay_the_units_of_the_features_do_not_matter(scale, dtype):
+    expected = ae.softmax_regression(X, Y, l2=0.0, dtype=dtype).predict_proba(X)
+    found = ae.softmax_regression(X * scale, Y, l2=0.0, dtype=dtype).predict_proba(X * scale)
+    # the searches differ by the rounding of the scaled features, and end where slopes are rounding errors
+    np.testing.assert_allclose(found, expected, atol=1e-3 if dtype == "float32" else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1e-4])
+def test_weights_of_tiny_features_are_decayed_and_biases_are_the_frequencies(scale, dtype):
+    y, l2 = np.minimum(Y, 1), 1e-2
+    model = ae.softmax_regression(X * scale, y, l2=l2, dtype=dtype)
+    frequencies = np.bincount(y) / len(y)
+    # to first order in scale^2 / l2 = 1e-6 the probabilities are the frequencies, and from there weights take one step;
+    # near its minimum the objective is flat, so that in float32 it stays the same for probabilities that differ by 1e-4
+    np.testing.assert_allclose(model.predict_proba(X * scale), np.tile(frequencies, (len(X), 1)), atol=1e-4)
+    assert model.accuracy(X * scale, y) == frequencies.max() > 0.5
+    # in float32 slopes of 1e-7 are rounding, and so are weights below scale^2 / l2 / 1e-7
+    if scale == 1e-4 or (scale == 1e-6 and dtype == "float64"):
+        slopes = (X * scale).T @ (np.eye(2)[y] - frequencies) / len(X)
+        np.testing.assert_allclose(model.linear.weight.numpy(), slopes / (2 * l2), rtol=0.02, atol=0)
+
+
+def test_the_largest_decay_leaves_the_frequencies():
+    model = ae.softmax_regression(X, np.minimum(Y, 1), l2=1e300)
+    np.testing.assert_allclose(model.predict_proba(X[:1])[0, 0], np.mean(Y == 0), atol=1e-4)
+
+
+def test_a_search_that_ends_far_from_the_minimum_says_so():
+    with pytest.warns(RuntimeWarning, match="slope of 0.* far from its minimum; more than max_iter=1"):
+        ae.softmax_regression(X, Y, max_iter=1)
 
 
 def test_masked_values_and_labels_are_refused():

@@ -1,6 +1,13 @@
 """The commands that use a model, and what train can do beside one dense layer with Adam."""
 
+import errno
+import itertools
+import json
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +17,7 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders import checkpoints
 from autoencoders.cli import data, main
+from minigrad import atomic
 
 pytest.importorskip("sklearn")
 
@@ -270,3 +278,113 @@ def test_unusable_labels_and_files_are_refused(tmp_path, monkeypatch, capsys):
     assert "--classifier sklearn.svm.SVC" in capsys.readouterr().err
     assert main("features --classifier sklearn.cluster.KMeans".split()) == 2
     assert "expected a classifier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+def test_a_file_is_replaced_only_by_force_and_the_input_never(model, command, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    np.save("x.npy", rng.random((5, 64)))
+    np.save("h.npy", rng.random((5, 3)))
+    Path("link.npy").symlink_to("x.npy")
+    Path("m.npy").hardlink_to("m.safetensors")
+    before = {name: Path(name).read_bytes() for name in ("x.npy", "h.npy", "m.safetensors")}
+    use = [command, "--model", "m.safetensors", "--data", "x.npy", "--out"]
+    capsys.readouterr()
+    assert main([*use, "h.npy"]) == 2
+    assert "--out h.npy is there already: --force replaces it; or give another name" in capsys.readouterr().err
+    for name, option in (("x.npy", "data"), ("link.npy", "data"), ("m.npy", "model")):
+        for force in ([], ["--force"]):
+            assert main([*use, name, *force]) == 2
+            words = f"--out {name} is the file of --{option} too, and would replace it; give another name"
+            assert words in capsys.readouterr().err
+    assert before == {name: Path(name).read_bytes() for name in before}
+    assert main([*use, "h.npy", "--force"]) == 0
+    assert main([*use, "new.npy"]) == 0
+    assert Path("h.npy").read_bytes() == Path("new.npy").read_bytes() != before["h.npy"]
+
+
+@pytest.mark.skipif(not atomic.HAS_LOCKS, reason="the system has no locks on files")
+@pytest.mark.parametrize("when", ["pretraining", "training", "saving"])
+def test_a_second_training_with_the_same_out_is_refused_while_the_first_runs(tmp_path, monkeypatch, capsys, when):
+    monkeypatch.chdir(tmp_path)
+    command = "train --sizes 64,8,4 --pretrain 1 --epochs 2 --out m.safetensors".split()
+    assert main([*command[:-1], "alone.safetensors"]) == 0
+    owner, name = {
+        "pretraining": (ae.StackedAutoencoder, "pretrain"),
+        "training": (checkpoints.Checkpoint, "save"),
+        "saving": (ae.models, "save_model"),
+    }[when]
+    first, told = getattr(owner, name), []
+
+    def with_a_second(*arguments, **options):
+        with monkeypatch.context() as inner:
+            inner.setattr(owner, name, first)
+            before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+            capsys.readouterr()
+            for more in ([], ["--force"], ["--resume"], ["--seed", "1"]):
+                assert main([*command, *more]) == 2
+                told.append(capsys.readouterr().err)
+            assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        return first(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, with_a_second)
+    assert main(command) == 0
+    assert len(told) in (4, 8) and all("--out m.safetensors: another training is using it now" in text for text in told)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.safetensors", "m.safetensors"]
+    assert Path("m.safetensors").read_bytes() == Path("alone.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(not atomic.HAS_LOCKS, reason="the system has no locks on files")
+def test_a_killed_training_goes_on(tmp_path, capsys):
+    command = "train --sizes 64,4 --epochs 100000 --out m.safetensors".split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autoencoders", *command], cwd=tmp_path, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(ae.__file__).parents[1])},
+    )  # fmt: skip
+    checkpoint = tmp_path / "m.checkpoint.safetensors"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        running, told = main(command), capsys.readouterr().err
+        process.kill()
+        process.wait()
+        epoch = json.loads(mg.files.load_with_metadata(checkpoint)[1]["numbers"])["epoch"]
+        assert running == 2 and "another training is using it now" in told
+        assert main([*command, "--resume", "--epochs", str(epoch + 1)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_leftover_previous_checkpoint_is_told_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("m.checkpoint.previous.safetensors").write_bytes(b"x")
+    assert main("train --sizes 64,8,4 --pretrain 1 --epochs 1 --out m.safetensors".split()) == 2
+    told = capsys.readouterr()
+    assert "m.checkpoint.previous.safetensors would be replaced: remove it, or give another --out" in told.err
+    assert told.out == "" and os.listdir() == ["m.checkpoint.previous.safetensors"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can make a file")
+@pytest.mark.parametrize("command", ["train --out /proc/m.safetensors", "encode --model m --out /proc/x.npy"])
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(command, capsys):
+    assert main(command.split()) == 2
+    assert "the folder /proc is not writable" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_the_file(model, monkeypatch, capsys):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fsync, room = os.fsync, itertools.count()  # for three: what was asked, the checkpoint, the one before
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert main("encode --model m.safetensors --out h.npy".split()) == 2
+        assert "encode: [Errno 28] No space left on device: 'h.npy'\n" in capsys.readouterr().err
+        assert os.listdir() == ["m.safetensors"]
+        patch.setattr(os, "fsync", lambda descriptor: fsync(descriptor) if next(room) < 3 else full(descriptor))
+        assert main("train --epochs 2 --out n.safetensors".split()) == 2
+    told = capsys.readouterr().err
+    assert "(epoch 2 is not saved; the checkpoint of epoch 1 is whole): " in told
+    assert "the last epoch is in n.checkpoint.safetensors: the same command with --resume goes on from there" in told
+    assert main("train --epochs 2 --out n.safetensors --resume".split()) == 0

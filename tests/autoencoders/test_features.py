@@ -192,6 +192,13 @@ def test_refusals():
         (lambda: features.codes(model, X, 1.5), DTypeError, "codes: got batch_size=1.5"),
         (lambda: features.codes(model, bad), DataError, r"codes: X\[2, 1\] is nan, one of 1 values"),
         (lambda: features.codes(model, X.astype(complex)), DTypeError, "complex"),
+        (lambda: features.codes(model, [[1, 2, 3, 4], [1]]), ShapeError, "codes: X is no array .* the same length"),
+        (lambda: features.codes(model, np.ma.masked_less(X, 0)), DataError, r"codes: X has \d+ masked values"),
+        (
+            lambda: features.directional_norms(model.encode, [[1, 2, 3, 4], [1]], d),
+            ShapeError,
+            "directional_norms: X is no array",
+        ),
         (lambda: features.jacobian_norms(model.encode, X[:0]), ShapeError, "at least one sample"),
         (lambda: features.jacobian_norms(lambda t: t.sum(), X), ShapeError, r"jacobian_norms: .*expected \(m, ..."),
         (

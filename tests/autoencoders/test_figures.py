@@ -216,6 +216,18 @@ def test_the_floor_ends_where_it_is_zero():
     assert floor.get_xdata().tolist() == [1]
 
 
+def test_an_exact_model_is_drawn_at_an_error_of_zero():
+    figure = figures.error_against_floor(H, {"exact": {5: 0.0}, "wide": {2: 100.0}})
+    axes = axes_of(figure)
+    assert [line.get_ydata().tolist() for line in axes.lines[1:]] == [[0.0], [100.0]]
+    assert axes.get_yscale() == "linear"  # a logarithmic one would leave it out
+    assert axes.get_ylim()[0] <= 0.0
+    figure.savefig(io.BytesIO())
+    assert axes_of(figures.error_against_floor(np.ones((4, 3)), {"exact": {1: 0.0}})).lines[1].get_ydata().tolist() == [
+        0.0
+    ]
+
+
 def test_a_sweep_shows_the_mean_and_the_range_of_repetitions_in_order():
     figure = figures.sweep([0.5, 0.1], {"a": [[5.0, 7.0], [1.0, 1.5]], "b": [4.0, 3.0]}, "noise", "error")
     (a, _, (range_of_a,)), (b, _, _) = axes_of(figure).containers
@@ -353,13 +365,21 @@ def test_refusals():
         (lambda: figures.kl_curve([0.5, 1.0]), DataError, "rho=1; expected mean activations strictly"),
         (lambda: figures.kl_curve([]), ShapeError, "none of them empty"),
         (lambda: figures.error_against_floor(H, {"a": {0: 1.0}}), DataError, "'a': got width=0"),
-        (lambda: figures.error_against_floor(H, {"a": {1: 0.0}}), DataError, "'a' has an error of 0"),
+        (lambda: figures.error_against_floor(H, {"a": {1: -0.5}}), DataError, "error of -0.5; expected at least 0"),
         (lambda: figures.error_against_floor(H, {"a": [1.0]}), DTypeError, "'a': got list; expected a mapping"),
         (lambda: figures.sweep([1.0], {"a": [1.0, 2.0]}, "", ""), ShapeError, "'a' has 2 results for 1 settings"),
         (lambda: figures.sweep([0.0], {"a": [1.0]}, "", "", True), DataError, "cannot show the setting 0"),
         (lambda: figures.codes_2d(H[:, :1]), ShapeError, "expected two units or more"),
         (lambda: figures.codes_2d(bad), DataError, r"codes_2d: h\[2, 0\] is nan, one of 5"),
         (lambda: figures.codes_2d(H, [1, 2]), ShapeError, r"labels have shape \(2,\); expected \(20,\)"),
+        (lambda: figures.codes_2d(H, np.ma.masked_less(np.arange(20), 3)), DataError, "labels has 3 masked values"),
+        (
+            lambda: figures.codes_2d(H, [0.0, np.nan] * 10),
+            DataError,
+            r"labels\[1\] is nan, one of 10 that are no class",
+        ),
+        (lambda: figures.codes_2d(H, np.array(["NaT"] * 20, "M8[D]")), DataError, r"labels\[0\] is NaT, one of 20"),
+        (lambda: figures.codes_2d(H, ["a", None] * 10), DTypeError, "labels cannot be put in order .*one kind for all"),
         (lambda: figures.activation_histograms({"a": H}, 0), DataError, "bins=0"),
         (lambda: figures.activation_histograms({"a": H.astype(complex)}), DTypeError, "'a' has dtype complex128"),
         (lambda: figures.mean_activations({"a": H}, rho=np.nan), DataError, "rho=nan"),

@@ -281,7 +281,7 @@ def test_measurements_and_files_of_a_model_on_a_gpu(gpu, tmp_path):
 
 def test_training_in_float16_as_a_whole_or_in_the_products_alone(gpu):
     def losses(objective, dtype="float32"):
-        model = ae.Autoencoder((16, 8), output="sigmoid", dtype=dtype)
+        model = ae.Autoencoder((16, 8), output="sigmoid").to(dtype)
         optimizer = optim.SGD(model.parameters(), lr=0.05)
         history = ae.fit(model, X, objective, epochs=5, batch_size=24, optimizer=optimizer, device=gpu)
         assert {p.dtype.name for p in model.parameters()} == {dtype}

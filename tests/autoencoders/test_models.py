@@ -1,6 +1,7 @@
 """The autoencoder: its arithmetic and gradients against NumPy, tied weights, its file, the unit's favourite inputs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -256,9 +257,16 @@ def test_bad_arguments_are_refused(arguments, error, message):
         ae.Autoencoder(*arguments)
 
 
-def test_only_floating_models():
-    with pytest.raises(DTypeError, match="int32"):
-        ae.Autoencoder((4, 2), dtype="int32")
+@pytest.mark.parametrize("dtype", ["int32", "float16", "complex64", "half a float", None])
+def test_models_are_of_float32_or_float64(dtype):
+    for make in (
+        lambda: ae.Autoencoder((4, 2), dtype=dtype),
+        lambda: ae.ConvAutoencoder((1, 8, 8), (2,), dtype=dtype),
+        lambda: ae.VariationalAutoencoder((4, 2), 2, dtype=dtype),
+        lambda: ae.SoftmaxRegression(4, [0, 1], dtype=dtype),
+    ):
+        with pytest.raises(DTypeError, match=f"got dtype={dtype!r}; expected 'float32' or 'float64'"):
+            make()
 
 
 def test_data_of_another_width_is_refused():
@@ -267,6 +275,21 @@ def test_data_of_another_width_is_refused():
         model(np.zeros((3, 5)))
     with pytest.raises(ShapeError, match=r"decode: got shape \(3, 4\); expected \(..., 2\)"):
         model.decode(np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("use", ["__call__", "encode", "decode", "decode_linear"])
+def test_data_that_are_no_real_numbers_or_lie_under_a_mask_are_refused(use):
+    model = ae.Autoencoder((4, 4))
+    x = np.arange(12.0).reshape(3, 4)
+    with mg.no_grad():
+        np.testing.assert_array_equal(getattr(model, use)(np.ma.masked_array(x)), getattr(model, use)(x))  # no mask
+    with pytest.raises(DataError, match="Autoencoder: x has 2 masked values; fill them"):
+        getattr(model, use)(np.ma.masked_less(x, 2))
+    for bad in (x * 1j, x.astype(str), x.astype("datetime64[s]")):
+        with pytest.raises(DTypeError, match=re.escape(f"Autoencoder: x has dtype {bad.dtype}; expected real numbers")):
+            getattr(model, use)(bad)
+    with pytest.raises(ShapeError, match="Autoencoder: x is no array .*; expected rows of the same length"):
+        getattr(model, use)([[1.0, 2.0, 3.0, 4.0], [1.0]])
 
 
 def test_logits_only_of_a_sigmoid_output():

@@ -200,6 +200,13 @@ def test_a_file_of_another_model_is_refused_and_nothing_changes(tmp_path):
         with pytest.raises(DataError, match=r"holds Autoencoder\(6-3-6, activation='tanh'.*expected a model like into"):
             ae.load_model(file, into=into)
         assert bits(into) == before
+    into = ae.Autoencoder((6, 3), "tanh", dtype="float64")  # its description is the same
+    with pytest.raises(DataError, match="which differs in dtype: 'float32', not 'float64'; expected a model like"):
+        ae.load_model(file, into=into)
+    with pytest.raises(DataError, match="which differs in activation: 'tanh', not 'relu' and tied: False, not True;"):
+        ae.load_model(file, into=ae.Autoencoder((6, 3), "relu", tied=True))
+    with pytest.raises(DataError, match="which differs in its format: Autoencoder {.*}, not Module {}; expected"):
+        ae.load_model(file, into=nn.Linear(6, 3))
     with pytest.raises(DataError, match="expected a model of the class TopKAutoencoder"):
         ae.TopKAutoencoder.load(file)
     ae.save_model(pair(), tmp_path)
@@ -211,6 +218,32 @@ def test_a_file_of_another_model_is_refused_and_nothing_changes(tmp_path):
 
 
 @saved
+def test_a_model_that_was_converted_to_float16_comes_back_bit_for_bit(name, tmp_path):
+    model = MODELS[name]().to("float16")
+    again = ae.load_model(model.save(tmp_path))
+    assert bits(again) == bits(model) and {p.dtype.name for p in again.parameters()} == {"float16"}
+
+
+def classifier(classes):
+    return ae.SoftmaxRegression(4, classes)
+
+
+@pytest.mark.parametrize(
+    "classes", [["b", "a"], [2, 1], [0.5, 0.25], [b"b", b"a"], np.array([2, 1], "M8[D]"), [True, False]]
+)
+def test_a_classifier_is_not_read_for_other_classes(classes, tmp_path):
+    model = classifier(classes)
+    model.linear.weight.assign(np.arange(8.0).reshape(4, 2))
+    file = ae.save_model(model, tmp_path)
+    assert bits(ae.load_model(file, into=classifier(classes))) == bits(model)
+    into = classifier(classes[::-1])
+    before = bits(into)
+    with pytest.raises(DataError, match=r"which differs in classes: \[.*\], not \[.*\]; expected a model like into"):
+        ae.load_model(file, into=into)
+    assert bits(into) == before
+
+
+@saved
 def test_a_configuration_that_lost_or_gained_an_argument_is_damaged(name, tmp_path):
     model = MODELS[name]()
     file = model.save(tmp_path)
@@ -218,7 +251,7 @@ def test_a_configuration_that_lost_or_gained_an_argument_is_damaged(name, tmp_pa
     config = json.loads(metadata["config"])
     assert config == model.config()
     wrong = [{k: v for k, v in config.items() if k != left_out} for left_out in config]
-    wrong += [{**config, "seed": 1}, {**config, "unknown": 1}, [1], None]
+    wrong += [{**config, "seed": 1}, {**config, "unknown": 1}, {**config, "generator": 5}, [1], None]
     for damaged in wrong:
         files.save(file, state, {**metadata, "config": json.dumps(damaged)})
         with pytest.raises(DataError, match="configuration is damaged"):

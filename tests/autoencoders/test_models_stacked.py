@@ -5,7 +5,8 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from minigrad.errors import DataError, ShapeError
+from minigrad import optim
+from minigrad.errors import DataError, DTypeError, ShapeError
 
 X = np.random.default_rng(0).random((40, 8)).astype(np.float32)
 
@@ -98,6 +99,10 @@ def test_pretraining_refuses_before_anything_changes():
         model.pretrain(X[:, :5], plain, epochs=1)
     with pytest.raises(DataError, match="epochs=0"):
         model.pretrain(X, plain, epochs=0)
+    with pytest.raises(DataError, match=r"pretrain: X has \d+ masked values"):
+        model.pretrain(np.ma.masked_less(X, 0.1), plain, epochs=1)
+    with pytest.raises(DTypeError, match="got Adam for optimizer, and each layer needs its own; expected a callable"):
+        model.pretrain(X, plain, epochs=1, optimizer=optim.Adam(model.parameters()))
     assert arrays(model) == before
 
 

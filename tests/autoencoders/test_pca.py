@@ -304,6 +304,19 @@ def test_samples_of_another_width_are_refused():
         model.decode(1.0)
 
 
+@pytest.mark.parametrize("use", ["__call__", "encode", "decode"])
+def test_samples_that_are_no_real_numbers_or_lie_under_a_mask_are_refused(use):
+    model = pca.linear_autoencoder(GOOD, 3)
+    np.testing.assert_array_equal(getattr(model, use)(GOOD.tolist()), getattr(model, use)(GOOD))
+    for bad in (GOOD * 1j, GOOD.astype(str), GOOD.astype("datetime64[s]")):
+        with pytest.raises(DTypeError, match=r"(en|de)code: got dtype [\S]*; expected real numbers"):
+            getattr(model, use)(bad)
+    with pytest.raises(DataError, match=r"(en|de)code: the argument has \d+ masked values"):
+        getattr(model, use)(np.ma.masked_less(GOOD, 2))
+    with pytest.raises(ShapeError, match=r"(en|de)code: the argument is no array"):
+        getattr(model, use)([[1.0, 2.0, 3.0], [1.0]])
+
+
 # ---------------------------------------------------------------- MNIST
 
 DATA = Path(os.environ.get("AUTOENCODERS_DATA") or Path(__file__).parents[3] / "shared" / "data")

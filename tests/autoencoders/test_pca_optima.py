@@ -161,6 +161,13 @@ def test_bad_arguments_are_refused(function):
             function(*arguments)
 
 
+@pytest.mark.parametrize("strength", [1e10, 1e308, np.finfo(np.float64).max])
+def test_a_decay_that_nothing_withstands_costs_all_variance(strength):
+    assert pca.l2_floor(GOOD, 2, strength) == pca.explained_variance(GOOD).sum()
+    autoencoder = pca.l2_autoencoder(GOOD, 2, strength)
+    assert not autoencoder.encoder_weight.any() and not autoencoder.decoder_weight.any()
+
+
 def test_a_probability_is_at_most_1():
     for function in OPTIMA["masking"]:
         with pytest.raises(DataError, match=r"q=1.5; expected a finite number in \[0, 1\]"):

@@ -191,13 +191,13 @@ def test_the_objectives_are_those_of_the_lecture():
         assert objective_on(estimator, X) == pytest.approx(terms, rel=1e-12), estimator
 
 
-@pytest.mark.parametrize("noise", ["masking", "gaussian", "salt_and_pepper"])
-def test_noise_is_for_training_only(noise):
+@pytest.mark.parametrize(("noise", "level"), [("masking", 1.0), ("gaussian", 2.0), ("salt_and_pepper", 1.0)])
+def test_noise_is_for_training_only(noise, level):
     """The same model with all its input destroyed: the loss in training is not that of clean data."""
     settings = {"n_components": 3, "epochs": 1, "learning_rate": 0.0, "random_state": 0}
     X = DIGITS[:200]
     clean = AutoencoderTransformer(**settings).fit(X)
-    noisy = DenoisingAutoencoder(**settings, noise=noise, level=1.0).fit(X)
+    noisy = DenoisingAutoencoder(**settings, noise=noise, level=level).fit(X)
     assert noisy.history_.loss[0] != pytest.approx(clean.history_.loss[0], rel=1e-3)
     np.testing.assert_array_equal(noisy.transform(X), clean.transform(X))
 
@@ -228,8 +228,10 @@ def test_samples_held_out_have_no_influence_on_the_training():
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        (AutoencoderTransformer(0), ShapeError, "sizes"),
-        (AutoencoderTransformer("4"), DTypeError, "sizes"),
+        (AutoencoderTransformer(0), DataError, "Transformer: got n_components=0; expected at least 1"),
+        (AutoencoderTransformer("4"), DTypeError, "Transformer: got n_components='4'; expected an integer"),
+        (AutoencoderTransformer(hidden_layer_sizes=(9, 0)), DataError, r"got hidden_layer_sizes\[1\]=0; expected at"),
+        (AutoencoderTransformer(hidden_layer_sizes="ab"), DTypeError, r"got hidden_layer_sizes\[0\]='a'; expected"),
         (AutoencoderTransformer(hidden_layer_sizes=4), DTypeError, "hidden_layer_sizes=4; expected a tuple"),
         (AutoencoderTransformer(activation="softmax"), DataError, "activation='softmax'"),
         (AutoencoderTransformer(output="softmax"), DataError, "output='softmax'"),
@@ -245,7 +247,8 @@ def test_samples_held_out_have_no_influence_on_the_training():
         (AutoencoderTransformer(validation_fraction=1), DataError, "validation_fraction=1; .* in \\[0, 1\\)"),
         (AutoencoderTransformer(random_state="x"), ValueError, "'x' cannot be used to seed"),
         (DenoisingAutoencoder(noise="salt"), DataError, "noise='salt'; expected one of masking, gaussian"),
-        (DenoisingAutoencoder(level=1.5), DataError, "q=1.5"),
+        (DenoisingAutoencoder(level=1.5), DataError, "level=1.5; expected a probability, .* for noise='masking'"),
+        (DenoisingAutoencoder(level=2, noise="salt_and_pepper"), DataError, "level=2; .* noise='salt_and_pepper'"),
         (DenoisingAutoencoder(level=-0.5), DataError, "level=-0.5"),
         (SparseAutoencoder(penalty="l0"), DataError, "penalty='l0'"),
         (SparseAutoencoder(rho=0.0), DataError, "rho=0.0"),

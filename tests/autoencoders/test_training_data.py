@@ -189,6 +189,35 @@ def test_a_generator_serves_one_epoch():
     assert ae.fit(model, (x for x in [X[:20], X[20:]]), denoising, epochs=1).epochs == 1
 
 
+def error(model, x):
+    return ae.squared_error(model(x), x)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_an_iterable_is_gone_through_once_for_each_epoch(epochs):
+    stream = Batches([X[:10], X[10:30]])
+    ae.fit(ae.Autoencoder((6, 2)), stream, error, epochs=epochs)
+    assert stream.begun == epochs
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        ([(X[:5], X[:5, 0])], [X[:5]], "validation gives x alone, and the training data are x and y"),
+        ([X[:5]], [(X[:5], X[:5, 0])], "validation gives x and y, and the training data are x alone"),
+        ([(X[:5], X[:5, 0]), X[5:9]], None, "batch 2 of X has x alone, and the first one x and y"),
+        ([X[:5], (X[:5], X[:5, 0])], None, "batch 2 of X has x and y, and the first one x alone"),
+    ],
+)
+def test_batches_have_labels_everywhere_or_nowhere(train, validation, message):
+    model = ae.Autoencoder((6, 2))
+    before = model.state_dict()
+    held_out = validation and Batches(validation)
+    with pytest.raises(DataError, match=message):
+        ae.fit(model, Batches(train), lambda m, x, *y: error(m, x), validation=held_out, epochs=1)
+    assert all((before[name] == a).all() for name, a in model.state_dict().items())
+
+
 def test_an_iterable_that_does_not_begin_anew_is_an_error_that_says_so():
     parts = iter([X[:20], X[20:]])
 
@@ -220,6 +249,8 @@ def test_an_iterable_that_does_not_begin_anew_is_an_error_that_says_so():
         ({"X": np.ma.masked_greater(X, 0.9)}, DataError, r"fit: X has \d+ masked values; fill them"),
         ({"y": np.ma.masked_equal(Y, 1)}, DataError, r"fit: y of X has \d+ masked values"),
         ({"X": Batches([X, np.ma.masked_less(X, 0.1)])}, DataError, r"fit: batch 2 of X has \d+ masked values"),
+        ({"X": Batches([None, X])}, DTypeError, "fit: batch 1 of X has dtype object; expected real numbers"),
+        ({"X": Batches([X, None])}, DTypeError, "fit: batch 2 of X has dtype object; expected real numbers"),
         ({"seed": None}, DTypeError, "got seed=None; expected an integer"),
         ({"callback": 3}, DTypeError, "got callback=3; expected a function"),
         ({"optimizer": "lbfgs", "max_norm": 1.0}, DataError, "curvature"),
@@ -234,6 +265,18 @@ def test_unusable_data_are_refused_before_anything_changes(arguments, error, mes
     with pytest.raises(error, match=message):
         ae.fit(model, **arguments)
     assert (values(model) == before).all()
+
+
+def test_unusable_labels_beside_a_memory_map_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    x, model = np.load(tmp_path / "x.npy", mmap_mode="r"), make()
+    for y, error, message in [
+        (np.ma.masked_equal(Y, 1), DataError, r"fit: y of X has \d+ masked values"),
+        ([[1], *([[1, 2]] * 49)], ShapeError, "fit: y of X is no array .*; expected rows of the same length"),
+        (Y[:5], ShapeError, "y of X has 5 entries; expected 50"),
+    ]:
+        with pytest.raises(error, match=message):
+            ae.fit(model, x, denoising, y=y, epochs=1)
 
 
 # ---------------------------------------------------------------- L-BFGS

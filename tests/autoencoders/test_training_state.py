@@ -147,9 +147,7 @@ def test_a_callback_may_change_a_hyper_parameter():
     [
         lambda model, history: mg.random.normal((3,)) is None,
         lambda model, history: model.decoder_weights[0].assign(0.9 * model.decoder_weights[0].detach()) is None,
-        lambda model, history: (
-            ae.softmax_regression(ae.features.codes(model, U), np.arange(40) % 2, max_iter=3) is None
-        ),
+        lambda model, history: ae.softmax_regression(ae.features.codes(model, U), np.arange(40) % 2) is None,
     ],
     ids=["draws", "changes", "measures"],
 )
@@ -164,7 +162,7 @@ def test_what_a_callback_does_is_in_the_checkpoint(tmp_path, callback):
 
 def test_softmax_regression_draws_nothing_from_the_default_generator():
     before = mg.random.default_generator().state()
-    ae.softmax_regression(U, np.arange(40) % 2, max_iter=2)
+    ae.softmax_regression(U, np.arange(40) % 2)
     assert mg.random.default_generator().state() == before
 
 
@@ -364,6 +362,30 @@ def test_a_number_that_a_callback_changes_is_noticed():
             assert caught[0].filename == __file__
         else:
             ae.fit(model, np.tile(U, (5, 1)), objective, epochs=6, batch_size=8, callback=callback, compile=False)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+def test_a_number_that_a_callback_changes_is_noticed_with_lbfgs_too():
+    found = []
+    for compile in (True, False):
+        weight = [0.0]
+
+        def objective(model, x, weight=weight):
+            return {"error": plain(model, x), "decay": weight[0] * ae.l2(model)}
+
+        def callback(model, history, weight=weight):
+            weight[0] = 0.1 * (history.epochs > 9)
+
+        model = ae.Autoencoder((6, 3))
+        optimizer = optim.LBFGS(model.parameters(), max_iter=4)
+        given = {"epochs": 12, "optimizer": optimizer, "callback": callback, "compile": compile}
+        if compile:
+            with pytest.warns(RuntimeWarning, match="depends on something besides tensors"):
+                history = ae.fit(model, U, objective, **given)
+        else:
+            history = ae.fit(model, U, objective, **given)
+        assert history.terms["decay"][9] == 0.0 < history.terms["decay"][10]
         found.append(arrays(model))
     assert found[0] == found[1]
 

@@ -229,3 +229,27 @@ def test_an_interrupt_leaves_no_mode_behind(run):
         left = state.grad_enabled, state.recording, state.observer
         state.grad_enabled, state.recording, state.observer = True, False, None  # for the tests that follow
         assert left == (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: mg.vjp(lambda t: (t, t), x), "vjp needs a function that returns one tensor, got tuple"),
+        (lambda x: mg.jacobian(lambda t: 1.0)(x), "jacobian needs a function that returns one tensor, got float"),
+        (lambda x: mg.jvp(lambda t: [t], (x,), (x,)), "jvp needs a function that returns one tensor, got list"),
+        (lambda x: mg.jvp(lambda a, b: a * b, x, (x, x)), r"as tuples, mg\.jvp.* got xs of type Tensor"),
+        (lambda x: mg.jvp(lambda a, b: a * b, (x, x), x), r"as tuples, mg\.jvp.* got ts of type Tensor"),
+        (lambda x: mg.grad(mg.sum, argnums=1.5), r"grad got argnums=1\.5; expected an integer"),
+        (lambda x: mg.grad(mg.sum, argnums=(0, "x")), "grad got argnums=.*; expected an integer"),
+    ],
+)
+def test_slips_are_named(call, words):
+    with pytest.raises(DTypeError, match=words):
+        call(mg.tensor([1.0, 2.0]))
+
+
+def test_argnums_may_be_integers_of_numpy():
+    f = lambda a, b: a * a * b  # noqa: E731
+    x, y = mg.tensor(2.0), mg.tensor(3.0)
+    assert mg.grad(f, argnums=np.int64(1))(x, y).item() == 4.0
+    assert [g.item() for g in mg.grad(f, argnums=(np.int64(1), 0))(x, y)] == [4.0, 12.0]

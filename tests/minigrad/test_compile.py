@@ -1137,6 +1137,124 @@ def test_a_step_that_is_called_again_before_it_returns_assigns_twice():
     assert all(x in (2 * i, 2 * i + 1) for i, x in enumerate(found, 1))  # the result of the outer one, or of both
 
 
+class Batch(dict):
+    """A dict with the keys as attributes, made from something else than a dict."""
+
+    def __init__(self, *names):
+        super().__init__((name, None) for name in names)
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("rows", [0, 3, 2000])
+def test_a_group_without_columns_writes_nothing(rows, kernels):
+    step = mg.compile(lambda x, y: (y * y - 0.25, x * 2.0 + y[1:]), kernels=kernels)
+    x, y = mg.ones((rows, 1)), mg.tensor([3.0])
+    for _ in range(3):
+        first, empty = step(x, y)
+        assert first.numpy().tolist() == [8.75] and empty.shape == (rows, 0)
+
+
+def test_a_step_with_random_numbers_does_not_lose_gradients():
+    x = mg.tensor([1.0, 2.0])
+    for step in (lambda x: (x * mg.random.uniform(x.shape)).sum(), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))):
+        with pytest.raises(GraphError, match=r"requires grad, and its replay could not"):
+            mg.compile(step)(mg.tensor(x.numpy(), requires_grad=True))
+
+
+@pytest.mark.parametrize("make", [list.__iter__, lambda x: dataclasses.make_dataclass("Out", ["h"])(x), np.array])
+def test_a_result_that_would_be_frozen_is_refused(make):
+    wrap = {np.array: lambda x: np.zeros(2)}.get(make, make)
+    step = mg.compile(lambda x: wrap([x * 2.0]))
+    with pytest.raises(RecordingError, match=r"returned a \w+, which every run .* return tensors and numbers"):
+        step(mg.tensor([1.0]))
+
+
+def test_what_is_no_tensor_may_be_returned_where_it_does_not_change():
+    key = frozenset([1])
+    step = mg.compile(lambda x, y: (x * 2.0, {"kind": "double", "n": 3, "none": None, "given": y}))
+    for _ in range(3):
+        assert step(mg.tensor([1.0]), key)[1] == {"kind": "double", "n": 3, "none": None, "given": key}
+
+
+def test_gradients_that_the_step_does_not_leave_stay():
+    p, q = mg.Parameter([1.0]), mg.Parameter([2.0])
+    metric = mg.compile(lambda x: (x * p.detach() * q.detach()).sum())
+
+    @mg.compile
+    def step(x):
+        (x * q).sum().backward()
+
+    x = mg.tensor([3.0], requires_grad=True)
+    for _ in range(3):
+        p.grad, q.grad, x.grad = None, None, None
+        (p * x).sum().backward()
+        before = p.grad, x.grad
+        metric(mg.tensor([1.0]))
+        assert (p.grad, x.grad) == before
+        x.grad = None
+        step(x)
+        assert p.grad is before[0] and q.grad is None and x.grad is None
+
+
+def test_keys_of_dicts_are_told_apart_as_values_are():
+    compiled = mg.compile(lambda d: next(v * len(str(k)) for k, v in d.items()))
+    x = mg.tensor([1.0])
+    for _ in range(2):
+        assert [compiled({k: x}).item() for k in (1, True, 1.0, 0.0, -0.0)] == [1, 4, 3, 3, 4]
+
+
+def test_results_are_not_views_of_what_changes_in_any_call():
+    w = mg.tensor([[1.0, 2.0]])
+
+    @mg.compile
+    def step(x):
+        w.assign(w + x)
+        return w[0], x.T, w, x
+
+    found = []
+    for _ in range(4):
+        x = mg.tensor([[1.0, 1.0]])
+        row, turned, whole, given = step(x)
+        assert whole is w and given is x
+        x.assign([[9.0, 9.0]])
+        found.append((row, turned))
+    assert [row.numpy().tolist() for row, _ in found] == [[2.0, 3.0], [3.0, 4.0], [4.0, 5.0], [5.0, 6.0]]
+    assert [turned.numpy().tolist() for _, turned in found] == [[[1.0], [1.0]]] * 4
+
+
+def test_arguments_keep_their_classes():
+    class Pair(list):
+        pass
+
+    def f(batch, pair):
+        assert type(batch) is Batch and type(pair) is Pair
+        return batch.x * 2.0 + batch.y, pair
+
+    batch = Batch("x", "y")
+    batch["x"], batch["y"] = mg.tensor([1.0]), mg.tensor([2.0])
+    compiled = mg.compile(f)
+    for _ in range(3):
+        total, pair = compiled(batch, Pair([mg.tensor([5.0])]))
+        assert total.numpy().tolist() == [4.0] and type(pair) is Pair
+
+
+def test_a_compiled_method_gets_its_object():
+    class Model:
+        def __init__(self, factor):
+            self.w = mg.Parameter([factor])
+
+        @mg.compile
+        def step(self, x):
+            return (x * self.w).detach()
+
+    models = [Model(2.0), Model(3.0)]
+    for _ in range(3):
+        assert [m.step(mg.tensor([10.0])).item() for m in models] == [20.0, 30.0]
+    assert len(Model.step.programs) == 2
+
+
 class Masked(mg.optim.Optimizer):
     """An optimizer of a user, with attributes that are tensors, arrays and containers."""
 

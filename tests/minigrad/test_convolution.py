@@ -162,6 +162,10 @@ X, W = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3))
         (lambda: mg.conv_transpose2d(np.ones((3, 4, 4)), W), "four axes"),
         (lambda: mg.conv_transpose2d(np.ones((1, 3, 4, 4)), W, 2, 0, 2), "less than the stride"),
         (lambda: mg.conv_transpose2d(np.ones((1, 3, 1, 1)), W, 1, 3), "no images of size .-3, -3."),
+        (lambda: mg.conv_transpose2d([1.0], W), "four axes"),
+        (lambda: mg.max_pool2d(np.ones(4), 2), r"max_pool2d takes images .* got shape \(4,\)"),
+        (lambda: mg.avg_pool2d(mg.ones(4), 2), r"avg_pool2d takes images .* got shape \(4,\)"),
+        (lambda: mg.upsample2x(mg.ones(4)), r"upsample2x takes images .* got shape \(4,\)"),
         (lambda: mg.max_pool2d(X, 5), "larger than images"),
         (lambda: mg.avg_pool2d(X, 2, 0), "at least 1"),
         (lambda: mg.conv2d_transpose(np.ones((1, 3, 2, 2)), W, size=(9, 9)), "cannot make images of size"),
@@ -170,6 +174,20 @@ X, W = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3))
 def test_refused_inputs(call, message):
     with pytest.raises(ShapeError, match=message):
         call()
+
+
+def test_sizes_may_be_integers_of_numpy():
+    one, two, x = np.int64(1), np.int32(2), normal(1, 3, 4, 4)
+    w = normal(2, 3, 2, 2)
+    for found, expected in [
+        (mg.conv2d(x, w, two, (one, 0)), mg.conv2d(x, w, 2, (1, 0))),
+        (mg.conv_transpose2d(x, normal(3, 1, 2, 2), two, 0, one), None),
+        (mg.max_pool2d(x, two, one), mg.max_pool2d(x, 2, 1)),
+    ]:
+        if expected is None:
+            assert found.shape == (1, 1, 9, 9)  # (4 - 1) * 2 + 2 + 1
+        else:
+            np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
 def test_blocks_of_images_change_nothing(monkeypatch):

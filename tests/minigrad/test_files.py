@@ -1,6 +1,11 @@
 """Files: what is saved is loaded bit for bit, damage is reported by name, and a failed write leaves the old file."""
 
+import errno
 import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import minigrad as mg
-from minigrad import files
-from minigrad.atomic import write_atomically
+from minigrad import atomic, files
+from minigrad.atomic import Lock, write_atomically
 from minigrad.errors import DataError, DTypeError
 
 DTYPES = ["bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">i2"]
+ROOT = Path(mg.__file__).parents[1]
+needs_locks = pytest.mark.skipif(not atomic.HAS_LOCKS, reason="the system has no locks on files")
 STATE = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1, 2, 3])}
 
 
@@ -72,6 +79,16 @@ def test_metadata_and_an_empty_state_come_back(tmp_path):
     assert files.load_with_metadata(tmp_path / "b")[1] == {}
 
 
+CYCLE = {"a": {}}
+CYCLE["a"]["b"] = CYCLE
+
+
+def test_a_dict_that_is_there_twice_is_no_cycle(tmp_path):
+    part = {"x": np.ones(1)}
+    files.save(tmp_path / "a", {"first": part, "second": {"third": part}})
+    assert sorted(files.load(tmp_path / "a")) == ["first.x", "second.third.x"]
+
+
 @pytest.mark.parametrize(
     ("state", "metadata", "error", "words"),
     [
@@ -85,6 +102,11 @@ def test_metadata_and_an_empty_state_come_back(tmp_path):
         ({"x": {"": np.zeros(1)}}, None, DTypeError, "in 'x'"),
         ([np.zeros(1)], None, DTypeError, "got list"),
         (STATE, {"epochs": 3}, DTypeError, "'epochs': 3"),
+        (STATE, ["epochs"], DTypeError, "metadata are a dict of texts by name, got list"),
+        (STATE, {"a": "\ud800"}, DataError, r"'\\ud800' has a character that UTF-8 lacks"),
+        (STATE, {"\ud800": "a"}, DataError, r"'\\ud800' has a character that UTF-8 lacks"),
+        ({"x": {"\ud800": np.zeros(1)}}, None, DataError, r"'\\ud800' has a character that UTF-8 lacks"),
+        (CYCLE, None, DataError, "the dict 'a.b' contains itself"),
     ],
 )
 def test_what_a_file_cannot_hold_is_refused_and_nothing_is_written(tmp_path, state, metadata, error, words):
@@ -141,6 +163,118 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path, monkeypatch)
     write_atomically(tmp_path / "a", b"new")
     assert seen == [(b"old", b"new", tmp_path)]
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_symbolic_link_stays_and_its_file_is_written(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(Path("store") / "real")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "store" / "real").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["link", "real", "store"]
+
+
+def test_an_error_of_a_write_names_the_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'a'}'") as caught:
+        files.save(tmp_path / "a", STATE)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+
+
+def process_that(code):
+    """Return a process that has come to the end of some code, and sleeps."""
+    code = f"import os, sys, time\nfrom minigrad import atomic\n{code}\nprint(flush=True)\ntime.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+@needs_locks
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    others = [".a.notes.part", ".a.b.0123456789ab.part", ".b.0123456789ab.part", "a.0123456789ab.part"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"")
+    code = "os.fsync = lambda descriptor: (print(flush=True), time.sleep(600))\n"
+    writer = process_that(code + f"atomic.write_atomically({str(tmp_path / 'a')!r}, b'half')")
+    try:
+        write_atomically(tmp_path / "a", b"one")
+        (part,) = set(os.listdir(tmp_path)) - {"a", *others}
+        assert re.fullmatch(r"\.a\.[0-9a-f]{12}\.part", part) and (tmp_path / part).read_bytes() == b"half"
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert (tmp_path / part).exists()
+    write_atomically(tmp_path / "a", b"two")
+    assert sorted(os.listdir(tmp_path)) == sorted(["a", *others])
+    assert (tmp_path / "a").read_bytes() == b"two"
+
+
+@needs_locks
+def test_a_lock_is_held_once_until_it_is_released_or_its_process_ends(tmp_path):
+    (tmp_path / "link").symlink_to("a")
+    lock = Lock(tmp_path / "a")
+    lock.acquire()
+    for name in ("a", "link"):
+        with pytest.raises(BlockingIOError):
+            Lock(tmp_path / name).acquire()
+    Lock(tmp_path / "b").release()  # which was not taken
+    lock.release()
+    assert os.listdir(tmp_path) == ["link"]
+    other = process_that(f"lock = atomic.Lock({str(tmp_path / 'a')!r})\nlock.acquire()")
+    try:
+        with pytest.raises(BlockingIOError):
+            lock.acquire()
+    finally:
+        other.kill()
+        other.communicate()
+    lock.acquire()
+    with pytest.raises(BlockingIOError):
+        Lock(tmp_path / "a").acquire()
+    lock.release()
+    assert os.listdir(tmp_path) == ["link"]
+
+
+@needs_locks
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
+    lock, calls = atomic._lock, []
+
+    def removing(file, wait):
+        if not calls:
+            os.unlink(file.name)  # as the holder does, between the open and the lock of this one
+        calls.append(file)
+        return lock(file, wait)
+
+    monkeypatch.setattr(atomic, "_lock", removing)
+    held = Lock(tmp_path / "a")
+    held.acquire()
+    assert len(calls) == 2 and os.listdir(tmp_path) == [".a.lock"]
+    with pytest.raises(BlockingIOError):
+        Lock(tmp_path / "a").acquire()
+    held.release()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP])
+def test_without_locks_files_are_written_and_parts_stay(tmp_path, monkeypatch, error):
+    def none(*arguments):
+        raise OSError(error, "no locks")
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", none)
+    (tmp_path / ".a.0123456789ab.part").write_bytes(b"perhaps of a living writer")
+    write_atomically(tmp_path / "a", b"x")
+    assert sorted(os.listdir(tmp_path)) == [".a.0123456789ab.part", "a"]
+    lock = Lock(tmp_path / "a")
+    lock.acquire()
+    lock.release()
+    monkeypatch.setattr(atomic, "HAS_LOCKS", False)  # as on Windows
+    write_atomically(tmp_path / "a", b"y")
+    assert (tmp_path / "a").read_bytes() == b"y"
+    assert sorted(os.listdir(tmp_path)) == [".a.0123456789ab.part", "a"]
 
 
 def test_equal_states_give_equal_files(tmp_path):

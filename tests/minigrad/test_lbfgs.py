@@ -120,10 +120,33 @@ def test_a_new_optimizer_has_a_state_too():
     optim.LBFGS([w]).load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"evaluations": np.array([1, 2])}, r"evaluations is \[1 2\]; expected an integer"),
+        ({"evaluations": np.array(-1)}, "evaluations is -1"),
+        ({"evaluations": np.array(1.5)}, "evaluations is 1.5"),
+        ({"pairs": np.full((1, 2, 2), np.nan)}, "pairs are not finite"),
+        ({"pairs": np.full((1, 2, 2), "a")}, "pairs are not finite"),
+    ],
+)
+def test_a_damaged_state_changes_nothing(change, words):
+    w = mg.Parameter(np.array([1.0, 2.0]))
+    optimizer = optim.LBFGS([w], lr=0.5)
+    before = optimizer.state_dict()
+    state = {name: array + 1 for name, array in before.items()} | change
+    with pytest.raises(DataError, match=words):
+        optimizer.load_state_dict(state)
+    after = optimizer.state_dict()
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name])
+
+
 def test_refusals():
     w = mg.Parameter(np.array([1.0]))
     with pytest.raises(DataError, match="max_iter=0"):
         optim.LBFGS([w], max_iter=0)
+    assert optim.LBFGS([w], max_iter=np.int64(3)).max_iter == 3
     with pytest.raises(DTypeError, match="closure"):
         optim.LBFGS([w]).step()
     optimizer = optim.LBFGS([w])

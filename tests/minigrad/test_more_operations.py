@@ -223,6 +223,25 @@ def test_activations_at_their_kinks_and_far_out():
         mg.gelu(x, "sigmoid")
 
 
+def test_the_tanh_form_of_gelu_where_the_cube_of_x_overflows():
+    for dtype, size in (("float16", 300.0), ("float32", 1e20), ("float64", 1e200)):
+        x = mg.tensor(np.array([-size, -10.0, 10.0, size]), dtype, requires_grad=True)
+        y = mg.gelu(x, "tanh")
+        y.sum().backward()
+        np.testing.assert_array_equal(y.numpy(), np.array([0, 0, 10, size], dtype))
+        np.testing.assert_array_equal(x.grad.numpy(), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_derivative_of_expm1_is_relatively_exact_far_below_0(dtype):
+    x = np.array([-80.0, -17.0, -1.0, -1e-3, 0.0, 3.0], dtype)
+    for f in (mg.expm1, mg.elu):
+        derivative = mg.grad(lambda t, f=f: f(t).sum())(mg.tensor(x)).numpy()
+        expected = np.exp(x) if f is mg.expm1 else np.exp(np.minimum(x, 0.0))
+        # e^x is rounded once or twice; y + 1 would be 6e-8 at -17 in float32, which is 40% too much
+        np.testing.assert_allclose(derivative, expected, rtol=2 * np.finfo(dtype).eps)
+
+
 # Reductions
 
 AXES = [
@@ -302,6 +321,23 @@ def test_norm_and_std_have_derivative_0_where_they_are_0():
     assert mg.std(mg.tensor(5.0)).item() == 0.0
     with pytest.raises(ShapeError, match="ord"):
         mg.norm(x, ord=3)
+
+
+def test_squares_of_float16_have_room():
+    x = mg.tensor(np.array([300.0, 400.0], "float16"), requires_grad=True)
+    y = mg.norm(x)
+    y.backward()
+    assert (y.dtype, y.item(), x.grad.dtype) == (np.float16, 500.0, np.float16)
+    np.testing.assert_array_equal(x.grad.numpy(), np.array([0.6, 0.8], "float16"))
+    # deviations of 300, of which the mean square, 90,000, is no number of float16
+    spread = mg.tensor(np.array([0.0, 600.0], "float16"), requires_grad=True)
+    y = mg.std(spread)
+    y.backward()
+    assert (y.dtype, y.item()) == (np.float16, 300.0)
+    np.testing.assert_array_equal(spread.grad.numpy(), [-0.5, 0.5])
+    # a variance of 62,500 of squares whose sum, 125,000, is none
+    y = mg.var(mg.tensor(np.array([0.0, 500.0], "float16")))
+    assert (y.dtype, y.item()) == (np.float16, float(np.float16(62500.0)))
 
 
 @pytest.mark.parametrize("name", ["var", "std"])
@@ -533,6 +569,13 @@ def test_softmax(axis):
         check_keeps_float32(lambda t, f=f: f(t, axis), x)
 
 
+def test_a_row_with_nan_has_no_softmax():
+    x = mg.tensor([[1.0, np.nan], [1.0, 1.0]])
+    for f in (mg.softmax, mg.log_softmax):
+        for y in (f(x), mg.compile(f)(x)):
+            assert np.isnan(y.numpy()).tolist() == [[True, True], [False, False]]
+
+
 def test_softmax_far_out():
     x = mg.tensor([[1000.0, 1000.0, -1000.0], [-np.inf, 0.0, 0.0], [-np.inf] * 3], requires_grad=True)
     y = mg.softmax(x)
@@ -588,3 +631,61 @@ def test_cross_entropy_refuses_the_number_of_no_class(wrong, axis):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of a mean of nothing
 def test_cross_entropy_of_no_sample_has_no_class_number_to_check():
     assert np.isnan(mg.cross_entropy(mg.tensor(np.zeros((0, 3))), np.zeros(0, np.int64)).item())
+
+
+ONE, TWO = np.int64(1), np.int32(2)
+MATRIX = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (lambda x: mg.flip(x, ONE), lambda x: np.flip(x, 1)),
+        (lambda x: mg.roll(x, ONE), lambda x: np.roll(x, 1)),
+        (lambda x: mg.roll(x, ONE, ONE), lambda x: np.roll(x, 1, 1)),
+        (lambda x: mg.roll(x, np.array([1, 1]), (0, ONE)), lambda x: np.roll(x, (1, 1), (0, 1))),
+        (lambda x: mg.tile(x, TWO), lambda x: np.tile(x, 2)),
+        (lambda x: mg.repeat(x, TWO, ONE), lambda x: np.repeat(x, 2, 1)),
+        (lambda x: mg.stack(mg.split(x, TWO, ONE)), lambda x: np.stack(np.split(x, 2, 1))),
+        (lambda x: mg.moveaxis(x, ONE, np.int8(0)), lambda x: np.moveaxis(x, 1, 0)),
+        (lambda x: mg.prod(x, ONE), lambda x: np.prod(x, 1)),
+        (lambda x: mg.diagonal(x, ONE), lambda x: np.diagonal(x, 1)),
+        (lambda x: mg.sum(x, axis=ONE), lambda x: np.sum(x, 1)),
+        (lambda x: mg.mean(x, axis=ONE), lambda x: np.mean(x, 1)),
+        (lambda x: mg.max(x, axis=ONE), lambda x: np.max(x, 1)),
+        (lambda x: mg.logsumexp(x, axis=ONE), lambda x: np.logaddexp.reduce(x, 1)),
+    ],
+)
+def test_integers_of_numpy_are_integers(found, expected):
+    x = values((2, 2))
+    np.testing.assert_allclose(found(mg.tensor(x)).numpy(), expected(x), rtol=1e-14)
+    check(found, x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: mg.flip(MATRIX, 1.5), DTypeError, "flip got axis=1.5; expected an integer"),
+        (lambda: mg.flip(MATRIX, "a"), DTypeError, "flip got axis='a'"),
+        (lambda: mg.roll(MATRIX, 1.5), DTypeError, "roll got shift=1.5"),
+        (lambda: mg.tile(MATRIX, (1.5,)), DTypeError, r"tile got repetitions=\(1.5,\)"),
+        (lambda: mg.repeat(MATRIX, [1.5, 2], 0), DTypeError, r"repeat got repeats=\[1.5, 2\]"),
+        (lambda: mg.repeat(MATRIX, [1, -1], 0), ShapeError, "fewer than 0 times"),
+        (lambda: mg.split(MATRIX, 1.5), DTypeError, "split got sections=1.5"),
+        (lambda: mg.split(MATRIX, [[1], [1, 2]]), DTypeError, "split got sections"),
+        (lambda: mg.take(MATRIX, [0], 0.5), DTypeError, "take got axis=0.5"),
+        (lambda: mg.topk(MATRIX, 1.5), DTypeError, "topk got k=1.5"),
+        (lambda: mg.one_hot([1], 1.5), DTypeError, "one_hot got classes=1.5"),
+        (lambda: mg.diagonal(mg.ones(3)), ShapeError, r"diagonal takes matrices.*got shape \(3,\)"),
+        (
+            lambda: mg.diagonal(MATRIX, 0, 1, -1),
+            ShapeError,
+            "two different axes, got axis1=1 and axis2=-1",
+        ),
+        (lambda: mg.diagonal(MATRIX, 0, 0, 2), ShapeError, "diagonal got axis 2"),
+        (lambda: mg.diagonal(MATRIX, 0.5), DTypeError, "diagonal got offset=0.5"),
+    ],
+)
+def test_what_is_no_integer_is_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

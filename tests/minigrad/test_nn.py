@@ -84,6 +84,15 @@ def test_a_state_is_a_copy_and_loads_into_another_module():
     assert b.tied is b.layers[0] and b.tied.weight is b.layers[0].weight
 
 
+def test_a_state_may_hold_the_tensors_that_it_is_loaded_into():
+    model = nn.Module()
+    model.a, model.b = mg.Parameter([1.0]), nn.Buffer([2.0])
+    model.load_state_dict({"a": model.b, "b": model.a})
+    assert (model.a.item(), model.b.item()) == (2.0, 1.0)
+    model.load_state_dict({"a": model.b.numpy(), "b": model.a.detach().numpy()})
+    assert (model.a.item(), model.b.item()) == (1.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

@@ -74,6 +74,57 @@ def test_batch_norm_in_training_and_evaluation():
         layer(mg.tensor(x[:1]))
 
 
+def test_normalising_float16_has_room_for_its_squares():
+    x = np.array([[0.0, 600.0], [600.0, 0.0]], "float16")
+    for layer in (nn.LayerNorm(2, dtype="float16"), nn.BatchNorm(2, dtype="float16")):
+        given = mg.tensor(x, requires_grad=True)
+        y = layer(given)
+        assert y.dtype == np.float16
+        np.testing.assert_array_equal(y.detach().numpy(), [[-1, 1], [1, -1]])
+        y[0, 0].backward()
+        assert given.grad.dtype == np.float16 and np.isfinite(given.grad.numpy()).all()
+    # the running values: 0.1 * 300, and 0.9 + 0.1 * 180,000
+    np.testing.assert_array_equal(layer.running_mean.numpy(), [30, 30])
+    np.testing.assert_array_equal(layer.running_var.numpy(), np.full(2, 18000.9).astype("float16"))
+    layer.eval()
+    layer.running_var.assign(mg.full((2,), 3600.0, "float16"))
+    np.testing.assert_array_equal(layer(given).detach().numpy(), [[-0.5, 9.5], [9.5, -0.5]])
+
+
+def test_a_batch_norm_of_another_dtype_is_refused_before_it_keeps_anything():
+    layer = nn.BatchNorm(2, dtype="float16")
+    with pytest.raises(DTypeError, match="do not mix"):
+        layer(mg.ones((3, 2), "float32"))
+    np.testing.assert_array_equal(layer.running_mean.numpy(), [0, 0])
+
+
+def test_normalising_an_array_of_float16():
+    y = nn.LayerNorm(2, dtype="float16")(np.array([[0.0, 600.0]], "float16"))
+    np.testing.assert_array_equal(y.detach().numpy(), [[-1, 1]])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Linear(3, 1), nn.LayerNorm(3), nn.BatchNorm(3), nn.Conv2d(1, 1, 2), nn.ConvTranspose2d(1, 1, 2), nn.Dropout(),
+     nn.Flatten(), nn.Unflatten((1,)), nn.LeakyReLU(), nn.Tanh()],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_a_list_is_no_input(layer):
+    with pytest.raises(TypeError, match=f"(?i){type(layer).__name__} takes .*, got list; wrap it in mg.tensor"):
+        layer([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("layer", [nn.Flatten(), nn.Unflatten((1,))])
+def test_one_number_has_no_axis_of_samples(layer):
+    with pytest.raises(ShapeError, match=r"got an input of shape \(\); expected samples along the first axis"):
+        layer(mg.tensor(1.0))
+
+
+def test_normalising_integers_gives_floats():
+    y = nn.LayerNorm(2)(mg.tensor([[0, 4]]))
+    np.testing.assert_allclose(y.detach().numpy(), [[-1, 1]], rtol=2e-6)  # 4 / (4 + 1e-5), and rounding
+
+
 def test_a_batch_norm_is_replayed_with_its_running_values():
     layers = [nn.BatchNorm(3) for _ in range(2)]
     f = mg.compile(lambda x: layers[1](x).detach())

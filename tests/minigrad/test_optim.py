@@ -174,6 +174,18 @@ def test_a_restored_optimizer_continues_bit_for_bit(name, options):
         np.testing.assert_array_equal(value[1], target[1])
 
 
+def test_a_state_may_hold_the_tensors_that_it_is_loaded_into():
+    parameters = [mg.Parameter([1.0]), mg.Parameter([1.0])]
+    optimizer = optim.SGD(parameters, lr=0.5, momentum=0.9)
+    for p, g in zip(parameters, (1.0, 2.0), strict=True):
+        p.grad = mg.tensor([g])
+    optimizer.step()
+    kept = dict(optimizer.named_tensors())
+    swapped = {"velocity.0": kept["velocity[1]"], "velocity.1": kept["velocity[0]"]}
+    optimizer.load_state_dict({**optimizer.state_dict(), **swapped})
+    assert (kept["velocity[0]"].item(), kept["velocity[1]"].item()) == (2.0, 1.0)
+
+
 def test_an_optimizer_finds_the_minimum():
     w = mg.Parameter(np.array([5.0, -3.0]))
     optimizer = optim.Adam([w], lr=0.1)
@@ -404,6 +416,31 @@ def test_a_parameter_that_replaced_another_is_updated():
         new.grad = mg.tensor([1.0, 1.0])
         optimizer.step()
         assert (old.numpy() == before[0]).all() and (new.numpy() != before[1]).all()
+
+
+@pytest.mark.parametrize("size", [1e25, 1e-25, 3.0])
+def test_clipping_squares_what_fits(size):
+    w, nothing = mg.Parameter([0.0, 0.0]), mg.Parameter(np.zeros(0, "float32"))
+    w.grad, nothing.grad = mg.tensor([3 * size, 4 * size]), mg.tensor(np.zeros(0, "float32"))
+    norm = optim.clip_grad_norm([w, nothing], 1.0)
+    np.testing.assert_allclose(norm.item(), 5 * size, rtol=3e-7)  # a few roundings
+    expected = [0.6, 0.8] if size > 1 else [3 * size, 4 * size]
+    np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, np.inf, np.nan])
+def test_clipping_reports_a_gradient_that_has_no_size(value):
+    w = mg.Parameter([0.0, 0.0])
+    w.grad = mg.tensor([0.0, value])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(optim.clip_grad_norm([w], 1.0).item(), value)
+
+
+def test_a_parameter_that_is_there_twice_is_clipped_once():
+    w = mg.Parameter([0.0, 0.0])
+    w.grad = mg.tensor([3.0, 4.0])
+    assert optim.clip_grad_norm([w, w], 1.0).item() == 5.0
+    np.testing.assert_allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)
 
 
 def test_norms_of_small_dtypes_and_of_several_are_clipped():

@@ -28,6 +28,7 @@ def test_formulas():
         [2 * (0.1 + 0.45 * (1 + math.cos(math.pi * min(n, 4) / 4))) for n in range(6)], rtol=1e-15,
     )  # fmt: skip
     assert rates(lambda o: optim.LinearWarmup(o, 4, lambda n: 0.5**n), 7) == [0.5, 1, 1.5, 2, 2, 1, 0.5]
+    assert rates(lambda o: optim.StepDecay(o, np.int64(2), 0.5), 3) == [2, 2, 1]
     assert rates(lambda o: optim.Schedule(o, lambda n: 1 / (n + 1)), 3) == [2, 1, 2 / 3]
 
 
@@ -61,6 +62,76 @@ def test_a_restored_schedule_continues(make):
         assert optimizers[0].lr == optimizers[1].lr
     with pytest.raises(DataError, match="expected"):
         first.load_state_dict({"steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": "abc"}, "got steps='abc'; expected an integer of at least 0"),
+        ({"steps": -1}, "steps=-1"),
+        ({"steps": 1.5}, "steps=1.5"),
+        ({"steps": np.array([1, 2])}, "steps=array"),
+        ({"reduced": -3}, "reduced=-3; expected an integer of at least 0"),
+        ({"base": math.nan}, "base=nan; expected a finite number of at least 0"),
+        ({"base": math.inf}, "base=inf"),
+        ({"base": None}, "base=None"),
+        ({"best": math.nan}, "best=nan; expected a number"),
+    ],
+)
+def test_a_damaged_state_changes_nothing(change, words):
+    schedule = optim.ReduceOnPlateau(optim.SGD([mg.Parameter([1.0])], lr=2.0), 0.5, 1)
+    for value in (3.0, 2.0, 2.0):
+        schedule.step(value)
+    before = schedule.state_dict()
+    state = {name: value + 1 for name, value in before.items()} | change
+    with pytest.raises(DataError, match=words):
+        schedule.load_state_dict(state)
+    assert schedule.state_dict() == before and before["reduced"] == 1
+
+
+def test_a_state_may_come_from_a_file_as_arrays():
+    schedule = optim.ReduceOnPlateau(optim.SGD([mg.Parameter([1.0])], lr=2.0))
+    schedule.load_state_dict(
+        {
+            "base": np.array(0.5),
+            "steps": np.array(3),
+            "best": mg.tensor(math.inf),
+            "waited": 2.0,
+            "reduced": np.int64(1),
+        }
+    )
+    assert schedule.state_dict() == {"base": 0.5, "steps": 3, "best": math.inf, "waited": 2, "reduced": 1}
+    assert type(schedule.steps) is int and type(schedule.base) is float
+    with pytest.raises(DTypeError, match="got a list"):
+        schedule.load_state_dict([1])
+
+
+def test_a_step_whose_factor_is_refused_does_not_count():
+    optimizer = optim.SGD([mg.Parameter([1.0])], lr=2.0)
+    schedule = optim.Schedule(optimizer, lambda n: -1.0 if n == 2 else 1.0)
+    schedule.step()
+    for _ in range(2):
+        with pytest.raises(DataError, match="lr=-2"):
+            schedule.step()
+    assert (schedule.steps, optimizer.lr) == (1, 2.0)
+    plateau = optim.ReduceOnPlateau(optimizer, 0.5, patience=1)
+    plateau.step(1.0)
+    before = plateau.state_dict()
+    plateau.factor = -0.5
+    with pytest.raises(DataError, match="lr=-1"):
+        plateau.step(1.0)
+    assert plateau.state_dict() == before
+
+
+def test_a_factor_is_a_function():
+    o = optim.SGD([mg.Parameter([1.0])], lr=2.0)
+    for call, words in [
+        (lambda: optim.Schedule(o, 0.5), "Schedule: got factor=0.5; expected a function"),
+        (lambda: optim.LinearWarmup(o, 3, then=5), "LinearWarmup: got then=5; expected a function"),
+    ]:
+        with pytest.raises(DTypeError, match=words):
+            call()
+    assert o.lr == 2.0
 
 
 def test_bad_arguments():
@@ -126,3 +197,32 @@ def test_reduce_on_plateau_knows_negative_losses():
     for value in (-3.0, -3.0, -3.0, -2.9999, -2.9998):
         schedule.step(value)
     assert schedule.best == -3.0 and optimizer.lr < 1.0
+
+
+def test_the_arguments_are_attributes():
+    optimizer = optim.SGD([mg.Parameter([1.0])], lr=1.0)
+    then = math.exp
+    step, cosine = optim.StepDecay(optimizer, 2, 0.5), optim.CosineDecay(optimizer, 4, floor=0.25)
+    exponential, warmup = optim.ExponentialDecay(optimizer, 0.75), optim.LinearWarmup(optimizer, 3, then)
+    assert (step.every, step.factor, cosine.total, cosine.floor) == (2, 0.5, 4, 0.25)
+    assert (exponential.factor, warmup.total, warmup.then) == (0.75, 3, then)
+
+
+class Recent(optim.Schedule):
+    """A schedule with a state of its own: an array, a text, and nothing yet."""
+
+    def __init__(self, optimizer):
+        self.recent, self.phase, self.best = np.zeros(2), "first", None
+        super().__init__(optimizer, lambda n: 1.0)
+
+    def state_dict(self):
+        return {**super().state_dict(), "recent": self.recent, "phase": self.phase, "best": self.best}
+
+
+def test_a_state_of_ones_own_comes_back():
+    schedule = Recent(optim.SGD([mg.Parameter([1.0])], lr=1.0))
+    schedule.recent[:], schedule.phase, schedule.best = (3.0, 4.0), "second", 0.5
+    again = Recent(optim.SGD([mg.Parameter([1.0])], lr=1.0))
+    again.load_state_dict(schedule.state_dict())
+    schedule.recent[0] = 9.0  # is not shared
+    assert again.recent.tolist() == [3.0, 4.0] and (again.phase, again.best) == ("second", 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import DeviceError, DTypeError, GraphError, ShapeError
+from minigrad.errors import DataError, DeviceError, DTypeError, GraphError, ShapeError
 
 
 def test_python_numbers_become_float32_and_arrays_keep_their_dtype():
@@ -231,3 +231,73 @@ def test_numpy_gets_a_copy_unless_it_wants_none():
     for use in (lambda: np.array(x, dtype="float64", copy=False), lambda: x.__array__(np.dtype("float64"), copy=False)):
         with pytest.raises(ValueError, match="copy"):
             use()
+
+
+# Making tensors from nothing
+
+
+def test_arange_gives_integers_for_integers_and_floats_for_floats():
+    for arguments in ((5,), (2, 9, 3), (5, 0, -2), (np.int64(4),)):
+        found = mg.arange(*arguments)
+        np.testing.assert_array_equal(found.numpy(), np.arange(*arguments))
+        assert found.dtype == np.int64
+    for arguments in ((3.0,), (0.0, 1.0, 0.25), (0, 1, 0.1), (np.float32(2), 0, -0.5)):
+        found = mg.arange(*arguments)
+        # each number is the one of float64, rounded once
+        np.testing.assert_array_equal(found.numpy(), np.arange(*arguments, dtype="float64").astype("float32"))
+        assert found.dtype == np.float32
+    assert mg.arange(0, 300, 0.1).numpy()[-1] == np.float32(299.9)
+    assert mg.arange(3, dtype="float64").dtype == np.float64
+    np.testing.assert_array_equal(mg.arange(0.0, 4.0, 2.0, dtype="int32").numpy(), np.array([0, 2], "int32"))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: mg.arange(0, 1, 0.5, "int32"), DTypeError, r"step=0\.5 for int32"),
+        (lambda: mg.arange("a"), DTypeError, "stop='a'"),
+        (lambda: mg.arange(0, [1, 2]), DTypeError, "takes numbers, got stop"),
+        (lambda: mg.arange(3, dtype=bool), DTypeError, "got dtype bool"),
+        (lambda: mg.arange(1, 2, 0), DataError, "step=0"),
+        (lambda: mg.arange(0.0, np.inf), DataError, "stop=inf"),
+        (lambda: mg.zeros((2,), object), DTypeError, "got dtype object"),
+        (lambda: mg.full((2,), 1j), DTypeError, "1j for float32"),
+        (lambda: mg.full((2,), None), DTypeError, "got None"),
+        (lambda: mg.full((2,), np.nan, "int32"), DTypeError, "nan for int32"),
+        (lambda: mg.full((2,), 1.5, "int32"), DTypeError, r"1\.5 for int32"),
+        (lambda: mg.full((2,), np.ones(2), "int32"), DTypeError, "for int32"),
+        (lambda: mg.tensor([1.0]).to(object), DTypeError, "numbers and bools, got dtype object"),
+        (lambda: mg.tensor([1.0]).to("U5"), DTypeError, "numbers and bools"),
+        (lambda: mg.tensor([1.0]).to("M8[s]"), DTypeError, "numbers and bools"),
+    ],
+)
+def test_what_no_tensor_can_hold_is_refused(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_full_holds_what_its_dtype_does():
+    assert mg.full((2,), 2.0, "int32").numpy().tolist() == [2, 2]
+    assert mg.full((2,), 1j, "complex64").numpy().tolist() == [1j, 1j]
+    assert mg.ones(2, bool).numpy().tolist() == [True, True]
+    assert mg.full((), 3, "uint8").item() == 3
+
+
+@pytest.mark.parametrize("value", [1.9, np.float32(1.9), [1.9], np.array([1.9]), mg.tensor([1.9])])
+def test_at_does_not_cut_a_value_to_an_integer(value):
+    for x in (mg.tensor([1, 2]), mg.tensor([True, False])):
+        for write in (x.at[:1].set, x.at[:1].add):
+            if write.__name__ == "set" and isinstance(value, list):
+                continue  # set takes no lists
+            with pytest.raises(DTypeError, match=rf"{write.__name__}\(\) got .* for a tensor of {x.dtype.name}"):
+                write(value)
+
+
+def test_at_takes_what_fits():
+    x = mg.tensor([1, 2])
+    assert x.at[0].set(5).numpy().tolist() == [5, 2] and x.at[:].add([3, 4]).numpy().tolist() == [4, 6]
+    assert x.at[[]].add([]).numpy().tolist() == [1, 2]
+    assert mg.tensor([1.0, 2.0]).at[0].set(3).numpy().tolist() == [3, 2]
+    assert mg.tensor([True, True]).at[0].set(False).numpy().tolist() == [False, True]
+    with pytest.raises(DTypeError, match="got 1j for a tensor of float32"):
+        mg.tensor([1.0]).at[0].set(1j)

@@ -100,7 +100,7 @@ class CudaReplay:
                 f"the step {self.program.name} is not run as a CUDA graph, but operation by operation, because of: "
                 f"{error}",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     # Memory

@@ -31,8 +31,8 @@ template <class T> __device__ T row_max(T x, int lanes) {
 # of the logarithm of the sum, and of each element x; {f} and {T} as in source.py
 RESULTS = {
     "logsumexp": "total == 0 ? -{inf} : log{f}(total) + shift",
-    "softmax": "exp{f}(x - shift) / (total > 0 ? total : ({T})1)",
-    "log_softmax": "x - shift - log{f}(total > 0 ? total : ({T})1)",
+    "softmax": "exp{f}(x - shift) / (total == 0 ? ({T})1 : total)",
+    "log_softmax": "x - shift - log{f}(total == 0 ? ({T})1 : total)",
 }
 
 
