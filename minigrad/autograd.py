@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +59,17 @@ def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     return Tensor._wrap(array, node.device, None, Version())
 
 
-_storing = threading.Lock()  # held while one attribute is compared and set
+_storing = threading.RLock()  # held while one attribute is compared and set; a signal's handler may do so too
+
+
+def _after_fork() -> None:
+    """Let a child not wait for a thread of its parent."""
+    global _storing
+    _storing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _accumulate(leaf: Node, new: Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,12 +46,14 @@ class Generator:
         # a tensor, so that a recorded program draws on from where the last run ended
         self._counter = _count(0, default_device())
         self._lock = threading.RLock()  # a draw reads the counter and moves it on: one step for other threads
+        _alive.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.RLock())
+        _alive.add(self)
 
     @property
     def seed(self) -> int:
@@ -157,6 +161,19 @@ def _count(n: int, place: Device) -> Tensor:
 
 def _device(name: Any) -> Device:
     return device(name)
+
+
+_alive: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Let a child not wait for a thread of its parent that was drawing."""
+    for generator in _alive:
+        generator._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Default(threading.local):

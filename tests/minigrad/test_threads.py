@@ -1,12 +1,14 @@
 """Grad mode, observers, the default device and the default generator belong to a thread."""
 
+import os
+import signal
 import threading
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import autograd, nn, optim
 
 
 def train(seed, compiled, barrier=None):
@@ -181,3 +183,38 @@ def test_threads_that_share_a_generator_get_different_numbers(draw, monkeypatch)
     found.append(getattr(generator, draw)(5).numpy().tolist())
     other.join()
     assert sorted(found) == sorted(counted) and found[0] != found[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_waits_for_no_thread_of_its_parent():
+    """One that was drawing, or adding up gradients, when the child was forked."""
+    generator, p = mg.random.Generator(0), mg.Parameter([1.0])
+    taken, stop = threading.Event(), threading.Event()
+
+    def hold():
+        with generator._lock, autograd._storing:
+            taken.set()
+            stop.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait(60)
+    try:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends it if it hangs
+            generator.uniform((2,))
+            (p * p).sum().backward()
+            os._exit(0 if p.grad.item() == 2.0 else 1)
+    finally:
+        stop.set()
+        thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_backward_in_a_handler_does_not_wait_for_the_backward_that_it_interrupts():
+    p = mg.Parameter([1.0])
+    with autograd._storing:
+        (p * p).sum().backward()
+    assert p.grad.item() == 2.0
