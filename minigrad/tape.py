@@ -286,7 +286,7 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
     except DataError:  # of a setting, such as MINIGRAD_THREADS, not of the inputs
         raise
     except (ValueError, TypeError, IndexError) as error:
-        raise _refused(primitive, inputs, metadata, error) from error
+        raise refused(primitive, inputs, metadata, error) from error
     except MemoryError as error:
         raise out_of_memory(device, f"the result of {_call(primitive, inputs, metadata)}", error) from None
     if array.__class__ is not device.array_type:
@@ -408,8 +408,8 @@ def _device_mismatch(primitive: Primitive, inputs: tuple) -> DeviceError:
     )
 
 
-def _refused(primitive: Primitive, inputs: tuple, metadata: dict, error: Exception) -> Exception:
-    """Say which operation refused which shapes, in an error of the class that NumPy's is of."""
+def refused(primitive: Primitive, inputs: tuple, metadata: dict, error: Exception) -> Exception:
+    """Return an error that says which operation refused which inputs, tensors or variables, of the class of NumPy's."""
     message = f"{_call(primitive, inputs, metadata)}: {error}"
     if isinstance(error, IndexError):
         return IndexError(message)
@@ -421,7 +421,7 @@ def _refused(primitive: Primitive, inputs: tuple, metadata: dict, error: Excepti
 def _call(primitive: Primitive, inputs: tuple, metadata: dict) -> str:
     """Return a call with shapes in the place of tensors: "matmul(float32[2, 3], float32[4, 5])"."""
     shapes = ", ".join(
-        f"{x.dtype.name}{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+        f"{x.dtype.name}{list(x.shape)}" if hasattr(x, "dtype") else repr(x)
         for x in inputs
     )  # fmt: skip
     return f"{primitive.name}({shapes}{''.join(f', {k}={v!r}' for k, v in metadata.items())})"

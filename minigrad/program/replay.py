@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .. import openblas, parallel
+from .. import openblas, parallel, tape
+from ..errors import DataError
 from ..handover import Job
 from ..native import Call, start_of
 from ..parallel import Calls, splits
@@ -307,8 +308,18 @@ class Replay:
 
     def _alone(self, e: Equation, call: tuple[Callable, tuple]) -> None:
         """Let nothing else run beside a call of which nothing is known."""
+        function, arguments = call
+
+        def told(*arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except DataError:
+                raise
+            except (ValueError, TypeError, IndexError) as error:  # as in eager execution
+                raise tape.refused(e.primitive, e.inputs, e.metadata, error) from error
+
         self._opaque.update(self.plan.roots[v] for v in e.variables)
-        self._stages.append(Stage([Share([call], [], [], 0.0)], alone=True))
+        self._stages.append(Stage([Share([(told, arguments)], [], [], 0.0)], alone=True))
 
     def _buffer(self, v: Variable) -> Any:
         return array_in(self._blocks[self.plan.buffers[v]], v)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import native, nn
-from minigrad.errors import DataError, DTypeError, GraphError, MinigradError, RecordingError, ShapeError
+from minigrad.errors import DataError, DTypeError, GraphError, LinAlgError, MinigradError, RecordingError, ShapeError
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.passes import simplify
@@ -1238,6 +1238,22 @@ def test_arguments_keep_their_classes():
     for _ in range(3):
         total, pair = compiled(batch, Pair([mg.tensor([5.0])]))
         assert total.numpy().tolist() == [4.0] and type(pair) is Pair
+
+
+@pytest.mark.parametrize(
+    ("step", "good", "bad", "error", "message"),
+    [
+        (mg.inv, np.eye(2), np.zeros((2, 2)), LinAlgError, r"inv\(float64\[2, 2\]\): Singular matrix"),
+        (lambda i: mg.arange(3)[i], [0, 1], [0, 3], IndexError, r"getitem\(.*: index 3 is out of bounds"),
+    ],
+)
+def test_errors_of_replays_are_those_of_the_step(step, good, bad, error, message):
+    compiled = mg.compile(step)
+    for _ in range(3):
+        compiled(mg.tensor(good))
+    for call in (step, compiled):
+        with pytest.raises(error, match=message):
+            call(mg.tensor(bad))
 
 
 def test_a_compiled_method_gets_its_object():
