@@ -67,6 +67,7 @@ class Adam(Optimizer):
         self.eps = self._number("eps", eps, positive=True)
         self.weight_decay = self._number("weight_decay", weight_decay)
         super().__init__(parameters, lr)
+        self._check_epsilon(self.eps)
 
     def _scalars(self, dtype: np.dtype) -> tuple[Tensor, ...]:
         """Return, for each parameter, lr / (1 - beta1^t) and sqrt(1 - beta2^t)."""

@@ -63,6 +63,7 @@ class RMSprop(Optimizer):
         self.momentum = self._number("momentum", momentum, below=1)
         self.slots = ("mean_square", "velocity") if self.momentum else ("mean_square",)
         super().__init__(parameters, lr)
+        self._check_epsilon(self.eps)
 
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         (lr,) = scalars
@@ -125,6 +126,7 @@ class Adagrad(Optimizer):
         self.eps = self._number("eps", eps, positive=True)
         self.weight_decay = self._number("weight_decay", weight_decay)
         super().__init__(parameters, lr)
+        self._check_epsilon(self.eps)
 
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         (lr,) = scalars

@@ -267,6 +267,15 @@ class Optimizer:
             raise DataError(f"{type(self).__name__}: got {name}={value!r}; expected a number in {interval}")
         return number
 
+    def _check_epsilon(self, eps: float) -> None:
+        """Raise where what is added to a divisor is 0 in the dtype of a parameter."""
+        for dtype in {parameter.dtype for parameter in self.parameters}:
+            if dtype.type(eps) == 0:
+                raise DataError(
+                    f"{type(self).__name__}: eps={eps!r} is 0 in {dtype.name}, the dtype of a parameter, and where "
+                    "there is no gradient it would be divided by; give a larger eps (1e-4), or train in float32"
+                )
+
 
 def _refuse_several_devices(owner: str, parameters: list[Parameter], instead: str) -> None:
     places = sorted({parameter.device.name for parameter in parameters})

@@ -454,3 +454,15 @@ def test_norms_of_small_dtypes_and_of_several_are_clipped():
     assert optim.clip_grad_norm([half, other], np.float32(1.0)).item() == 5.0
     np.testing.assert_allclose(other.grad.numpy(), 4.0 / (5.0 + 1e-6), rtol=1e-15)
     assert (half.grad.dtype, other.grad.dtype) == (np.float16, np.float64)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "Adagrad"])
+def test_an_epsilon_that_is_0_in_the_dtype_of_a_parameter_is_refused(name):
+    half = mg.Parameter(np.ones(2, "float16"))
+    with pytest.raises(DataError, match=r"eps=1e-(08|10) is 0 in float16, .* larger eps"):
+        getattr(optim, name)([half], lr=0.1)
+    optimizer = getattr(optim, name)([half], lr=0.1, eps=1e-4)
+    for _ in range(6):
+        half.grad = mg.tensor(np.zeros(2, "float16"))
+        optimizer.step()
+    assert np.isfinite(half.numpy()).all()
