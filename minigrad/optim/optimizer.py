@@ -100,8 +100,10 @@ class Optimizer:
         for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
             if gradient is not None:
                 place, dtype = parameter.device, parameter.dtype
-                for value in (gradient, *(tensors[position] for tensors in kept)):
-                    if value.device is not place or value.dtype != dtype:
+                if gradient.device is not place or gradient.dtype != dtype:
+                    raise self._unlike(position, parameter, gradient)
+                for tensors in kept:
+                    if tensors[position].device is not place or tensors[position].dtype != dtype:
                         raise self._unlike(position, parameter, gradient)
         with tape.no_grad():
             if not self._is_to_replay(gradients):
@@ -109,12 +111,7 @@ class Optimizer:
                 return
             if self._replayed is None:
                 self._replayed = compile(self._update_all)
-            try:
-                self._replayed(gradients)
-            finally:
-                for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                    if parameter.grad is not gradient:  # where it was recorded now, that forgot it
-                        parameter.grad = gradient
+            self._replayed(gradients)
 
     def _is_to_replay(self, gradients: list[Tensor | None]) -> bool:
         """Return whether a few steps just like this one have come before it."""
@@ -161,7 +158,9 @@ class Optimizer:
                 _refuse_several_devices(
                     type(self).__name__, self.parameters, "move the whole model with model.to(device)"
                 )
-        tensors = [self._lr, self._counts, *(t for kept in self._kept.values() for t in kept)]
+        if self._counts.device is place:  # what moves last
+            return
+        tensors = [self._lr, *(t for kept in self._kept.values() for t in kept), self._counts]
         moved = [(t, place.put(t._array)) for t in tensors if t.device is not place]
         for t, array in moved:  # the same tensors: those who hold them see the move
             t._array, t.device, t._version = array, place, Version()
