@@ -101,6 +101,7 @@ OF_THE_CPU = (
     "test_what_a_recording_cannot_repeat_is_noticed",
     "test_generators_and_counters_of_the_user_are_state_like_any_other",
     "test_a_number_that_a_callback_changes_is_noticed",
+    "test_a_number_that_a_callback_changes_is_noticed_with_lbfgs_too",
     "test_a_gradient_that_Python_decides_about_is_noticed",
 )
 # and these fail on a real GPU, for reasons that docs/gpu.md gives
