@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from . import random, tape
-from .determinism import switch
-from .devices import products
+from .determinism import setting
+from .devices import matmul_settings
 from .errors import DTypeError, GraphError, MinigradError
 from .primitives.registry import Domain, Primitive, Samples
 from .program import trees
@@ -190,7 +190,7 @@ class _Watcher:
     def note(self, owner: Any, attribute: str) -> None:
         """Keep what an attribute is on which the function depends."""
         known = any(owner is n.owner and attribute == n.name for n in self.noted)
-        if not known and owner is not products and owner is not switch:  # these are set for all threads
+        if not known and owner is not matmul_settings and owner is not setting:  # these are set for all threads
             self.noted.append(_Noted(owner, attribute, getattr(owner, attribute)))
         note = getattr(self._outer, "note", None)
         if note is not None:

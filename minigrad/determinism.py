@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class _Switch:
-    on = False
+class _Setting:
+    deterministic = False
 
 
-switch = _Switch()
+setting = _Setting()
 
 
 def deterministic(on: bool) -> None:
@@ -24,9 +24,9 @@ def deterministic(on: bool) -> None:
     >>> mg.deterministic(True)
     >>> mg.deterministic(False)
     """
-    switch.on = bool(on)
+    setting.deterministic = bool(on)
 
 
 def is_deterministic() -> bool:
     """Return what `deterministic` was last called with."""
-    return switch.on
+    return setting.deterministic

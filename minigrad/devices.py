@@ -130,11 +130,11 @@ class Copies:
         copied.synchronize()
 
 
-class _Products:
+class _MatmulSettings:
     precision = "float32"  # of matrix products of float32 on GPUs
 
 
-products = _Products()
+matmul_settings = _MatmulSettings()
 CPU = Device("cpu", 0, np, np.ndarray)
 _devices: dict[str, Device] = {"cpu": CPU}
 
@@ -188,7 +188,7 @@ def _open_cuda(index: int) -> Device:
     if index >= count:
         raise DeviceError(f"device 'cuda:{index}' was asked for, but this machine has {count} CUDA devices; use 'cpu'")
     place = _CudaDevice(index, cupy)
-    place.set_products(products.precision)
+    place.set_products(matmul_settings.precision)
     return place
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .devices import opened, products
+from .devices import matmul_settings, opened
 from .errors import DataError
 
 PRECISIONS = ("float32", "tf32")
@@ -40,7 +40,7 @@ def set_matmul_precision(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise DataError(f"set_matmul_precision: got {precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
-    products.precision = precision
+    matmul_settings.precision = precision
     for place in opened():
         place.set_products(precision)
 
@@ -54,4 +54,4 @@ def matmul_precision() -> str:
     >>> mg.matmul_precision()
     'float32'
     """
-    return products.precision
+    return matmul_settings.precision

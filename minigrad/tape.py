@@ -15,8 +15,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from .determinism import switch
-from .devices import Device, out_of_memory, products
+from .determinism import setting
+from .devices import Device, matmul_settings, out_of_memory
 from .errors import DataError, DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
 from .primitives.registry import Primitive
 from .source import user_line
@@ -156,8 +156,8 @@ def observing(callback: Callable[..., None] | None, recording: bool = False) -> 
     before = state.observer, state.recording
     try:
         state.observer, state.recording = callback, recording
-        note(products, "precision")
-        note(switch, "on")
+        note(matmul_settings, "precision")
+        note(setting, "deterministic")
         yield
     finally:
         state.observer, state.recording = before

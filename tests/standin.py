@@ -37,7 +37,7 @@ def machine(gpus: int = 2) -> Iterator[tuple[devices.Device, ...]]:
     """Let there be devices cuda:0, cuda:1, ... in the `with` block; counts begin anew."""
     places = tuple(Gpu("cuda", i, Module(np, i), Array) for i in range(gpus))
     for place in places:
-        place.set_products(devices.products.precision)
+        place.set_products(devices.matmul_settings.precision)
     counts.reads = counts.bytes_read = counts.uploads = 0
     with devices.substituted(*places):
         yield places
