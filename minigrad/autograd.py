@@ -9,7 +9,7 @@ from typing import Any
 
 from . import tape
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
-from .sweep import sweep
+from .sweep import is_writable, sweep
 from .tape import Node
 from .tensor import Tensor, Version, tensor
 
@@ -55,7 +55,7 @@ def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
             return g
         # somebody looks at the operations, and gradients are what they would be if nobody did
         g, owned = g._array, False
-    array = node.device.xp.array(g, dtype=node.dtype, copy=not owned or None)
+    array = node.device.xp.array(g, dtype=node.dtype, copy=None if owned and is_writable(g) else True)
     return Tensor._wrap(array, node.device, None, Version())
 
 
@@ -81,6 +81,7 @@ def _accumulate(leaf: Node, new: Tensor) -> None:
         total = new if before is None else before + new
         with _storing:
             if leaf.grad is before:
+                tape.note_gradient(leaf, added=True)
                 leaf.grad = total
                 return
 

@@ -162,7 +162,7 @@ def _sweep(
                 if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
                     owned.add(parent)
                 cotangents[parent] = contribution
-            elif as_tensors or parent not in owned or known.strides != contribution.strides:
+            elif as_tensors or parent not in owned or known.strides != contribution.strides or not is_writable(known):
                 # in place only where the sum would have the same layout: a program, whose sums are new, has these bits
                 cotangents[parent] = known + contribution
                 owned.add(parent)
@@ -174,6 +174,11 @@ def _sweep(
             node.result = None
             node.parents = ()
     return found
+
+
+def is_writable(a: Any) -> bool:
+    """Return whether an array may be written to."""
+    return getattr(a.flags, "writeable", True)  # CuPy knows no other arrays
 
 
 def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError:

@@ -215,6 +215,12 @@ def note_made(x: Tensor) -> None:
         made.append(x)
 
 
+def note_gradient(leaf: Node, added: bool) -> None:
+    """Let a recorder know of a leaf whose gradient is about to be set, or added to."""
+    if state.recording:
+        state.observer.note_gradient(leaf, added)  # type: ignore[union-attr]
+
+
 def note_seed(x: Tensor) -> None:
     """Let a recorder know of a cotangent from which a backward pass starts: the user's code may have no name for it."""
     note_it = getattr(state.observer, "note_seed", None)

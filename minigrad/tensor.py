@@ -98,6 +98,7 @@ class Tensor:
             raise GraphError("only a leaf that requires grad has a gradient to set")
         if value is not None:
             self._check_gradient(value)
+        tape.note_gradient(self._node, added=False)
         self._node.grad = value
 
     def _check_gradient(self, value: Any) -> None:

@@ -31,7 +31,7 @@ from .cuda.replay import CudaReplay
 from .groups import storage_roots
 from .passes import simplify
 from .program import Program, Variable
-from .record import run_and_record
+from .record import Recording, run_and_record
 from .replay import Replay
 
 BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
@@ -121,10 +121,11 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs llvmlite: pip install llvmlite, or leave kernels out")
         self._kernels = kernels
-        self._not_replayed: dict[tuple, _Gradients] = {}  # kinds of calls that cannot be, and what they leave
+        self._not_replayed: dict[tuple, _Outside] = {}  # kinds of calls that cannot be
         self._entries: dict[tuple, list[_Entry]] = {}
         self._recorded = 0  # times, also of programs that are forgotten
         self._lock = threading.RLock()  # buffers serve one call at a time
+        self._is_bound = False  # to an object, as one of its methods
         _alive.add(self)
 
     @property
@@ -149,6 +150,8 @@ class Compiled:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Let a copy or a pickle be of the step: it records anew, with what the step's own copy uses."""
+        if self._is_bound:  # the copy of the object makes its own
+            return type(None), ()
         found: Any = sys.modules.get(self.__module__)
         for name in getattr(self, "__qualname__", "").split("."):
             found = getattr(found, name, None)
@@ -176,47 +179,57 @@ class Compiled:
             if entry.is_valid():
                 given = entry.given(args)
                 # it runs already where a signal's handler, say, calls what it interrupted
-                if entry.is_running or entry.overlaps(given):
-                    return self._as_it_is(args, entry.gradients)
+                if entry.is_running or entry.overlaps(given) or entry.outside.adds_to_gradients(given):
+                    return self._as_it_is(args, entry.outside)
                 return entry.run(given)
         return self._record(key, args)
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        """Bind a compiled function of a class to an object of it, as a method is; the object is then an argument."""
-        return self if owner is None else MethodType(self, owner)
+        """Return, for an object whose class has this as a method, a compiled function of the object's own."""
+        if owner is None:
+            return self
+        step, threads, kernels = self._given
+        name = f"_compiled_{getattr(step, '__name__', 'step')}"
+        if not hasattr(owner, "__dict__"):
+            raise DTypeError(f"mg.compile: a {type(owner).__name__} has no __dict__ to keep a compiled method")
+        bound = vars(owner).get(name)
+        if bound is None or bound._step.__self__ is not owner:  # as in a copy of an object
+            bound = vars(owner)[name] = Compiled(MethodType(step, owner), threads, kernels)
+            bound._is_bound = True
+        return bound
 
-    def _as_it_is(self, args: tuple, gradients: _Gradients) -> Any:
+    def _as_it_is(self, args: tuple, outside: _Outside) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
         args = _tensors(args)
         given = _given(args)
-        gradients.forget(given)
         try:
-            return _without_graph(self._step(*args))
+            result = self._step(*args)
         finally:
-            gradients.forget(given)
+            outside.forget_gradients(given)
+        return trees.transform(lambda x: outside.own(x, given) if isinstance(x, Tensor) else x, result)
 
     def _record(self, key: tuple, args: tuple) -> Any:
         known = self._entries.get(key)
         because = known[-1].difference() if known else "for a call of another kind (other shapes or numbers, say)"
         args = _tensors(args)
-        program, result, left = run_and_record(self._step, args)
-        given = _given(args)
-        gradients = _Gradients(program, left)
-        gradients.forget(given)
-        if not _updates_parameters(program) and _leads_outside(program, args, result):
+        recording = run_and_record(self._step, args)
+        program, given = recording.program, _given(args)
+        outside = _Outside(recording, given)
+        outside.forget_gradients(given)
+        if not _updates_parameters(program) and _leads_outside(program, args, recording.result):
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
-        result = _first_result(program, given, result)
+        result = _first_result(recording, outside, given)
         replay = self._make_replay(simplify(program))
         if replay is None:
-            self._not_replayed[key] = gradients
+            self._not_replayed[key] = outside
             return result
         waits = not isinstance(replay, CudaReplay) and not replay.kernels and self._kernels is None and available()
         self._recorded += 1
         seconds = BEFORE_KERNELS if waits else math.inf
-        entry = _Entry(self._recorded, replay, program, gradients, args, self._threads, seconds)
+        entry = _Entry(self._recorded, replay, program, outside, args, self._threads, seconds)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
@@ -286,7 +299,7 @@ class _Entry:
         number: int,
         replay: Replay | CudaReplay,
         program: Program,
-        gradients: _Gradients,
+        outside: _Outside,
         args: tuple,
         threads: int,
         seconds_before_kernels: float,
@@ -296,7 +309,7 @@ class _Entry:
         self._seconds_before_kernels = seconds_before_kernels
         self.is_running = False
         self.replay = replay
-        self.gradients = gradients
+        self.outside = outside
         self._memory = [(t, t._array) for t in self.replay.program.captured.values()]
         # several of one memory where a tensor and views of it are captured
         held = [t for v, t in self.replay.program.captured.items() if replay.plan.roots[v] in self.replay.assigned]
@@ -308,7 +321,7 @@ class _Entry:
         targets = _targets(program)
         # of each result, which argument or captured tensor it is, if it is one
         wholes = {v: targets.get(v, v) for v in self.replay.program.outputs}
-        self._known = {v: (self._argument.get(x), program.captured.get(x)) for v, x in wholes.items()}
+        self._known = {v: (self._argument.get(x), outside.captured.get(x)) for v, x in wholes.items()}
         self._nested = any(isinstance(x, trees.TREES) for x in args)
 
     def is_valid(self) -> bool:
@@ -377,7 +390,7 @@ class _Entry:
                 for t in self.assigned:
                     t._version.count += 1  # type: ignore[union-attr]
             self._seconds_before_kernels -= perf_counter() - start  # below 0 the next call replays with kernels
-            self.gradients.forget(given)
+            self.outside.forget_gradients(given)
             for i in self._written_arguments:
                 if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
                     continue
@@ -413,25 +426,41 @@ def _tensors(args: tuple) -> tuple:
     return trees.transform(lambda x: tensor(x) if isinstance(x, np.ndarray) else x, args)
 
 
-def _without_graph(result: Any) -> Any:
-    return trees.transform(lambda t: t.detach() if isinstance(t, Tensor) and not t.is_leaf else t, result)
-
-
 def _given(args: tuple) -> list[Any]:
     """Return the tensors and arrays among the arguments."""
     return [x for x in trees.leaves(args) if isinstance(x, _ARRAYS)]
 
 
-class _Gradients:
-    """Where a step leaves gradients, which a compiled one does not: on captured tensors, and on arguments."""
+class _Outside:
+    """What a step has in common with its caller: tensors that it captures, and leaves whose gradients it sets.
 
-    def __init__(self, program: Program, left: set[Variable]) -> None:
-        self._captured = [t._node for v, t in program.captured.items() if v in left]
-        self._arguments = [i for i, v in enumerate(program.arguments) if v in left]
+    A compiled step leaves no gradients.
+    """
 
-    def forget(self, given: list[Any]) -> None:
-        for node in (*self._captured, *(given[i]._node for i in self._arguments)):
-            node.grad = None
+    def __init__(self, recording: Recording, given: list[Any]) -> None:
+        self.captured = {v: t for v, t in recording.program.captured.items() if v not in recording.made}
+        nodes = [x._node for x in given]
+        self._arguments = [(i, recording.gradients[n]) for i, n in enumerate(nodes) if n in recording.gradients]
+        self._leaves = [(leaf, added) for leaf, added in recording.gradients.items() if leaf not in nodes]
+
+    def adds_to_gradients(self, given: list[Any]) -> bool:
+        """Return whether the step would add to gradients that are there now, which were not when it was recorded."""
+        for leaf, added in self._leaves:
+            if added and leaf.grad is not None:
+                return True
+        return any(added and given[i]._node.grad is not None for i, added in self._arguments)
+
+    def forget_gradients(self, given: list[Any]) -> None:
+        for leaf, _ in self._leaves:
+            leaf.grad = None
+        for i, _ in self._arguments:
+            given[i]._node.grad = None
+
+    def own(self, x: Tensor, given: list[Any]) -> Tensor:
+        """Return a result of the step itself without a graph, and not in memory that will change."""
+        if any(x is t for t in (*self.captured.values(), *given)):
+            return x if x.is_leaf else x.detach()
+        return x.detach() if x._array.base is None else Tensor._wrap(x._array.copy(), x.device, None, Version())
 
 
 def _updates_parameters(program: Program) -> bool:
@@ -458,8 +487,9 @@ def _callers_own(argument: int | None, captured: Tensor | None, given: list[Any]
     return found if found.is_leaf else found.detach()
 
 
-def _first_result(program: Program, given: list[Any], result: Any) -> Any:
+def _first_result(recording: Recording, outside: _Outside, given: list[Any]) -> Any:
     """Return the result of the recording as a replay would: without a graph, and not in memory that will change."""
+    program = recording.program
     variables = iter(trees.leaves(program.result))
     roots, targets = storage_roots(program), _targets(program)
     arguments = {v: i for i, v in enumerate(program.arguments)}
@@ -469,12 +499,13 @@ def _first_result(program: Program, given: list[Any], result: Any) -> Any:
         if not isinstance(v, Variable):
             return x
         whole = targets.get(v, v)
-        known = _callers_own(arguments.get(whole), program.captured.get(whole), given)
+        known = _callers_own(arguments.get(whole), outside.captured.get(whole), given)
         if known is not None:
             return known
-        return Tensor._wrap(x._array.copy(), v.device, None, Version()) if roots[v] is not v else x.detach()
+        shared = roots[v] is not v or v in program.captured
+        return Tensor._wrap(x._array.copy() if shared else x._array, v.device, None, Version())
 
-    return trees.transform(own, result)
+    return trees.transform(own, recording.result)
 
 
 def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
@@ -493,6 +524,11 @@ def _kind(args: tuple) -> tuple:
             a = x._array
             kind += (a.shape, a.dtype, a.strides, x.device.name, x._node is not None)
         elif isinstance(x, trees.TREES):
+            if getattr(x, "__dict__", None):
+                raise DTypeError(
+                    f"a compiled function got a {type(x).__name__} with the attributes {', '.join(vars(x))}, in which "
+                    "a change would go unnoticed; give them as arguments of their own, or as items"
+                )
             kind += [type(x), len(x), *(map(_value, x) if isinstance(x, dict) else ())]
             kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x))
         elif isinstance(x, np.ndarray):

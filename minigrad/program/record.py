@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial, wraps
 from itertools import count
@@ -63,13 +64,31 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
 
     @wraps(f)
     def recorded(*args: Any) -> Program:
-        return run_and_record(f, args)[0]
+        return run_and_record(f, args).program
 
     return recorded
 
 
-def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any, set[Variable]]:
-    """Run f(*args) once; return what it did, what it returned, and for which of its inputs it left gradients."""
+@dataclass(frozen=True)
+class Recording:
+    """What a function did, what it returned, and what else of it concerns the caller.
+
+    Attributes
+    ----------
+    gradients : dict of bool by Node
+        The leaves whose `grad` it set, and whether it first added to what was there.
+    made : set of Variable
+        Those captured tensors that it made itself: constants of the program.
+    """
+
+    program: Program
+    result: Any
+    gradients: dict[tape.Node, bool]
+    made: set[Variable]
+
+
+def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
+    """Run f(*args) once and record it; after an error the gradients are what they were before."""
     recorder = _Recorder()
     names = dict(zip(_parameter_names(f), args, strict=False))
     rest = args[len(names) :]
@@ -79,8 +98,13 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any, se
         fresh = trees.transform(_own_identity, arg)
         called.append(fresh)
         inputs.append(recorder.argument(name, fresh))
-    with tape.observing(recorder, recording=True):
-        result = f(*called)
+    try:
+        with tape.observing(recorder, recording=True):
+            result = f(*called)
+    except BaseException:
+        for leaf, (before, _) in recorder.gradients.items():
+            leaf.grad = before
+        raise
     name = getattr(f, "__name__", "program").strip("<>")
     static = trees.leaves(called)
 
@@ -98,9 +122,8 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> tuple[Program, Any, se
     recorder.name_results()
     conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
     program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions)
-    arguments = (x for x in trees.leaves(called) if isinstance(x, Tensor))
-    tensors = {**recorder.captured, **dict(zip(program.arguments, arguments, strict=True))}
-    return program, result, {v for v, t in tensors.items() if recorder.left_gradient(t)}
+    made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
+    return Recording(program, result, {leaf: added for leaf, (_, added) in recorder.gradients.items()}, made)
 
 
 def _parameter_names(f: Callable) -> list[str]:
@@ -131,6 +154,8 @@ class _Recorder:
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._alive: list[Any] = []
         self.made_inside: list[Tensor] = []
+        # of leaves whose gradient is set: what it was, and whether the first time it was added to
+        self.gradients: dict[tape.Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
         self.conditions: dict[tuple[Any, str], Any] = {}
@@ -159,10 +184,9 @@ class _Recorder:
         """Return whether a tensor is an argument or a result of this recording."""
         return id(x._array) in self._variables
 
-    def left_gradient(self, x: Tensor) -> bool:
-        """Return whether the recorded function left a gradient on a tensor."""
-        gradient = x._node.grad if x._node is not None and x.is_leaf else None
-        return gradient is not None and self.knows(gradient)
+    def note_gradient(self, leaf: tape.Node, added: bool) -> None:
+        """Remember a leaf whose gradient is set."""
+        self.gradients.setdefault(leaf, (leaf.grad, added))
 
     def variable(self, x: Tensor) -> Variable:
         """Return the variable that stands for a tensor: a known one, or a new captured one."""

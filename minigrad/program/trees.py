@@ -40,12 +40,13 @@ def transform(f: Callable[[Any], Any], tree: Any) -> Any:
     """Return a tree of the same structure, of the same classes, with f(leaf) for every leaf."""
     if type(tree) is dict:
         return {key: transform(f, item) for key, item in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(transform(f, item) for item in tree))
-    if isinstance(tree, tuple):
-        return type(tree)(transform(f, item) for item in tree)
     if type(tree) is list:
         return [transform(f, item) for item in tree]
+    if isinstance(tree, tuple):
+        result: Any = tuple.__new__(type(tree), [transform(f, item) for item in tree])
+        if hasattr(result, "__dict__"):
+            vars(result).update(vars(tree))
+        return result
     if isinstance(tree, list | dict):  # of another class, which may have attributes and be made from something else
         result = copy(tree)
         for key, item in tree.items() if isinstance(tree, dict) else enumerate(tree):

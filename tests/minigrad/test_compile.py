@@ -1,5 +1,6 @@
 """mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
 
+import copy
 import dataclasses
 import gc
 import math
@@ -1265,10 +1266,122 @@ def test_a_compiled_method_gets_its_object():
         def step(self, x):
             return (x * self.w).detach()
 
+    x = mg.tensor([10.0])
     models = [Model(2.0), Model(3.0)]
     for _ in range(3):
-        assert [m.step(mg.tensor([10.0])).item() for m in models] == [20.0, 30.0]
-    assert len(Model.step.programs) == 2
+        assert [m.step(x).item() for m in models] == [20.0, 30.0]
+    assert len(models[0].step.programs) == 1 and models[0].step is models[0].step
+    for again in (copy.copy(models[0]), copy.deepcopy(models[0])):
+        again.w = mg.Parameter([5.0])
+        assert [again.step(x).item() for _ in range(3)] == [50.0] * 3 and models[0].step(x).item() == 20.0
+    gone = weakref.ref(models.pop())
+    del again
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_a_step_makes_and_returns_is_the_callers_own():
+    def step(x):
+        h = mg.zeros(2)
+        return h, x + h
+
+    f, x = mg.compile(step), mg.ones(2)
+    for _ in range(4):
+        h, y = f(x)
+        assert y.numpy().tolist() == [1.0, 1.0] and h.numpy().tolist() == [0.0, 0.0]
+        h.assign([5.0, 5.0])
+        y.assign([7.0, 7.0])
+
+
+def test_what_a_step_returns_where_it_runs_as_it_is_is_the_callers_own_too():
+    w = mg.Parameter([1.0, 2.0])
+
+    @mg.compile
+    def step(x):
+        w.assign(w.detach() + x)
+        return w.detach()[:1], w
+
+    step(mg.ones(2))
+    part, whole = step(w.detach())  # shares memory with what is assigned to
+    step(mg.ones(2))
+    assert part.numpy().tolist() == [4.0] and whole is w
+
+
+def test_a_step_adds_to_gradients_that_are_there_as_it_would_without_compiling():
+    found = []
+    for compiled in (False, True):
+        w = mg.Parameter([1.0, 2.0])
+        optimizer = mg.optim.SGD([w], lr=0.1)
+
+        def step(x, w=w, optimizer=optimizer):
+            (w * x).sum().backward()
+            optimizer.step()
+
+        step = mg.compile(step) if compiled else step
+        for scale in (0.0, 0.0, 10.0, 0.0):
+            w.grad = None
+            if scale:
+                (w * scale).sum().backward()
+            step(mg.tensor([1.0, 1.0]))
+        found.append(w.numpy().tolist())
+        assert not compiled or w.grad is None
+    assert found[0] == found[1]
+
+
+def test_whose_gradient_a_step_sets_has_none_afterwards():
+    v, w, z = (mg.Parameter([x]) for x in (1.0, 2.0, 3.0))
+
+    @mg.compile
+    def step(x):
+        (w * x).sum().backward()
+        v.grad, w.grad, z.grad = w.grad, None, None
+        return x * 2.0
+
+    for x in (1.0, 3.0, 5.0):
+        z.grad = mg.tensor([9.0])
+        step(mg.tensor([x]))
+        assert v.grad is None and w.grad is None and z.grad is None
+
+
+def test_a_recording_that_fails_leaves_the_gradients_that_were_there():
+    w, u = mg.Parameter([1.0]), mg.Parameter([1.0])
+
+    @mg.compile
+    def step(x):
+        loss = (w * u * x).sum()
+        u.grad = None
+        loss.backward()
+        return float(loss)
+
+    u.grad = before = mg.tensor([4.0])
+    with pytest.raises(RecordingError):
+        step(mg.tensor([1.0]))
+    assert w.grad is None and u.grad is before
+
+
+@pytest.mark.parametrize("kind", [dict, list, tuple])
+def test_attributes_of_containers_are_refused(kind):
+    class Own(kind):
+        pass
+
+    batch = Own({"x": mg.ones(1)}) if kind is dict else Own([mg.ones(1)])
+    batch.scale = 2.0
+    with pytest.raises(DTypeError, match="a compiled function got a Own with the attributes scale, .* as items"):
+        mg.compile(lambda b: b.scale)(batch)
+
+
+def test_tuples_that_are_made_from_something_else_keep_their_class():
+    class Pair(tuple):
+        def __new__(cls, a, b):
+            return tuple.__new__(cls, (a, b))
+
+    def f(pair):
+        assert type(pair) is Pair
+        return pair[0] + pair[1]
+
+    compiled = mg.compile(f)
+    for _ in range(3):
+        assert compiled(Pair(mg.ones(2), mg.ones(2))).numpy().tolist() == [2.0, 2.0]
 
 
 class Masked(mg.optim.Optimizer):

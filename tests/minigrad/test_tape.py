@@ -110,6 +110,23 @@ def test_what_a_rule_keeps_is_not_written_to():
     assert kept.tolist() == [1.0, 2.0]
 
 
+def test_a_rule_may_return_an_array_that_is_not_to_be_written_to():
+    def rule(F, g, y, x):
+        new = np.array(g * 2.0)
+        new.flags.writeable = False
+        return new
+
+    row = Primitive("kept", forward=lambda xp, x, /: x * 2.0, vjps=[rule], samples=Samples("any", (Domain(0, 1),)))
+    for order in (1, -1):
+        x = leaf(1.0, 2.0)
+        terms = [tape.apply(row, x), x * 3.0][::order]
+        (terms[0] + terms[1]).sum().backward()
+        assert x.grad.numpy().tolist() == [5.0, 5.0]
+    x = leaf(1.0, 2.0)
+    tape.apply(row, x).sum().backward()
+    x.grad.assign([7.0, 7.0])  # a gradient can be
+
+
 @pytest.mark.parametrize("uses", [1, 2, 3])
 def test_what_nobody_else_keeps_becomes_the_gradient_without_a_copy(uses):
     """The first contribution is it, and the others are added to it in place."""
