@@ -245,10 +245,13 @@ def test_a_lock_is_held_once_until_it_is_released_or_its_process_ends(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_a_forked_child_does_not_keep_the_lock_of_a_parent_that_was_killed(tmp_path):
     forking = """
+begun, told = os.pipe()
 child = os.fork()
 if not child:
     os.close(1)  # whoever reads it waits for nobody else
+    os.write(told, b"x")
     time.sleep(600)
+os.read(begun, 1)
 print(child, flush=True)"""
     parent = process_that(f"lock = atomic.Lock({str(tmp_path / 'a')!r})\nlock.acquire()\n{forking}", lines := [])
     child = int(lines[0])
