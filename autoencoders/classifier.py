@@ -173,8 +173,10 @@ def softmax_regression(
     x = mg.tensor(samples / unit, dtype=model.linear.weight.dtype, device=model.linear.weight.device)
     fit(model, x, objective, y=numbers, epochs=1, optimizer=optimizer, progress=False)
     # features and decay are near 1 or less in these units, so a slope of that size is one that could still be followed
-    total = sum_of(objective(model, x, mg.tensor(numbers, device=x.device)))
-    slope = max(float(mg.abs(g).max().item()) for g in mg.autograd.grad(total, list(model.parameters())))
+    with mg.enable_grad():  # as `fit` does: a caller's no_grad is about the caller's own computations
+        total = sum_of(objective(model, x, mg.tensor(numbers, device=x.device)))
+        gradients = mg.autograd.grad(total, list(model.parameters()))
+    slope = max(float(mg.abs(g).max().item()) for g in gradients)
     if slope > STEEP:
         warnings.warn(
             f"softmax_regression: L-BFGS ended where the objective still has a slope of {slope:.2g}, far from its "

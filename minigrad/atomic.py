@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import re
+import threading
 import uuid
+import weakref
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,7 +66,8 @@ class Lock:
     """What a file is used by, one at a time: a second lock, of this process or of another, is refused.
 
     The system holds it on an empty file beside the other, ``.NAME.lock``, for as long as the process lives: however
-    that ends, nothing is to be cleared away. Where the system or the file system has no locks, nobody is refused.
+    that ends, nothing is to be cleared away. A forked child does not hold it, and its `release` does nothing. Where the
+    system or the file system has no locks, nobody is refused.
 
     Parameters
     ----------
@@ -100,17 +103,41 @@ class Lock:
         OSError
             The folder cannot be written to.
         """
-        self._file = _alone(self._path, wait=False)
+        with _changing:
+            self._file = _alone(self._path, wait=False)
+            _held.add(self)
 
     def release(self) -> None:
         """Give it back, if it was taken."""
+        with _changing:
+            if self._file is not None:
+                if not HAS_LOCKS:  # Windows removes no open file
+                    self._file.close()
+                with contextlib.suppress(OSError):
+                    self._path.unlink()  # while it is held: the next makes a new one
+                self._close()
+
+    def _close(self) -> None:
+        """Close the file: with the last of its descriptors the system's lock ends."""
         if self._file is not None:
-            if not HAS_LOCKS:  # Windows removes no open file
-                self._file.close()
-            with contextlib.suppress(OSError):
-                self._path.unlink()  # while it is held: the next makes a new one
             self._file.close()
             self._file = None
+        _held.discard(self)
+
+
+_changing = threading.RLock()  # held while a lock is taken or given back; a signal's handler may do so too
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Leave the locks to the parent: a descriptor of the child's would hold them after the parent has ended."""
+    for lock in list(_held):
+        lock._close()  # not unlinked or unlocked, either of which would take it from the parent
+    _changing.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_after_fork)
 
 
 def _alone(path: Path, wait: bool) -> BinaryIO:

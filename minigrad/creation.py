@@ -9,6 +9,7 @@ import numpy as np
 
 from .devices import CPU, default_device, device, out_of_memory
 from .errors import DataError, DeviceError, DTypeError
+from .indexing import number_outside, range_of
 from .tensor import Tensor, Version
 
 
@@ -42,6 +43,8 @@ def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: 
 
 def _check_holds(dtype: np.dtype, value: Any) -> None:
     """Raise for a value that is no number, or of which NumPy would silently leave a part out."""
+    if (number := number_outside(dtype, value)) is not None:
+        raise DTypeError(f"full got {number} for {dtype.name}, which holds {range_of(dtype)}; give another dtype")
     given = value.dtype.kind if hasattr(value, "dtype") else np.asarray(value).dtype.kind
     if given not in "biufc":
         raise DTypeError(f"full takes a number to fill with, got {value!r}")

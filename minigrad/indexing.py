@@ -44,13 +44,24 @@ class AtIndex:
 
         Where an index repeats, which of its values stays is not defined, and each of them gets the gradient of the
         element. Give every index once where gradients of `value` matter.
+
+        Raises
+        ------
+        DTypeError
+            The dtype of x does not hold the value.
         """
         _check_holds(self._tensor, value, "set")
         static, arrays = split_index(self._tensor, self._index)
         return tape.apply(P.index_set, self._tensor, value, *arrays, index=static)
 
     def add(self, value: Any) -> Tensor:
-        """Return a copy with value added at index; repeated indices accumulate."""
+        """Return a copy with value added at index; repeated indices accumulate.
+
+        Raises
+        ------
+        DTypeError
+            The dtype of x does not hold the value; a sum out of its range wraps around, as NumPy's does.
+        """
         x = self._tensor
         _check_holds(x, value, "add")
         static, arrays = split_index(x, self._index)
@@ -70,6 +81,46 @@ def _check_holds(x: Tensor, value: Any, name: str) -> None:
             f"at[...].{name}() got {got} for a tensor of {x.dtype.name}, which does not hold it; convert the tensor "
             "first, or round the value and convert it"
         )
+    if (number := number_outside(x.dtype, value)) is not None:
+        raise DTypeError(
+            f"at[...].{name}() got {number} for a tensor of {x.dtype.name}, which holds {range_of(x.dtype)}; convert "
+            "the tensor first"
+        )
+
+
+def number_outside(dtype: np.dtype, value: Any) -> int | None:
+    """Return a whole number in `value` that an integer dtype does not hold, if there is one and the host may look.
+
+    Of floats only a single one counts: what else they are is not for integers anyway.
+    """
+    if dtype.kind not in "iu":
+        return None
+    if isinstance(value, int):
+        low = high = int(value)
+    else:
+        if isinstance(value, tensors.Tensor):
+            if not tape.checks_values():
+                return None
+            value = value._array
+        array = value if hasattr(value, "dtype") else np.asarray(tensors._plain(value))
+        if guarded() and not isinstance(array, np.ndarray | np.generic):  # on a device
+            return None
+        if array.dtype.kind in "biu":
+            comparable = not np.can_cast(array.dtype, dtype)
+        elif array.dtype.kind == "f":
+            comparable = array.ndim == 0 and float(array).is_integer()
+        else:  # Python integers of any size
+            comparable = array.dtype.kind == "O" and all(isinstance(number, int) for number in array.flat)
+        if not comparable or not array.size:
+            return None
+        low, high = int(array.min()), int(array.max())
+    limits = np.iinfo(dtype)
+    return low if low < limits.min else high if high > limits.max else None
+
+
+def range_of(dtype: np.dtype) -> str:
+    """Return the numbers that an integer dtype holds, in words."""
+    return f"integers from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
 
 
 def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:

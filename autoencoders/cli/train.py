@@ -192,6 +192,7 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
         for name, value in vars(options).items()
         if name not in ("run", "resume", "force", "out", "epochs", "noise", "device")
     } | {"noise": options.noise and options.noise.__name__}
+    asked = _asked(checkpoint)
     if not options.resume:
         if checkpoint.exists():
             raise MinigradError(
@@ -200,19 +201,31 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
             )
         if _previous(checkpoint).exists():
             raise MinigradError(f"{_previous(checkpoint)} would be replaced: remove it, or give another --out")
-        write_atomically(_asked(checkpoint), json.dumps(given).encode())
+        if asked.exists() and not _is_left_over(asked, given):
+            raise MinigradError(f"{asked} would be replaced: rename or remove it, or give another --out")
+        write_atomically(asked, json.dumps(given).encode())
         return
     if not checkpoint.exists():
         raise MinigradError(f"--resume: there is no {checkpoint}; leave it out to begin")
     try:
-        before = json.loads(_asked(checkpoint).read_text())
+        before = json.loads(asked.read_text())
     except (OSError, ValueError) as error:
-        asked = _asked(checkpoint)
         raise MinigradError(f"--resume: {asked}, which says what was begun, cannot be read ({error})") from error
+    if not isinstance(before, dict) or before.get("command") != given["command"]:
+        raise MinigradError(f"--resume: {asked} does not say what was begun: it is not of this command")
     for name, value in given.items():
         if value != before.get(name, value):
             option = name.replace("_", "-")
             raise MinigradError(f"--resume: the training was begun with --{option} {before[name]}, not {value}")
+
+
+def _is_left_over(asked: Path, given: dict[str, Any]) -> bool:
+    """Return whether a file is of this command, killed before its first checkpoint, and not one of the user's."""
+    try:
+        before = json.loads(asked.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(before, dict) and before.keys() == given.keys() and before["command"] == given["command"]
 
 
 def _model(options: argparse.Namespace, x: np.ndarray) -> models.Autoencoder:

@@ -11,7 +11,19 @@ import numpy as np
 from .. import tape
 from ..errors import DataError
 from ..parameter import Parameter
-from ..primitives import abs, clip, isfinite, logical_and, maximum, minimum, sqrt, square, where, zeros_like
+from ..primitives import (
+    abs,
+    clip,
+    isfinite,
+    logical_and,
+    logical_not,
+    maximum,
+    minimum,
+    sqrt,
+    square,
+    where,
+    zeros_like,
+)
 from ..primitives import max as largest_of
 from ..primitives import sum as total
 from ..tensor import Tensor
@@ -31,7 +43,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     Returns
     -------
     Tensor, 0-d
-        The norm before; no value is read into Python, so a step with it can be recorded.
+        The norm before, infinite where its dtype ends; no value is read into Python, so a step with it can be recorded.
 
     Notes
     -----
@@ -56,10 +68,15 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
         wide = wide if wide.itemsize > 2 else np.dtype(np.float32)
         scale = _scale([_gradient(p).to(wide) for p in found])
         squares = [total(square(_gradient(p).to(wide) / scale)) for p in found]
-        norm = sqrt(sum(squares[1:], start=squares[0])) * scale
-        factor = minimum(limit / (norm + 1e-6), 1.0)
+        scaled = sqrt(sum(squares[1:], start=squares[0]))
+        norm = scaled * scale
+        # Where only the norm is infinite in its dtype, gradients are divided by the scale first, and their norm is then
+        # the scaled one. A single factor would be below the smallest normal number, and inexact.
+        overflows = logical_and(isfinite(scaled), logical_not(isfinite(norm)))
+        divisor = where(overflows, scale, 1.0)
+        factor = minimum(limit / where(overflows, scaled, norm + 1e-6), divisor)
         for p in found:
-            p.grad = (_gradient(p).to(wide) * factor).to(p.dtype)
+            p.grad = (_gradient(p).to(wide) / divisor * factor).to(p.dtype)
     return norm
 
 

@@ -6,11 +6,16 @@ import copy
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from ..errors import DataError, DTypeError
 from ..state import to_array
+from ..tensor import Tensor
 from .optimizer import Optimizer
+
+COUNT, RATE, NUMBER = "an integer of at least 0", "a finite number of at least 0", "a number"  # as messages name them
 
 
 class Schedule:
@@ -34,6 +39,9 @@ class Schedule:
     >>> optimizer.lr
     0.25
     """
+
+    # of the names in a state that are the library's; those of a user's own schedule may be anything
+    _rules: ClassVar[dict[str, str]] = {"base": RATE, "steps": COUNT}
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -62,29 +70,38 @@ class Schedule:
         if set(state) != set(expected):
             raise DataError(f"{type(self).__name__}.load_state_dict: got {sorted(state)}; expected {sorted(expected)}")
         loaded = {name: self._loaded(name, value, expected[name]) for name, value in state.items()}
-        for name, value in loaded.items():
-            setattr(self, name, value)
+        before = dict(vars(self))
+        try:
+            for name, value in loaded.items():
+                setattr(self, name, value)
+        except BaseException:  # such as of a property of the user's
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _loaded(self, name: str, value: Any, like: Any) -> Any:
-        """Return a saved number, a count where `like` is an integer, or raise; what else a schedule keeps, as it is."""
-        if not isinstance(like, numbers.Number):  # in one of the user's, such as an array
+        """Return a number of the library's that was saved, or raise; of a user's own schedule anything, as it is.
+
+        `like` is what the schedule has now. Only an array or a tensor of one number that takes a number's place becomes
+        one: it comes from a file.
+        """
+        rule = self._rules.get(name)
+        if rule is None:
+            if (
+                isinstance(like, numbers.Number | np.generic)
+                and isinstance(value, np.ndarray | Tensor)
+                and value.size == 1
+            ):
+                return to_array(value).item()
             return copy.deepcopy(value)
         array = to_array(value)
         number = array.item() if array.size == 1 and array.dtype.kind in "iuf" else math.nan
-        if isinstance(like, int):
-            what = "an integer of at least 0"
-            if number >= 0 and float(number).is_integer():
-                return int(number)
-        elif name == "base":
-            what = "a finite number of at least 0"
-            if 0 <= number < math.inf:
-                return float(number)
-        else:
-            what = "a number"
-            if not math.isnan(number):
-                return float(number)
+        if rule == COUNT and number >= 0 and float(number).is_integer():
+            return int(number)
+        if (rule == RATE and 0 <= number < math.inf) or (rule == NUMBER and not math.isnan(number)):
+            return float(number)
         raise DataError(
-            f"{type(self).__name__}.load_state_dict: got {name}={value!r}; expected {what}. Nothing was loaded; the "
+            f"{type(self).__name__}.load_state_dict: got {name}={value!r}; expected {rule}. Nothing was loaded; the "
             "state is damaged"
         )
 
@@ -174,6 +191,8 @@ class ReduceOnPlateau(Schedule):
     >>> optimizer.lr
     0.5
     """
+
+    _rules: ClassVar[dict[str, str]] = {**Schedule._rules, "best": NUMBER, "waited": COUNT, "reduced": COUNT}
 
     def __init__(self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4) -> None:
         _fraction(self, "factor", factor)

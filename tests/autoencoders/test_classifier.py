@@ -244,3 +244,11 @@ def test_masked_values_and_labels_are_refused():
         classifier.predict(np.ma.masked_less(x, 0.5))
     with pytest.raises(DataError, match="masked values; fill them"):
         ae.pca.reconstruction_floor(np.ma.masked_less(x, 0.5), 2)
+
+
+def test_it_is_fitted_under_no_grad_too():
+    expected = ae.softmax_regression(X, Y).predict_proba(X)
+    with mg.no_grad():
+        model = ae.softmax_regression(X, Y)
+        assert not mg.square(mg.Parameter([1.0])).requires_grad  # which is as it was
+    np.testing.assert_array_equal(model.predict_proba(X), expected)

@@ -365,6 +365,36 @@ def test_a_leftover_previous_checkpoint_is_told_before_the_work(tmp_path, monkey
     assert told.out == "" and os.listdir() == ["m.checkpoint.previous.safetensors"]
 
 
+TRAIN = "train --sizes 64,2 --epochs 1 --out m.safetensors".split()
+
+
+@pytest.mark.parametrize("content", ["mine", "[1]", "{}", '{"command": "train", "epochs": 3}'])
+def test_a_file_of_the_users_where_train_notes_its_options_is_kept(tmp_path, monkeypatch, capsys, content):
+    monkeypatch.chdir(tmp_path)
+    Path("m.checkpoint.json").write_text(content)
+    assert main(TRAIN) == 2
+    assert "m.checkpoint.json would be replaced: rename or remove it, or give another --out" in capsys.readouterr().err
+    assert os.listdir() == ["m.checkpoint.json"] and Path("m.checkpoint.json").read_text() == content
+    if "command" not in content:  # nor is it taken for what a training began with
+        Path("m.checkpoint.safetensors").write_bytes(b"x")
+        assert main([*TRAIN, "--resume"]) == 2
+        assert re.search(r"m\.checkpoint\.json(, which| does not) says? what was begun", capsys.readouterr().err)
+        assert Path("m.checkpoint.json").read_text() == content
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_can_be_begun_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import os\nfrom autoencoders import checkpoints\nfrom autoencoders.cli import main\n"
+        f"checkpoints.Checkpoint.save = lambda *args: os._exit(9)\nmain({TRAIN})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(ae.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 9
+    assert "m.checkpoint.json" in os.listdir() and "m.checkpoint.safetensors" not in os.listdir()
+    assert main([*TRAIN, "--seed", "1"]) == 0  # another one, too
+    assert os.listdir() == ["m.safetensors"]
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can make a file")
 @pytest.mark.parametrize("command", ["train --out /proc/m.safetensors", "encode --model m --out /proc/x.npy"])
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(command, capsys):

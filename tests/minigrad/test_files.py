@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -186,11 +187,12 @@ def test_an_error_of_a_write_names_the_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def process_that(code):
-    """Return a process that has come to the end of some code, and sleeps."""
+def process_that(code, lines=None):
+    """Return a process that has come to the end of some code, and sleeps; add to `lines` what the code printed."""
     code = f"import os, sys, time\nfrom minigrad import atomic\n{code}\nprint(flush=True)\ntime.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
-    process.stdout.readline()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    while line := process.stdout.readline().strip():
+        lines.append(line)
     return process
 
 
@@ -237,6 +239,59 @@ def test_a_lock_is_held_once_until_it_is_released_or_its_process_ends(tmp_path):
         Lock(tmp_path / "a").acquire()
     lock.release()
     assert os.listdir(tmp_path) == ["link"]
+
+
+@needs_locks
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_child_does_not_keep_the_lock_of_a_parent_that_was_killed(tmp_path):
+    forking = """
+begun, told = os.pipe()
+child = os.fork()
+if not child:
+    os.close(1)  # whoever reads it waits for nobody else
+    os.write(told, b"x")
+    time.sleep(600)
+os.read(begun, 1)
+print(child, flush=True)"""
+    parent = process_that(f"lock = atomic.Lock({str(tmp_path / 'a')!r})\nlock.acquire()\n{forking}", lines := [])
+    child = int(lines[0])
+    try:
+        with pytest.raises(BlockingIOError):
+            Lock(tmp_path / "a").acquire()
+        parent.kill()
+        parent.wait()
+        os.kill(child, 0)  # lives
+        lock = Lock(tmp_path / "a")
+        lock.acquire()
+        lock.release()
+    finally:
+        parent.kill()
+        os.kill(child, signal.SIGKILL)
+        parent.communicate()
+
+
+@needs_locks
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_child_does_not_take_the_lock_of_its_parent_away(tmp_path):
+    forking = """
+child = os.fork()
+if not child:
+    try:
+        lock.acquire()  # as it is taken, by the parent
+        os._exit(2)
+    except BlockingIOError:
+        lock.release()
+        os._exit(3)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, flush=True)"""
+    parent = process_that(f"lock = atomic.Lock({str(tmp_path / 'a')!r})\nlock.acquire()\n{forking}", lines := [])
+    try:
+        assert lines == ["3"] and os.listdir(tmp_path) == [".a.lock"]
+        with pytest.raises(BlockingIOError):
+            Lock(tmp_path / "a").acquire()
+    finally:
+        parent.kill()
+        parent.communicate()
 
 
 @needs_locks

@@ -428,6 +428,19 @@ def test_clipping_squares_what_fits(size):
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [("float32", 3e38), ("float64", 1.7e308)])
+@pytest.mark.parametrize("limit", [1.0, 1e-3, 1e30])
+def test_clipping_is_right_where_the_norm_itself_overflows(dtype, largest, limit):
+    w, small = mg.Parameter(np.zeros(4, dtype)), mg.Parameter(np.zeros(1, dtype))
+    w.grad, small.grad = mg.tensor(np.full(4, largest, dtype)), mg.tensor(np.full(1, largest / 8, dtype))
+    with np.errstate(over="ignore"):
+        assert optim.clip_grad_norm([w, small], limit).item() == np.inf
+    expected = limit / np.sqrt(4 + 1 / 64)  # the largest number cancels
+    rtol = 8 * np.finfo(dtype).eps  # of a few roundings
+    np.testing.assert_allclose(w.grad.numpy(), np.full(4, expected), rtol=rtol)
+    np.testing.assert_allclose(small.grad.numpy(), [expected / 8], rtol=rtol)
+
+
 @pytest.mark.parametrize("value", [0.0, np.inf, np.nan])
 def test_clipping_reports_a_gradient_that_has_no_size(value):
     w = mg.Parameter([0.0, 0.0])

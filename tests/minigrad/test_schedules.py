@@ -226,3 +226,53 @@ def test_a_state_of_ones_own_comes_back():
     again.load_state_dict(schedule.state_dict())
     schedule.recent[0] = 9.0  # is not shared
     assert again.recent.tolist() == [3.0, 4.0] and (again.phase, again.best) == ("second", 0.5)
+
+
+class Own(optim.Schedule):
+    """A schedule with numbers of its own, one of which it keeps by a property."""
+
+    def __init__(self, optimizer, value, refused=()):
+        self.value, self.waited, self.refused = value, 0, refused
+        super().__init__(optimizer, lambda n: 1.0)
+
+    @property
+    def last(self):
+        return self.waited
+
+    @last.setter
+    def last(self, value):
+        if value in self.refused:
+            raise ValueError(f"last={value}")
+
+    def state_dict(self):
+        return {**super().state_dict(), "value": self.value, "waited": self.waited, "last": self.last}
+
+
+@pytest.mark.parametrize("fresh", [0, 0.0, False])
+@pytest.mark.parametrize("saved", [True, False, -3, 7, 0.5, 2.0, math.inf, math.nan, np.float32(0.5), np.bool_(True)])
+def test_numbers_of_ones_own_come_back_as_they_were(fresh, saved):
+    schedule, again = (Own(optim.SGD([mg.Parameter([1.0])], lr=1.0), value) for value in (saved, fresh))
+    schedule.step()
+    schedule.waited = -1  # a count only of the library's own schedule that has this name
+    again.load_state_dict(schedule.state_dict())
+    assert type(again.value) is type(saved) and repr(again.value) == repr(saved)
+    assert (again.steps, again.waited) == (1, -1)
+    again.load_state_dict({**schedule.state_dict(), "value": np.array(4)})  # from a file
+    assert again.value == 4 and type(again.value) is int
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"steps": True}, DataError, "steps=True; expected an integer of at least 0"),
+        ({"steps": -1}, DataError, "steps=-1"),
+        ({"base": False}, DataError, "base=False; expected a finite number of at least 0"),
+        ({"last": 5}, ValueError, "last=5"),
+    ],
+)
+def test_of_a_schedule_of_ones_own_all_is_loaded_or_nothing(change, error, words):
+    schedule = Own(optim.SGD([mg.Parameter([1.0])], lr=1.0), 0, refused=(5,))
+    before = schedule.state_dict()
+    with pytest.raises(error, match=words):
+        schedule.load_state_dict({"value": 2, "waited": 3, "last": 0, "base": 4.0, "steps": 6} | change)
+    assert schedule.state_dict() == before

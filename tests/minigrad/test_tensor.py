@@ -293,6 +293,37 @@ def test_at_does_not_cut_a_value_to_an_integer(value):
                 write(value)
 
 
+OUTSIDE = [
+    (300, "uint8"), (-1, "uint8"), (2**70, "int64"), (np.int64(-1), "uint8"), (np.int64(2**40), "int32"),
+    (np.uint64(2**63), "int64"), (np.array([1, 300]), "uint8"), (mg.tensor(300), "uint8"), (mg.tensor([-129]), "int8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "dtype"), [*OUTSIDE, (1e10, "int32"), (300.0, "uint8"), (np.float32(-1), "uint8")])
+def test_full_refuses_what_is_out_of_the_range_of_its_dtype(value, dtype):
+    with pytest.raises(DTypeError, match=rf"full got -?\d+ for {dtype}, which holds integers from -?\d+ to \d+"):
+        mg.full((2,), value, dtype)
+
+
+@pytest.mark.parametrize("name", ["set", "add"])
+@pytest.mark.parametrize(("value", "dtype"), [*OUTSIDE, ([1, 300], "uint8"), ([2**70, 0], "int64")])
+def test_at_refuses_what_is_out_of_the_range_of_its_tensor(name, value, dtype):
+    write = getattr(mg.tensor([1, 2], dtype=dtype).at[:], name)
+    with pytest.raises(DTypeError, match=rf"{name}\(\) got -?\d+ for a tensor of {dtype}, which holds integers from"):
+        write(value)
+
+
+def test_the_ends_of_a_range_are_in_it_and_sums_wrap():
+    for dtype in ("int8", "uint8", "int32", "uint64", "int64"):
+        for end in (np.iinfo(dtype).min, np.iinfo(dtype).max):
+            for value in (int(end), np.array(end, dtype), mg.tensor(end, dtype=dtype)):
+                assert mg.full((1,), value, dtype).numpy().tolist() == [end]
+                x = mg.tensor([0, 0], dtype=dtype)
+                assert x.at[0].set(value).numpy().tolist() == x.at[0].add(value).numpy().tolist() == [end, 0]
+    assert mg.full((1,), 255.0, "uint8").item() == 255
+    assert mg.tensor([200], dtype="uint8").at[0].add(np.int64(100)).numpy().tolist() == [44]
+
+
 def test_at_takes_what_fits():
     x = mg.tensor([1, 2])
     assert x.at[0].set(5).numpy().tolist() == [5, 2] and x.at[:].add([3, 4]).numpy().tolist() == [4, 6]
