@@ -30,6 +30,7 @@ from minigrad.errors import DataError, DivergenceError, DTypeError
 from minigrad.random import Generator
 
 RESTORED = "The parameters and the optimizer are as they were at the start of the epoch."
+ANOMALY = "Call fit in a block `with mg.detect_anomaly():` to see at which operation and line it began."
 
 
 def fit(
@@ -343,7 +344,7 @@ class _Trainer:
             if not math.isfinite(value):
                 raise DivergenceError(
                     f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
-                    f"{RESTORED} Do these data have values that the training set does not have?"
+                    f"{RESTORED} Do these data have values that the training set does not have? {ANOMALY}"
                 )
         return values
 
@@ -422,7 +423,7 @@ def _check_terms(model: nn.Module, epoch: int, batch: int, values: dict[str, flo
                 _check_parameters(model, f"in {where}", f"the term {name!r} of the objective is {value}")
             raise DivergenceError(
                 f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller "
-                "learning rate; look for a log or division at 0 too."
+                f"learning rate; look for a log or division at 0 too. {ANOMALY}"
             )
 
 
@@ -436,5 +437,5 @@ def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
             raise DivergenceError(
                 f"fit: the parameter {name!r} is not finite {where}{f', and {but}' if but else ''}. {RESTORED} Look "
                 "for a sqrt, log or division at 0 in the objective, whose gradient may be infinite though its value is "
-                "not, or try a smaller learning rate."
+                f"not, or try a smaller learning rate. {ANOMALY}"
             )
