@@ -64,6 +64,10 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     """A tensor or something array-like as an array."""
     if isinstance(value, mg.Tensor):
         return value.detach().numpy()
+    if hasattr(value, "x_train"):
+        raise DTypeError(
+            f"{name} is a {type(value).__name__}, a whole data set; give a part of it, such as its x_train"
+        )
     if np.ma.is_masked(value):  # what is under a mask is no data, and an array would show it
         raise DataError(
             f"{name} has {np.ma.count_masked(value)} masked values; fill them, as X.filled(0) does, or leave them out"

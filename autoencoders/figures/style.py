@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from autoencoders.history import History
 from autoencoders.inputs import finite_array
 from minigrad.errors import DataError, DTypeError, MissingDependencyError
 
@@ -83,6 +84,9 @@ def named(values: Any, caller: str, axes: Sequence[str]) -> dict[str, NDArray[An
 def check_named(values: Any, caller: str) -> None:
     """Refuse what is not a mapping of names to something."""
     if not isinstance(values, Mapping):
-        raise DTypeError(f"{caller}: got {type(values).__name__}; expected a mapping such as {{'model': values}}")
+        of_history = "; history.terms is one, and history.plot() draws it" if isinstance(values, History) else ""
+        raise DTypeError(
+            f"{caller}: got {type(values).__name__}; expected a mapping such as {{'model': values}}{of_history}"
+        )
     if not values:
         raise DataError(f"{caller}: got nothing to draw; expected a mapping with at least one entry")

@@ -355,6 +355,11 @@ def test_refusals():
         (lambda: figures.mosaic(np.zeros((2, 4)), (4,), 1), ShapeError, r"shape=\(4,\); expected two positive"),
         (lambda: figures.mosaic(np.zeros((2, 4)), (-2, -2), 1), ShapeError, "expected two positive"),
         (lambda: figures.filters({}, (2, 2)), DataError, "filters: got nothing to draw"),
+        (
+            lambda: figures.curves(ae.History(), "loss"),
+            DTypeError,
+            r"got History; .* history.terms is one, and history.plot\(\)",
+        ),
         (lambda: figures.filters(np.eye(4), (2, 2)), DTypeError, "filters: got ndarray; expected a mapping"),
         (lambda: figures.filters({"a": np.eye(5)}, (2, 2)), ShapeError, r"filters got 'a' of shape .*\(count, 4\)"),
         (lambda: figures.reconstructions({"a": H, "b": H[:3]}, (5, 1)), ShapeError, "{'a': 20, 'b': 3} images"),
