@@ -444,6 +444,7 @@ def test_history_as_arrays_and_as_a_figure():
     assert all(curve.shape == (4,) and curve.dtype == np.float64 for curve in curves.values())
     (axes,) = history.plot().axes
     assert axes.get_xlabel() == "epoch" and axes.get_yscale() == "log"
+    assert [x for x in axes.get_xticks() if 1 <= x <= 4] == [1, 2, 3, 4]
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert set(lines) == set(curves) - {"seconds"}
     for name, line in lines.items():
