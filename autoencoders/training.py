@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
-from autoencoders.inputs import number, positive
+from autoencoders.inputs import number, positive, refuse_data_set
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_objective, measure, noise
 from autoencoders.operations import Operations, operations_of, repeated_operations
 from autoencoders.progress import progress_bar
@@ -227,6 +227,7 @@ def fit(
 
 def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, labelled: bool) -> Source:
     """Return the validation set, which has labels if the training set has some."""
+    refuse_data_set(validation, "fit: validation")
     pair = (validation, None)
     if labelled and not is_stream(validation):
         if not (isinstance(validation, tuple) and len(validation) == 2):

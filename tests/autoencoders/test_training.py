@@ -379,6 +379,7 @@ def test_a_learning_rate_that_is_far_too_large_diverges_with_finite_parameters()
         ({"X": X + 1j}, DTypeError, "complex128"),
         ({"X": [["a"]]}, DTypeError, "real numbers"),
         ({"X": ae.datasets.digits()}, DTypeError, "X is a Dataset, a whole data set; .* such as its x_train"),
+        ({"validation": ae.datasets.digits()}, DTypeError, "validation is a Dataset, a whole data set"),
         ({"validation": X[:, :5]}, ShapeError, r"validation has shape \(50, 5\)"),
         ({"epochs": 0}, DataError, "epochs=0"),
         ({"epochs": 2.5}, DTypeError, "epochs=2.5"),
