@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 import minigrad as mg
 from autoencoders.inputs import data_tensor, floating, positive
-from autoencoders.jacobian import one_layer, squared_norms
+from autoencoders.jacobian import check_encode, one_layer, squared_norms
 from minigrad import nn
 from minigrad.errors import DataError, ShapeError
 
@@ -75,6 +75,7 @@ def contractive(
     if method not in METHODS:
         raise DataError(f"contractive: got method={method!r}; expected one of {', '.join(METHODS)}")
     probes = positive(probes, "probes", "contractive")
+    check_encode(encode, "contractive")
     if not isinstance(x, mg.Tensor):
         owner = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
         like = next(owner.parameters(), None) if isinstance(owner, nn.Module) else None

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
 from autoencoders.inputs import as_array, finite_array, number, positive, samples_of
-from autoencoders.jacobian import Encoder, jacobians, one_layer, squared_norms
+from autoencoders.jacobian import Encoder, check_encode, jacobians, one_layer, squared_norms
 from autoencoders.snapshots import evaluating
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, ShapeError
@@ -300,6 +300,7 @@ def jacobian_norms(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size: int = 
     >>> jacobian_norms(lambda x: x * x, [[1.5, 2.0], [0.0, 0.5]]).tolist()  # J = diag(2 x)
     [5.0, 1.0]
     """
+    check_encode(encode, "jacobian_norms")
     method = "auto" if one_layer(encode) is not None else "exact"
     return in_pieces(
         lambda x: mg.sqrt(squared_norms(encode, x, method, caller="jacobian_norms")),
@@ -337,6 +338,7 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
     >>> singular_values_along(lambda x: x * x, [[0.5, 1.0], [2.0, 0.0]]).tolist()  # J = diag(2 x)
     [[2.0, 1.0], [4.0, 0.0]]
     """
+    check_encode(encode, "singular_values_along")
     return in_pieces(
         lambda x: np.linalg.svd(jacobians(encode, x, "singular_values_along").numpy(), compute_uv=False),
         encode, X, batch_size, "singular_values_along",
@@ -377,6 +379,7 @@ def directional_norms(
     >>> directional_norms(lambda x: x * x, [[0.5, 1.0], [0.5, 1.0]], [[1.0, 0.0], [0.0, -1.0]]).tolist()
     [1.0, 2.0]
     """
+    check_encode(encode, "directional_norms")
     shape = X.shape if isinstance(X, mg.Tensor) else as_array(X, "directional_norms: X").shape
     d = finite_array(directions, "directional_norms", "directions", ["samples", *["..."] * (len(shape) - 1)])
     if d.shape != shape:

@@ -75,10 +75,12 @@ class History:
         """
         try:
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
         except ImportError as error:
             raise MissingDependencyError("History.plot needs matplotlib: pip install matplotlib") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel="mean per sample")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         values = [v for curves in (self.terms, self.validation) for curve in curves.values() for v in curve]
         if values and min(values) > 0:
             axes.set_yscale("log")

@@ -60,10 +60,19 @@ def data_tensor(x: mg.Tensor | ArrayLike, caller: str, name: str, like: mg.Tenso
     return mg.tensor(array) if like is None else mg.tensor(array, dtype=like.dtype, device=like.device)
 
 
+def refuse_data_set(value: Any, name: str) -> None:
+    """Refuse a data set where an array of samples is expected."""
+    if hasattr(value, "x_train"):
+        raise DTypeError(
+            f"{name} is a {type(value).__name__}, a whole data set; give a part of it, such as its x_train"
+        )
+
+
 def as_array(value: Any, name: str) -> NDArray[Any]:
     """A tensor or something array-like as an array."""
     if isinstance(value, mg.Tensor):
         return value.detach().numpy()
+    refuse_data_set(value, name)
     if np.ma.is_masked(value):  # what is under a mask is no data, and an array would show it
         raise DataError(
             f"{name} has {np.ma.count_masked(value)} masked values; fill them, as X.filled(0) does, or leave them out"

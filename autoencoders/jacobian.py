@@ -7,10 +7,11 @@ all samples at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import minigrad as mg
 from autoencoders.models import Autoencoder
-from minigrad.errors import ShapeError
+from minigrad.errors import DTypeError, ShapeError
 
 Encoder = Callable[[mg.Tensor], mg.Tensor]
 MOST_EXACT = 64  # units up to which "auto" pays for one backward pass per unit
@@ -37,6 +38,12 @@ def one_layer(encode: Encoder) -> Autoencoder | None:
     if not isinstance(model, Autoencoder) or getattr(encode, "__func__", None) is not Autoencoder.encode:
         return None
     return model if len(model.encoder_weights) == 1 else None
+
+
+def check_encode(encode: Any, caller: str) -> None:
+    """Refuse what is no function, such as codes that were given for the encoder."""
+    if not callable(encode):
+        raise DTypeError(f"{caller}: got {type(encode).__name__}; expected the encoder as a function, model.encode")
 
 
 def squared_norms(

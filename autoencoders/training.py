@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
 from autoencoders.history import History
-from autoencoders.inputs import number, positive
+from autoencoders.inputs import number, positive, refuse_data_set
 from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_objective, measure, noise
 from autoencoders.operations import Operations, operations_of, repeated_operations
 from autoencoders.progress import progress_bar
@@ -30,6 +30,7 @@ from minigrad.errors import DataError, DivergenceError, DTypeError
 from minigrad.random import Generator
 
 RESTORED = "The parameters and the optimizer are as they were at the start of the epoch."
+ANOMALY = "Call fit in a block `with mg.detect_anomaly():` to see at which operation and line it began."
 
 
 def fit(
@@ -226,6 +227,7 @@ def fit(
 
 def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, labelled: bool) -> Source:
     """Return the validation set, which has labels if the training set has some."""
+    refuse_data_set(validation, "fit: validation")
     pair = (validation, None)
     if labelled and not is_stream(validation):
         if not (isinstance(validation, tuple) and len(validation) == 2):
@@ -343,7 +345,7 @@ class _Trainer:
             if not math.isfinite(value):
                 raise DivergenceError(
                     f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
-                    f"{RESTORED} Do these data have values that the training set does not have?"
+                    f"{RESTORED} Do these data have values that the training set does not have? {ANOMALY}"
                 )
         return values
 
@@ -422,7 +424,7 @@ def _check_terms(model: nn.Module, epoch: int, batch: int, values: dict[str, flo
                 _check_parameters(model, f"in {where}", f"the term {name!r} of the objective is {value}")
             raise DivergenceError(
                 f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller "
-                "learning rate; look for a log or division at 0 too."
+                f"learning rate; look for a log or division at 0 too. {ANOMALY}"
             )
 
 
@@ -436,5 +438,5 @@ def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
             raise DivergenceError(
                 f"fit: the parameter {name!r} is not finite {where}{f', and {but}' if but else ''}. {RESTORED} Look "
                 "for a sqrt, log or division at 0 in the objective, whose gradient may be infinite though its value is "
-                "not, or try a smaller learning rate."
+                f"not, or try a smaller learning rate. {ANOMALY}"
             )

@@ -398,7 +398,10 @@ def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
     floating = {a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind in "fc"}
     if len(floating) > 1 and not any(d.kind == "c" for d in floating):
         names = " and ".join(sorted(d.name for d in floating))
-        raise DTypeError(f"{primitive.name} got {names}, which do not mix; convert one of them with t.to('float32')")
+        raise DTypeError(
+            f"{primitive.name} got {names}, which do not mix; convert one of them: a tensor with t.to('float32'), an "
+            "array of NumPy with array.astype('float32')"
+        )
     if not primitive.keeps_dtype or result.dtype.kind != "f":
         return result
     return result.astype(floating.pop() if floating else np.dtype("float32"), copy=False)

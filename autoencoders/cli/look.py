@@ -146,7 +146,7 @@ def _info(options: argparse.Namespace) -> None:
             print(f"cross entropy per feature, {name}: {entropy:.5f} nats")
     if h.shape[1] <= min(found.x_train.shape):
         floor = pca.reconstruction_floor(found.x_train, h.shape[1])
-        print(f"PCA floor with {h.shape[1]} directions: {floor:.4f}")
+        print(f"PCA floor (affine decoders) with {h.shape[1]} directions: {floor:.4f}")
     norms = measures.jacobian_norms(model.encode, x[:MEASURED])
     print(f"mean norm of the encoder's Jacobian: {norms.mean():.4f} on {len(norms)} samples")
     print(f"mean activation: {h.mean():.4f}; dead units: {int(measures.dead_units(h, 0.01).sum())} of {h.shape[1]}")

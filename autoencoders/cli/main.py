@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,10 @@ COMMANDS = (look.lecture, train.train, use.encode, use.reconstruct, use.features
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, 2 after an error in what was asked for, or 130 after Ctrl-C."""
+    """Run a command; return its exit status: 0, 2 after an error in what was asked for, or 130 after Ctrl-C.
+
+    It is 141 where the reader of what it prints has gone, as `head` does.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m autoencoders", description="Run the lecture, train an autoencoder, use it, look into it."
     )
@@ -27,9 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with mg.use_device(options.device):
             options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         print(f"autoencoders {options.command}: interrupted{error}{train.kept(options)}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141  # as a shell says it of a program that the signal SIGPIPE ended
     except FileNotFoundError as error:
         missing = f"there is no {error.filename}" if error.filename else str(error)
         print(f"autoencoders {options.command}: {missing}", file=sys.stderr)

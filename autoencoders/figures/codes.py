@@ -75,6 +75,9 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
         names = [f"principal direction {i + 1} ({share[i]:.0f} % of variance)" for i in range(2)]
         codes = (codes - codes.mean(axis=0)) @ pca.principal_directions(codes, 2)
     figure, axes = single(*names)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))  # beside the legend is no room for -0.75 and -0.5
     size = float(np.clip(4000 / len(codes), 4, 24))  # square points
     if classes is None:
         axes.scatter(codes[:, 0], codes[:, 1], s=size, color=PALETTE[0], linewidths=0)

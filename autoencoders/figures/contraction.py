@@ -103,11 +103,12 @@ def singular_values(spectra: Mapping[str, mg.Tensor | ArrayLike]) -> Figure:
         low, high = np.quantile(values, [0.1, 0.9], axis=0)
         (line,) = axes.plot(ranks, mean, label=name)
         axes.fill_between(ranks, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        drawn += [mean, low]
+        drawn += [mean, low, high]
     whole_numbers(axes)
     logarithmic_where_wide(axes, drawn)
-    if axes.get_yscale() == "log":  # directions that are lost but for rounding are left out
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-4 * max(float(mean.max()) for mean in drawn)))
+    if axes.get_yscale() == "log":  # directions that are lost but for rounding are left out, and leave no margin above
+        least, most = min(float(v.min()) for v in drawn), max(float(v.max()) for v in drawn)
+        axes.set_ylim(max(least, 1e-4 * most) / 1.3, most * 1.3)
     axes.legend()
     return figure
 

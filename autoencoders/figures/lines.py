@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from autoencoders import pca
 from autoencoders.figures.style import (
+    CLASS_MARKERS,
     MARKERS,
     REFERENCE,
     check_named,
@@ -56,8 +57,7 @@ def curves(series: Mapping[str, ArrayLike], ylabel: str, floor: tuple[str, float
     bounds = [] if floor is None else [finite_array([floor[1]], "curves", "floor", ("bounds",))]
     figure, axes = single("epoch", ylabel)
     for i, (name, values) in enumerate(lines.items()):
-        # dashes come again after as many lines as there are markers: then with another marker
-        marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
+        marker = CLASS_MARKERS[i % len(CLASS_MARKERS)]  # dashes come again before markers and colours do
         apart = -(-len(values) // 8)
         where = (i * apart // len(lines), apart)  # each line elsewhere, so that close lines do not hide each other's
         axes.plot(range(1, len(values) + 1), values, label=name, marker=marker, markevery=where, markersize=4)

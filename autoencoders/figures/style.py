@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from autoencoders.history import History
 from autoencoders.inputs import finite_array
 from minigrad.errors import DataError, DTypeError, MissingDependencyError
 
@@ -21,7 +22,7 @@ PALETTE = (
 )  # fmt: skip
 DASHES: tuple[Any, ...] = ("-", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)))  # and in print without colour
 MARKERS = "os^Dv"  # of lines, together with dashes
-CLASS_MARKERS = "os^DvPX<>*"  # of points, one for each colour: two of the palette are orange
+CLASS_MARKERS = "os^DvPX<>*"  # of points and of many lines, one for each colour: two of the palette are orange
 REFERENCE: dict[str, Any] = {
     "color": "black",
     "linestyle": "--",
@@ -69,7 +70,7 @@ def logarithmic_where_wide(axes: Axes, values: Sequence[NDArray[Any]]) -> None:
 
     axes.set_yscale("log")
     if high < 50 * low:  # powers of ten alone would be one or two marks
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -83,6 +84,9 @@ def named(values: Any, caller: str, axes: Sequence[str]) -> dict[str, NDArray[An
 def check_named(values: Any, caller: str) -> None:
     """Refuse what is not a mapping of names to something."""
     if not isinstance(values, Mapping):
-        raise DTypeError(f"{caller}: got {type(values).__name__}; expected a mapping such as {{'model': values}}")
+        of_history = "; history.terms is one, and history.plot() draws it" if isinstance(values, History) else ""
+        raise DTypeError(
+            f"{caller}: got {type(values).__name__}; expected a mapping such as {{'model': values}}{of_history}"
+        )
     if not values:
         raise DataError(f"{caller}: got nothing to draw; expected a mapping with at least one entry")

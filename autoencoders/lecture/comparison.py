@@ -6,7 +6,7 @@ import numpy as np
 
 from autoencoders import features, figures
 from autoencoders.lecture.section import Plot, Section, Table, Text
-from autoencoders.lecture.walk import CORRUPTION, Walk
+from autoencoders.lecture.walk import CORRUPTION, LOOKED_AT, Walk
 
 
 def section(walk: Walk) -> Section:
@@ -20,7 +20,7 @@ def section(walk: Walk) -> Section:
         n = numbers[name] = {
             **{f"error {where}": e for where, e in errors.items()},
             "accuracy": walk.accuracy(name),
-            "jacobian": float(features.jacobian_norms(model.encode, walk.test[:1000]).mean()),
+            "jacobian": float(features.jacobian_norms(model.encode, walk.test[:LOOKED_AT]).mean()),
             "mean activation": float(h.mean()),
             "saturated": float(np.mean(features.saturation(h))),
             "dead units": int(features.dead_units(h, threshold=0.01).sum()),
@@ -41,7 +41,8 @@ def section(walk: Walk) -> Section:
                 ("model", "error", "from corrupted", "accuracy", "|J|", "mean h", "saturated", "dead"),
                 rows,
                 f"On test images. Error: squared, per image, from clean images and from those with {CORRUPTION:.0%} of "
-                "the pixels lost. Accuracy: softmax regression on the codes. |J|: mean norm of the encoder's Jacobian. "
+                "the pixels lost. Accuracy: softmax regression on the codes. |J|: mean norm of the encoder's Jacobian "
+                f"on {len(walk.test[:LOOKED_AT])} of them. "
                 "Saturated: activations within 0.05 of 0 or 1. Dead: units never above 0.01. The factors of the "
                 "penalties "
                 f"are {s.decay:g} (decay, λ), {s.sparsity:g} (sparsity, β) and {s.contraction:g} (contraction, λ).",

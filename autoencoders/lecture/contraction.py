@@ -10,7 +10,7 @@ import numpy as np
 import autoencoders as ae
 import minigrad as mg
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
-from autoencoders.lecture.walk import NOISES, Walk, cross_entropy, masked
+from autoencoders.lecture.walk import LOOKED_AT, NOISES, Walk, cross_entropy, masked
 
 
 def jacobian_norm(h: mg.Tensor, W: mg.Tensor) -> mg.Tensor:
@@ -31,7 +31,7 @@ def section(walk: Walk) -> Section:
     model = walk.compare("contractive", partial(contractive, factor=s.contraction))
     picture, toy_numbers = _circle(walk)
     compared = {name: walk.models[name] for name in ("plain", "weight decay", masked(NOISES[0]), "contractive")}
-    x = walk.test[:500]
+    x = walk.test[:LOOKED_AT]
     norms = {name: ae.features.jacobian_norms(m.encode, x) for name, m in compared.items()}
     spectra = {name: ae.features.singular_values_along(m.encode, x[:100]) for name, m in compared.items()}
     along, across = _directions(walk, x)
@@ -62,8 +62,8 @@ def section(walk: Walk) -> Section:
                 jacobian_norm,
             ),
             Text(
-                "The second line holds for one sigmoid layer. On 50 test images it gives "
-                f"{closed:.6f}, and the whole Jacobian, row by row, {exact:.6f}."
+                "The second line holds for one sigmoid layer. Of the contractive model of these images it gives "
+                f"on 50 test images {closed:.6f}, and the whole Jacobian, row by row, {exact:.6f}."
             ),
             Formula((r"$\mathcal{L} + \lambda\,\Omega$",), contractive),
             Text("Points around a circle show what that means: there is one direction along the data, and one across."),
@@ -84,7 +84,8 @@ def section(walk: Walk) -> Section:
                     (name, f"{norms[name].mean():.3f}", f"{a:.4f}", f"{b:.4f}", f"{a / b:.2f}")
                     for name, (a, b) in speeds.items()
                 ],
-                "On test images. Along: towards the nearest other image of the same class. Across: random directions.",
+                f"On {len(x)} test images. Along: towards the nearest other image of the same class. Across: random "
+                "directions.",
             ),
             Plot("norms", ae.figures.jacobian_norms(norms), "The norm of the Jacobian on test images."),
             Plot(

@@ -10,7 +10,7 @@ import numpy as np
 import autoencoders as ae
 import minigrad as mg
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
-from autoencoders.lecture.walk import Walk, cross_entropy, squared_error
+from autoencoders.lecture.walk import LOOKED_AT, Walk, cross_entropy, squared_error
 from minigrad import optim
 
 
@@ -43,7 +43,7 @@ def section(walk: Walk) -> Section:
             "train": squared_error(model, few),
             "test": squared_error(model, walk.test),
             "squared weights": float(ae.l2(model).item()),
-            "jacobian": float(ae.features.jacobian_norms(model.encode, walk.test[:500]).mean()),
+            "jacobian": float(ae.features.jacobian_norms(model.encode, walk.test[:LOOKED_AT]).mean()),
             "parameters": int(sum(p.size for p in model.parameters())),
         }
         m = measured[name]
@@ -78,7 +78,8 @@ def section(walk: Walk) -> Section:
                 rows,
                 f"Squared error per image after {s.few_epochs} epochs on {s.few} images, and on "
                 f"{len(walk.test)} test images. |W|² counts every array once, so a tied "
-                "weight once. |J| is the mean norm of the encoder's Jacobian (section 7.6).",
+                "weight once. |J| is the mean norm of the encoder's Jacobian (section 7.6) on "
+                f"{len(walk.test[:LOOKED_AT])} of them.",
             ),
             Plot(
                 "decay",

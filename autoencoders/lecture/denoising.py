@@ -72,7 +72,8 @@ def section(walk: Walk) -> Section:
                     for name, e in errors.items()
                 ],
                 "Squared error per test image, and the accuracy on test images of a softmax regression that is "
-                "trained on the codes of the clean training images.",
+                "trained on the codes of the clean training images. A model that was trained with half of the pixels "
+                "can do worse from clean input than from corrupted: it was never given all of them at once.",
             ),
             Text(
                 "A unit answers most strongly, among inputs of length 1, to its own weights: x = W<sub>l</sub>/|W"

@@ -98,7 +98,9 @@ def section(walk: Walk) -> Section:
             Plot(
                 "linear",
                 ae.figures.curves(
-                    {f"linear, {s.rank} units": curve}, "squared error per image", ("PCA floor", floors[s.rank])
+                    {f"linear, {s.rank} units": curve},
+                    "squared error per image",
+                    (f"PCA floor, {floors[s.rank]:.4g}", floors[s.rank]),
                 ),
                 "The loss falls to the floor and stays there.",
             ),

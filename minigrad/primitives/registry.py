@@ -53,7 +53,7 @@ class Primitive:
         name: str,
         forward: Callable,
         vjps: Sequence[Callable | None] | Callable | None,
-        samples: Samples,
+        samples: Samples | None = None,
         saves: str = "",
         elementwise: bool = False,
         keeps_dtype: bool = True,
@@ -97,7 +97,6 @@ class Primitive:
         # whether results share memory only where the row says so is looked at; of the library's rows, by a test
         self.is_looked_at = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
         self.may_share = view or self.is_looked_at
-        self.samples = samples
         self.__doc__ = doc
         if taken := {"F", "g", "y"} & {*inputs, *rest}:
             raise MinigradError(
@@ -109,6 +108,7 @@ class Primitive:
             raise MinigradError(f"primitive {name!r} saves {sorted(unknown)}, which its forward does not take")
         if not isinstance(samples, Samples):
             raise MinigradError(f"primitive {name!r} has no samples: without them its derivatives cannot be tested")
+        self.samples = samples
         if isinstance(vjps, Sequence) and len(vjps) != self.arity:
             raise MinigradError(f"primitive {name!r} has {len(vjps)} derivative rules for {self.arity} array inputs")
         for rule in [vjps] if callable(vjps) else vjps or ():

@@ -125,8 +125,20 @@ def test_info_measures_a_model_on_data(model, capsys):
     assert f"squared error per sample, test: {error:.4f}" in printed
     assert f"cross entropy per feature, test: {entropy:.5f} nats" in printed
     floor = ae.pca.reconstruction_floor(ae.datasets.digits().x_train, 20)
-    assert f"PCA floor with 20 directions: {floor:.4f}" in printed
+    assert f"PCA floor (affine decoders) with 20 directions: {floor:.4f}" in printed
     assert f"{ae.features.jacobian_norms(model.encode, x.numpy()).mean():.4f} on 359 samples" in printed
+
+
+def test_info_into_a_pipe_that_nobody_reads_any_more_says_nothing(model):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autoencoders", "info", "--model", "m.safetensors"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(ae.__file__).parents[1])},
+    )  # fmt: skip
+    process.stdout.close()  # before it prints anything: a process takes longer to start
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 141 and told == b""
 
 
 def test_train_layer_by_layer_then_as_a_whole(tmp_path, capsys):

@@ -151,6 +151,13 @@ def test_an_array_is_converted_to_the_dtype_of_the_model(method, given):
     assert penalty.item() == ae.contractive(model.encode, mg.tensor(X, dtype="float32"), method).item()
 
 
+@pytest.mark.parametrize("function", [ae.contractive, ae.features.jacobian_norms, ae.features.singular_values_along])
+def test_codes_in_the_place_of_the_encoder_are_refused(function):
+    model, x = ae.Autoencoder((2, 3)), mg.tensor([[1.0, 2.0]])
+    with pytest.raises(DTypeError, match=f"{function.__name__}: got Tensor; expected the encoder .* model.encode"):
+        function(model.encode(x), x)
+
+
 def test_an_array_for_another_function_keeps_its_dtype():
     X = np.array([[1.0, 2.0]])
     penalty = ae.contractive(lambda x: x * x, X)

@@ -10,7 +10,7 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders.training import DivergenceError
 from minigrad import nn, optim
-from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
+from minigrad.errors import AnomalyError, DataError, DTypeError, GraphError, ShapeError
 
 X = np.random.default_rng(0).random((50, 6))
 
@@ -326,7 +326,7 @@ def test_a_bad_loss_names_term_epoch_and_batch_and_the_epoch_is_undone(bad):
         return {"reconstruction": plain(model, x), "penalty": mg.sum(model.encode(x)) * 0.0 + poison}
 
     optimizer = optim.Adam(model.parameters(), lr=0.1)
-    with pytest.raises(DivergenceError, match=rf"'penalty' .* is {bad} in epoch 2, batch 3"):
+    with pytest.raises(DivergenceError, match=rf"'penalty' .* is {bad} in epoch 2, batch 3.*mg.detect_anomaly\(\)"):
         ae.fit(model, X, objective, epochs=5, batch_size=20, optimizer=optimizer, compile=False)
     assert (values(model) == calls[3]).all() and (calls[3] != calls[0]).any()  # three batches are an epoch
     assert optimizer.step_counts == [3, 3, 3, 3]
@@ -338,10 +338,26 @@ def test_a_bad_loss_names_term_epoch_and_batch_and_the_epoch_is_undone(bad):
 def test_a_bad_gradient_of_a_good_loss_is_caught_too(batch_size, message, compile):
     model, before = make(), values(make())
     objective = lambda model, x: mg.sum(mg.sqrt(model.encoder_weights[0] * 0.0))  # noqa: E731
-    with pytest.raises(DivergenceError, match=f"'encoder_layers.0.weight' is not finite {message}"):
+    with pytest.raises(
+        DivergenceError, match=rf"'encoder_layers.0.weight' is not finite {message}.*mg.detect_anomaly\(\)"
+    ):
         ae.fit(model, X, objective, epochs=1, batch_size=batch_size, compile=compile)
     assert (values(model) == before).all()
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_detect_anomaly_around_fit_names_the_operation_and_the_line(compile):
+    model, before = make(), values(make())
+
+    def objective(model, x):
+        return plain(model, x) + mg.sum(mg.sqrt(model.encode(x) * 0.0))
+
+    line = objective.__code__.co_firstlineno + 1
+    where = rf"the derivative of sqrt, applied at test_training.py:{line}, is inf"
+    with pytest.raises(AnomalyError, match=where), mg.detect_anomaly():
+        ae.fit(model, X, objective, epochs=1, compile=compile)
+    assert (values(model) == before).all()
 
 
 def test_a_learning_rate_that_is_far_too_large_diverges_with_finite_parameters():
@@ -362,6 +378,8 @@ def test_a_learning_rate_that_is_far_too_large_diverges_with_finite_parameters()
         ({"X": np.where(X[3, 2] == X, np.nan, X)}, DataError, r"X\[3, 2\] is nan, one of 1 values"),
         ({"X": X + 1j}, DTypeError, "complex128"),
         ({"X": [["a"]]}, DTypeError, "real numbers"),
+        ({"X": ae.datasets.digits()}, DTypeError, "X is a Dataset, a whole data set; .* such as its x_train"),
+        ({"validation": ae.datasets.digits()}, DTypeError, "validation is a Dataset, a whole data set"),
         ({"validation": X[:, :5]}, ShapeError, r"validation has shape \(50, 5\)"),
         ({"epochs": 0}, DataError, "epochs=0"),
         ({"epochs": 2.5}, DTypeError, "epochs=2.5"),
@@ -427,6 +445,7 @@ def test_history_as_arrays_and_as_a_figure():
     assert all(curve.shape == (4,) and curve.dtype == np.float64 for curve in curves.values())
     (axes,) = history.plot().axes
     assert axes.get_xlabel() == "epoch" and axes.get_yscale() == "log"
+    assert [x for x in axes.get_xticks() if 1 <= x <= 4] == [1, 2, 3, 4]
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert set(lines) == set(curves) - {"seconds"}
     for name, line in lines.items():

@@ -503,7 +503,7 @@ def test_nan_in_validation_is_divergence():
     def objective(model, x):
         return plain(model, x) + mg.sum(mg.log(mg.min(x) + 0.5))
 
-    with pytest.raises(ae.DivergenceError, match="nan on the validation data after epoch 1"):
+    with pytest.raises(ae.DivergenceError, match=r"nan on the validation data after epoch 1.*mg.detect_anomaly\(\)"):
         ae.fit(model, U, objective, epochs=2, validation=U - 1.0)
     assert arrays(model) == before
 

@@ -155,6 +155,6 @@ def test_every_primitive_has_samples_a_reference_and_a_public_documented_name():
 @pytest.mark.parametrize("samples", [{}, {"samples": None}])
 def test_a_primitive_without_samples_cannot_be_registered(samples):
     before = dict(mg.primitives)
-    with pytest.raises((TypeError, MinigradError), match="samples"):
+    with pytest.raises(MinigradError, match="primitive 'untested' has no samples"):
         mg.primitive("untested", forward=lambda xp, x, /: x, vjps=[lambda F, g, y, x: g], **samples)
     assert mg.primitives == before
