@@ -23,15 +23,14 @@ from ..devices import default_device
 from ..errors import DataError, DTypeError, GraphError
 from ..native import NotKept, available, only_kept
 from ..precision import matmul_precision
-from ..sweep import reachable
 from ..tensor import Tensor, Version, tensor
 from . import trees
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
-from .groups import storage_roots
+from .outside import Outside, callers_own, first_result, leads_outside, targets_of, updates_parameters
 from .passes import simplify
 from .program import Program, Variable
-from .record import Recording, run_and_record
+from .record import run_and_record
 from .replay import Replay
 
 BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
@@ -121,7 +120,7 @@ class Compiled:
         if kernels and not available():
             raise ImportError("mg.compile(kernels=True) needs llvmlite: pip install llvmlite, or leave kernels out")
         self._kernels = kernels
-        self._not_replayed: dict[tuple, _Outside] = {}  # kinds of calls that cannot be
+        self._not_replayed: dict[tuple, Outside] = {}  # kinds of calls that cannot be
         self._entries: dict[tuple, list[_Entry]] = {}
         self._recorded = 0  # times, also of programs that are forgotten
         self._lock = threading.RLock()  # buffers serve one call at a time
@@ -189,16 +188,16 @@ class Compiled:
         if owner is None:
             return self
         step, threads, kernels = self._given
-        name = f"_compiled_{getattr(step, '__name__', 'step')}"
+        name = f"_compiled {getattr(step, '__qualname__', 'step')}"  # a class and its base may both have one
         if not hasattr(owner, "__dict__"):
             raise DTypeError(f"mg.compile: a {type(owner).__name__} has no __dict__ to keep a compiled method")
         bound = vars(owner).get(name)
-        if bound is None or bound._step.__self__ is not owner:  # as in a copy of an object
+        if bound is None or bound._step != MethodType(step, owner):  # as in a copy of an object
             bound = vars(owner)[name] = Compiled(MethodType(step, owner), threads, kernels)
             bound._is_bound = True
         return bound
 
-    def _as_it_is(self, args: tuple, outside: _Outside) -> Any:
+    def _as_it_is(self, args: tuple, outside: Outside) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
         args = _tensors(args)
         given = _given(args)
@@ -214,14 +213,14 @@ class Compiled:
         args = _tensors(args)
         recording = run_and_record(self._step, args)
         program, given = recording.program, _given(args)
-        outside = _Outside(recording, given)
+        outside = Outside(recording, given)
         outside.forget_gradients(given)
-        if not _updates_parameters(program) and _leads_outside(program, args, recording.result):
+        if not updates_parameters(program) and leads_outside(program, args, recording.result):
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
             )
-        result = _first_result(recording, outside, given)
+        result = first_result(recording, outside, given)
         replay = self._make_replay(simplify(program))
         if replay is None:
             self._not_replayed[key] = outside
@@ -299,7 +298,7 @@ class _Entry:
         number: int,
         replay: Replay | CudaReplay,
         program: Program,
-        outside: _Outside,
+        outside: Outside,
         args: tuple,
         threads: int,
         seconds_before_kernels: float,
@@ -318,7 +317,7 @@ class _Entry:
         self._argument = {v: i for i, v in enumerate(program.arguments)}
         self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
         self._read = {id(t._version) for t in program.captured.values()}
-        targets = _targets(program)
+        targets = targets_of(program)
         # of each result, which argument or captured tensor it is, if it is one
         wholes = {v: targets.get(v, v) for v in self.replay.program.outputs}
         self._known = {v: (self._argument.get(x), outside.captured.get(x)) for v, x in wholes.items()}
@@ -408,7 +407,7 @@ class _Entry:
 
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
-        known = _callers_own(*self._known[v], given)
+        known = callers_own(*self._known[v], given)
         return Tensor._wrap(self.replay.outputs[v].copy(), v.device, None, Version()) if known is None else known
 
 
@@ -429,91 +428,6 @@ def _tensors(args: tuple) -> tuple:
 def _given(args: tuple) -> list[Any]:
     """Return the tensors and arrays among the arguments."""
     return [x for x in trees.leaves(args) if isinstance(x, _ARRAYS)]
-
-
-class _Outside:
-    """What a step has in common with its caller: tensors that it captures, and leaves whose gradients it sets.
-
-    A compiled step leaves no gradients.
-    """
-
-    def __init__(self, recording: Recording, given: list[Any]) -> None:
-        self.captured = {v: t for v, t in recording.program.captured.items() if v not in recording.made}
-        nodes = [x._node for x in given]
-        self._arguments = [(i, recording.gradients[n]) for i, n in enumerate(nodes) if n in recording.gradients]
-        self._leaves = [(leaf, added) for leaf, added in recording.gradients.items() if leaf not in nodes]
-
-    def adds_to_gradients(self, given: list[Any]) -> bool:
-        """Return whether the step would add to gradients that are there now, which were not when it was recorded."""
-        for leaf, added in self._leaves:
-            if added and leaf.grad is not None:
-                return True
-        return any(added and given[i]._node.grad is not None for i, added in self._arguments)
-
-    def forget_gradients(self, given: list[Any]) -> None:
-        for leaf, _ in self._leaves:
-            leaf.grad = None
-        for i, _ in self._arguments:
-            given[i]._node.grad = None
-
-    def own(self, x: Tensor, given: list[Any]) -> Tensor:
-        """Return a result of the step itself without a graph, and not in memory that will change."""
-        if any(x is t for t in (*self.captured.values(), *given)):
-            return x if x.is_leaf else x.detach()
-        return x.detach() if x._array.base is None else Tensor._wrap(x._array.copy(), x.device, None, Version())
-
-
-def _updates_parameters(program: Program) -> bool:
-    """Return whether a program assigns to something that requires grad: a training step, whose loss needs no graph."""
-    roots = storage_roots(program)
-    changed = {roots[e.output] for e in program.equations if e.primitive.effect}
-    return any(roots[v] in changed and t._node is not None for v, t in program.captured.items())
-
-
-def _targets(program: Program) -> dict[Variable, Variable]:
-    """Return for what an assign returns the variable that it assigns to."""
-    found: dict[Variable, Variable] = {}
-    for e in program.equations:
-        if e.primitive.effect:
-            found[e.output] = found.get(e.variables[0], e.variables[0])
-    return found
-
-
-def _callers_own(argument: int | None, captured: Tensor | None, given: list[Any]) -> Tensor | None:
-    """Return the tensor that the caller has already, where a result is an argument or a captured tensor."""
-    found = captured if argument is None else given[argument]
-    if not isinstance(found, Tensor):  # an array of NumPy, or none of both
-        return None
-    return found if found.is_leaf else found.detach()
-
-
-def _first_result(recording: Recording, outside: _Outside, given: list[Any]) -> Any:
-    """Return the result of the recording as a replay would: without a graph, and not in memory that will change."""
-    program = recording.program
-    variables = iter(trees.leaves(program.result))
-    roots, targets = storage_roots(program), _targets(program)
-    arguments = {v: i for i, v in enumerate(program.arguments)}
-
-    def own(x: Any) -> Any:
-        v = next(variables)
-        if not isinstance(v, Variable):
-            return x
-        whole = targets.get(v, v)
-        known = _callers_own(arguments.get(whole), outside.captured.get(whole), given)
-        if known is not None:
-            return known
-        shared = roots[v] is not v or v in program.captured
-        return Tensor._wrap(x._array.copy() if shared else x._array, v.device, None, Version())
-
-    return trees.transform(own, recording.result)
-
-
-def _leads_outside(program: Program, args: tuple, result: Any) -> bool:
-    """Return whether a result could be differentiated with respect to an argument or a captured tensor."""
-    given = [x for x in trees.leaves(args) if isinstance(x, Tensor)]
-    outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
-    made = [t._node for t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
-    return any(not outside.isdisjoint(reachable([node], None)) for node in made if node is not None)
 
 
 def _kind(args: tuple) -> tuple:

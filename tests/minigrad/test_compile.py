@@ -1274,6 +1274,13 @@ def test_a_compiled_method_gets_its_object():
     for again in (copy.copy(models[0]), copy.deepcopy(models[0])):
         again.w = mg.Parameter([5.0])
         assert [again.step(x).item() for _ in range(3)] == [50.0] * 3 and models[0].step(x).item() == 20.0
+
+    class Twice(Model):
+        @mg.compile
+        def step(self, x):
+            return super().step(x) * 2.0
+
+    assert [Twice(2.0).step(x).item(), Twice(3.0).step(x).item()] == [40.0, 60.0]
     gone = weakref.ref(models.pop())
     del again
     gc.collect()
