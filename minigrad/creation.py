@@ -13,7 +13,7 @@ from .indexing import number_outside, range_of
 from .tensor import Tensor, Version
 
 
-def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: Any = None) -> Tensor:
+def full(shape: int | tuple[int, ...], value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Return a tensor filled with `value`, float32 unless `dtype` says otherwise.
 
     Raises
@@ -33,6 +33,8 @@ def full(shape: int | tuple[int, ...], value: float, dtype: Any = None, device: 
     kind = np.dtype(dtype or "float32")
     if kind.kind not in "biufc":
         raise DTypeError(f"tensors hold numbers and bools, got dtype {kind}")
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:  # a GPU takes none from elsewhere
+        value = value.item()
     _check_holds(kind, value)
     try:
         array = place.xp.full(shape, value, kind)
