@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with mg.use_device(options.device):
             options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
     except KeyboardInterrupt as error:
         print(f"autoencoders {options.command}: interrupted{error}{train.kept(options)}", file=sys.stderr)
         return 130

@@ -124,7 +124,6 @@ class Compiled:
         self._entries: dict[tuple, list[_Entry]] = {}
         self._recorded = 0  # times, also of programs that are forgotten
         self._lock = threading.RLock()  # buffers serve one call at a time
-        self._is_bound = False  # to an object, as one of its methods
         _alive.add(self)
 
     @property
@@ -149,8 +148,6 @@ class Compiled:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Let a copy or a pickle be of the step: it records anew, with what the step's own copy uses."""
-        if self._is_bound:  # the copy of the object makes its own
-            return type(None), ()
         found: Any = sys.modules.get(self.__module__)
         for name in getattr(self, "__qualname__", "").split("."):
             found = getattr(found, name, None)
@@ -178,33 +175,21 @@ class Compiled:
             if entry.is_valid():
                 given = entry.given(args)
                 # it runs already where a signal's handler, say, calls what it interrupted
-                if entry.is_running or entry.overlaps(given) or entry.outside.adds_to_gradients(given):
+                if entry.is_running or entry.overlaps(given) or entry.outside.is_other(given):
                     return self._as_it_is(args, entry.outside)
                 return entry.run(given)
         return self._record(key, args)
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        """Return, for an object whose class has this as a method, a compiled function of the object's own."""
-        if owner is None:
-            return self
-        step, threads, kernels = self._given
-        name = f"_compiled {getattr(step, '__qualname__', 'step')}"  # a class and its base may both have one
-        if not hasattr(owner, "__dict__"):
-            raise DTypeError(f"mg.compile: a {type(owner).__name__} has no __dict__ to keep a compiled method")
-        bound = vars(owner).get(name)
-        if bound is None or bound._step != MethodType(step, owner):  # as in a copy of an object
-            bound = vars(owner)[name] = Compiled(MethodType(step, owner), threads, kernels)
-            bound._is_bound = True
-        return bound
+        """Bind a compiled function of a class to an object, as a method is: the object is then the first argument."""
+        return self if owner is None or not hasattr(self._step, "__get__") else MethodType(self, owner)
 
     def _as_it_is(self, args: tuple, outside: Outside) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
         args = _tensors(args)
         given = _given(args)
-        try:
-            result = self._step(*args)
-        finally:
-            outside.forget_gradients(given)
+        result = self._step(*args)
+        outside.forget_gradients(given)
         return trees.transform(lambda x: outside.own(x, given) if isinstance(x, Tensor) else x, result)
 
     def _record(self, key: tuple, args: tuple) -> Any:
@@ -213,13 +198,14 @@ class Compiled:
         args = _tensors(args)
         recording = run_and_record(self._step, args)
         program, given = recording.program, _given(args)
-        outside = Outside(recording, given)
-        outside.forget_gradients(given)
         if not updates_parameters(program) and leads_outside(program, args, recording.result):
+            recording.restore_gradients()
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
-                "compiled function (mg.compile(mg.value_and_grad(f))), or return t.detach()"
+                "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"
             )
+        outside = Outside(recording, given)
+        outside.forget_gradients(given)
         result = first_result(recording, outside, given)
         replay = self._make_replay(simplify(program))
         if replay is None:
@@ -430,21 +416,24 @@ def _given(args: tuple) -> list[Any]:
     return [x for x in trees.leaves(args) if isinstance(x, _ARRAYS)]
 
 
-def _kind(args: tuple) -> tuple:
-    """Return what two calls must have in common to be served by one program."""
+def _kind(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
+    """Return what two calls must have in common to be served by one program; `nodes` are those of tensors before."""
     kind: list[Any] = [tape.grad_enabled(), default_device().name]
+    nodes = {} if nodes is None else nodes
     for x in args:
         if isinstance(x, Tensor):
-            a = x._array
-            kind += (a.shape, a.dtype, a.strides, x.device.name, x._node is not None)
+            a, node = x._array, x._node
+            kind += (a.shape, a.dtype, a.strides, x.device.name)
+            # which of them are one variable, and whether it is a leaf
+            kind += (None,) if node is None else (nodes.setdefault(node, len(nodes)), node.primitive is None)
         elif isinstance(x, trees.TREES):
-            if getattr(x, "__dict__", None):
+            if attributes := trees.attributes(x):
                 raise DTypeError(
-                    f"a compiled function got a {type(x).__name__} with the attributes {', '.join(vars(x))}, in which "
-                    "a change would go unnoticed; give them as arguments of their own, or as items"
+                    f"a compiled function got a {type(x).__name__} with the attributes {', '.join(attributes)}, in "
+                    "which a change would go unnoticed; give them as arguments of their own, or as items"
                 )
             kind += [type(x), len(x), *(map(_value, x) if isinstance(x, dict) else ())]
-            kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x))
+            kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x), nodes)
         elif isinstance(x, np.ndarray):
             kind += (np.ndarray, x.shape, x.dtype, x.strides)
         else:

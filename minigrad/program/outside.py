@@ -24,11 +24,19 @@ class Outside:
     def __init__(self, recording: Recording, given: list[Any]) -> None:
         self.captured = {v: t for v, t in recording.program.captured.items() if v not in recording.made}
         nodes = [x._node for x in given]
-        self._arguments = [(i, recording.gradients[n]) for i, n in enumerate(nodes) if n in recording.gradients]
-        self._leaves = [(leaf, added) for leaf, added in recording.gradients.items() if leaf not in nodes]
+        self._arguments = [(i, recording.gradients[n][1]) for i, n in enumerate(nodes) if n in recording.gradients]
+        self._leaves = [(leaf, added) for leaf, (_, added) in recording.gradients.items() if leaf not in nodes]
+        self._nodes = {t._node for t in recording.program.captured.values() if t._node is not None}
+        self._captured_too = [n in self._nodes for n in nodes]
 
-    def adds_to_gradients(self, given: list[Any]) -> bool:
-        """Return whether the step would add to gradients that are there now, which were not when it was recorded."""
+    def is_other(self, given: list[Any]) -> bool:
+        """Return whether the step would do something else now than when it was recorded.
+
+        It would add to gradients that are there, or an argument is a captured variable, or is none any more.
+        """
+        for x, before in zip(given, self._captured_too, strict=True):
+            if isinstance(x, Tensor) and x._node is not None and (x._node in self._nodes) is not before:
+                return True
         for leaf, added in self._leaves:
             if added and leaf.grad is not None:
                 return True
@@ -83,7 +91,7 @@ def first_result(recording: Recording, outside: Outside, given: list[Any]) -> An
     """Return the result of the recording as a replay would: without a graph, and not in memory that will change."""
     program = recording.program
     variables = iter(trees.leaves(program.result))
-    roots, targets = storage_roots(program), targets_of(program)
+    targets = targets_of(program)
     arguments = {v: i for i, v in enumerate(program.arguments)}
 
     def own(x: Any) -> Any:
@@ -94,7 +102,6 @@ def first_result(recording: Recording, outside: Outside, given: list[Any]) -> An
         known = callers_own(arguments.get(whole), outside.captured.get(whole), given)
         if known is not None:
             return known
-        shared = roots[v] is not v or v in program.captured
-        return Tensor._wrap(x._array.copy() if shared else x._array, v.device, None, Version())
+        return Tensor._wrap(x._array.copy(), v.device, None, Version())  # others may hold x too
 
     return trees.transform(own, recording.result)

@@ -75,16 +75,20 @@ class Recording:
 
     Attributes
     ----------
-    gradients : dict of bool by Node
-        The leaves whose `grad` it set, and whether it first added to what was there.
+    gradients : dict by Node
+        The leaves whose `grad` it set: what it was, and whether the first time it was added to.
     made : set of Variable
         Those captured tensors that it made itself: constants of the program.
     """
 
     program: Program
     result: Any
-    gradients: dict[tape.Node, bool]
+    gradients: dict[tape.Node, tuple[Tensor | None, bool]]
     made: set[Variable]
+
+    def restore_gradients(self) -> None:
+        """Let all gradients be what they were before."""
+        _restore(self.gradients)
 
 
 def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
@@ -98,15 +102,30 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         fresh = trees.transform(_own_identity, arg)
         called.append(fresh)
         inputs.append(recorder.argument(name, fresh))
+    name = getattr(f, "__name__", "program").strip("<>")
     try:
         with tape.observing(recorder, recording=True):
             result = f(*called)
+        outputs = _outputs(recorder, name, called, result)
     except BaseException:
-        for leaf, (before, _) in recorder.gradients.items():
-            leaf.grad = before
+        _restore(recorder.gradients)
         raise
-    name = getattr(f, "__name__", "program").strip("<>")
+    recorder.name_results()
+    conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
+    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions)
+    made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
+    return Recording(program, result, recorder.gradients, made)
+
+
+def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> Any:
+    """Return the result with variables for tensors, if what else is in it does not change from run to run."""
     static = trees.leaves(called)
+    for tree in trees.containers(result):
+        if attributes := trees.attributes(tree):
+            raise RecordingError(
+                f"{name} returned a {type(tree).__name__} with the attributes {', '.join(attributes)}, which every run "
+                "of its program would return as they are now; return them as items"
+            )
 
     def output(x: Any) -> Any:
         if isinstance(x, Tensor):
@@ -118,12 +137,12 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
             "values of now in it; return tensors and numbers, or lists, tuples and dicts of them"
         )
 
-    outputs = trees.transform(output, result)
-    recorder.name_results()
-    conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
-    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions)
-    made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
-    return Recording(program, result, {leaf: added for leaf, (_, added) in recorder.gradients.items()}, made)
+    return trees.transform(output, result)
+
+
+def _restore(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -> None:
+    for leaf, (before, _) in gradients.items():
+        leaf.grad = before
 
 
 def _parameter_names(f: Callable) -> list[str]:

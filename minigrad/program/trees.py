@@ -36,14 +36,33 @@ def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
+def containers(tree: Any) -> Iterator[Any]:
+    """Yield the lists, tuples and dicts that a tree is made of."""
+    if isinstance(tree, TREES):
+        yield tree
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            yield from containers(item)
+
+
+def attributes(tree: Any) -> list[str]:
+    """Return the attributes of a list, tuple or dict of a class of its own, besides those that are its items."""
+    found = getattr(tree, "__dict__", None)
+    return [] if found is tree or not found else list(found)
+
+
 def transform(f: Callable[[Any], Any], tree: Any) -> Any:
     """Return a tree of the same structure, of the same classes, with f(leaf) for every leaf."""
     if type(tree) is dict:
         return {key: transform(f, item) for key, item in tree.items()}
     if type(tree) is list:
         return [transform(f, item) for item in tree]
+    result: Any
     if isinstance(tree, tuple):
-        result: Any = tuple.__new__(type(tree), [transform(f, item) for item in tree])
+        items = [transform(f, item) for item in tree]
+        try:
+            result = tuple.__new__(type(tree), items)
+        except TypeError:  # such as time.struct_time
+            return type(tree)(items)
         if hasattr(result, "__dict__"):
             vars(result).update(vars(tree))
         return result
@@ -51,5 +70,7 @@ def transform(f: Callable[[Any], Any], tree: Any) -> Any:
         result = copy(tree)
         for key, item in tree.items() if isinstance(tree, dict) else enumerate(tree):
             result[key] = transform(f, item)
+        if getattr(tree, "__dict__", None) is tree:  # its items are its attributes
+            result.__dict__ = result
         return result
     return f(tree)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 import weakref
 
@@ -1258,6 +1259,9 @@ def test_errors_of_replays_are_those_of_the_step(step, good, bad, error, message
 
 
 def test_a_compiled_method_gets_its_object():
+    def scaled(k):
+        return mg.compile(lambda self, x: (x * self.w * k).detach())
+
     class Model:
         def __init__(self, factor):
             self.w = mg.Parameter([factor])
@@ -1266,25 +1270,124 @@ def test_a_compiled_method_gets_its_object():
         def step(self, x):
             return (x * self.w).detach()
 
-    x = mg.tensor([10.0])
-    models = [Model(2.0), Model(3.0)]
-    for _ in range(3):
-        assert [m.step(x).item() for m in models] == [20.0, 30.0]
-    assert len(models[0].step.programs) == 1 and models[0].step is models[0].step
-    for again in (copy.copy(models[0]), copy.deepcopy(models[0])):
-        again.w = mg.Parameter([5.0])
-        assert [again.step(x).item() for _ in range(3)] == [50.0] * 3 and models[0].step(x).item() == 20.0
+        once, thrice = scaled(1.0), scaled(3.0)
 
     class Twice(Model):
         @mg.compile
         def step(self, x):
             return super().step(x) * 2.0
 
-    assert [Twice(2.0).step(x).item(), Twice(3.0).step(x).item()] == [40.0, 60.0]
-    gone = weakref.ref(models.pop())
-    del again
-    gc.collect()
-    assert gone() is None
+    x = mg.tensor([10.0])
+    models = [Model(2.0), Model(3.0), Twice(2.0)]
+    for _ in range(3):
+        assert [m.step(x).item() for m in models] == [20.0, 30.0, 40.0]
+        assert models[0].once(x).item() * 3.0 == models[0].thrice(x).item() == 60.0
+    again = copy.deepcopy(models[0])
+    again.w.assign([5.0])
+    assert [again.step(x).item() for _ in range(3)] == [50.0] * 3 and models[0].step(x).item() == 20.0
+    assert models[0].step.__self__ is models[0]
+    layer = type("Holder", (), {"layer": mg.compile(lambda x: x)})  # a function is bound, and an object is not
+    assert type(layer().layer).__name__ == "method"
+    assert type("Holder", (), {"layer": mg.compile(nn.Tanh())})().layer(x).numpy() == np.tanh(np.float32(10.0))
+
+
+def test_which_arguments_are_one_variable_belongs_to_the_kind_of_a_call():
+    def step(a, b):
+        return mg.autograd.grad(mg.sum(a * b), a)[0]
+
+    w, v = mg.Parameter([2.0, 3.0]), mg.Parameter([10.0, 20.0])
+    compiled = mg.compile(step)
+    for a, b in [(w, w), (w, v), (v, v), (v, w), (w, w)] * 2:
+        assert compiled(a, b).numpy().tolist() == step(a, b).numpy().tolist()
+
+    def captures(x):
+        return mg.autograd.grad(mg.sum(x * w), x)[0]
+
+    for first in (w, v):
+        compiled = mg.compile(captures)
+        for x in (first, w, v, w, v):
+            assert compiled(x).numpy().tolist() == captures(x).numpy().tolist()
+
+
+def test_a_parameter_without_a_gradient_when_a_step_was_recorded_is_updated_later():
+    found = []
+    for compiled in (False, True):
+        w, u = mg.Parameter([1.0]), mg.Parameter([5.0])
+        optimizer = mg.optim.SGD([w, u], 0.1)
+
+        def step(x, w=w, optimizer=optimizer):
+            w.grad = None
+            (w * x).sum().backward()
+            optimizer.step()
+
+        step = mg.compile(step) if compiled else step
+        x = mg.tensor([1.0])
+        step(x), step(x)
+        u.grad = mg.tensor([1.0])
+        if compiled:
+            with pytest.raises(RecordingError, match="a gradient from before the recording"):
+                step(x)
+        found.append(w.numpy().tolist())
+    assert found[0] == found[1]
+
+
+def test_a_result_that_the_step_keeps_is_not_the_callers():
+    a, kept = mg.Parameter([1.0, 2.0]), []
+
+    def step(x):
+        y = mg.exp(x)
+        kept.append(y)
+        return y
+
+    y = mg.compile(step)(mg.tensor([1.0, 1.0]))
+    loss = mg.sum(a * kept[0])
+    y.assign(y * 0.0)
+    loss.backward()
+    np.testing.assert_allclose(a.grad.numpy(), np.e, rtol=1e-6)
+
+
+def test_a_recording_that_is_refused_leaves_the_gradients_that_were_there():
+    w = mg.Parameter([1.0, 2.0])
+
+    def attached(x):
+        w.grad = None
+        loss = mg.sum(x * w)
+        loss.backward(retain_graph=True)
+        return loss
+
+    def frozen(x):
+        w.grad = None
+        mg.sum(x * w).backward()
+        return object()
+
+    for step, error in ((attached, GraphError), (frozen, RecordingError)):
+        w.grad = before = mg.tensor([5.0, 5.0])
+        with pytest.raises(error):
+            mg.compile(step)(mg.tensor([1.0, 1.0]))
+        assert w.grad is before
+
+
+def test_containers_whose_items_are_their_attributes_are_fine_and_others_no_results():
+    class Items(dict):
+        def __init__(self, **items):
+            super().__init__(**items)
+            self.__dict__ = self
+
+    class Own(tuple):
+        pass
+
+    def named(x):
+        result = Own((x * 2.0,))
+        result.extra = x
+        return result
+
+    compiled = mg.compile(lambda batch: Items(loss=batch.x * 2.0))
+    for k in (1.0, 2.0, 3.0):
+        result = compiled(Items(x=mg.tensor([k])))
+        assert result["loss"].item() == result.loss.item() == 2.0 * k
+    with pytest.raises(RecordingError, match="returned a Own with the attributes extra"):
+        mg.compile(named)(mg.ones(1))
+    assert mg.compile(lambda t, x: x * t[0])(time.gmtime(0), mg.ones(1)).item() == 1970.0
 
 
 def test_what_a_step_makes_and_returns_is_the_callers_own():
