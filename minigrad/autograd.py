@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import tape
-from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .errors import GraphError, ShapeError
 from .sweep import is_writable, sweep
 from .tape import Node
 from .tensor import Tensor, Version, tensor
@@ -31,17 +31,7 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
         tape.note_seed(gradient)
         return gradient
     gradient = gradient if isinstance(gradient, Tensor) else tensor(gradient, output.dtype, output.device)
-    if gradient.shape != output.shape:
-        raise ShapeError(
-            f"the gradient of an output of shape {output.shape} must have that shape, got {gradient.shape}"
-        )
-    if gradient.dtype != output.dtype:
-        raise DTypeError(f"the gradient of a {output.dtype.name} output must be that, got {gradient.dtype.name}")
-    if gradient.device is not output.device:
-        raise DeviceError(
-            f"the gradient is on {gradient.device.name}, the output on {output.device.name}; move the gradient with "
-            f"t.to({output.device.name!r})"
-        )
+    output._check_gradient(gradient)
     if not as_tensors:
         return gradient._array
     tape.note_seed(gradient)

@@ -102,9 +102,10 @@ class Tensor:
         self._node.grad = value
 
     def _check_gradient(self, value: Any) -> None:
-        """Raise unless `value` may be the gradient of this leaf."""
+        """Raise unless `value` may be the gradient of this tensor."""
         if not isinstance(value, Tensor) or value.shape != self.shape:
-            raise ShapeError(f"the gradient of a tensor of shape {self.shape} must be None or a tensor of that shape")
+            found = value.shape if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(f"the gradient of a tensor of shape {self.shape} must have that shape, got {found}")
         if value.dtype != self.dtype:
             raise DTypeError(f"the gradient of a {self.dtype.name} tensor must be that, got {value.dtype.name}")
         if value.device is not self.device:

@@ -57,7 +57,7 @@ class Case:
             self.wanted = [t.detach().numpy().copy() for t in trees.leaves(f(*tensors(arrays)))]
         self.replay = HostReplay(simplify(program))
 
-    def check(self, launch, close):
+    def assert_results(self, launch, close):
         """Compare what the kernels give, with threads in several orders and with one thread per block."""
         for order in ORDERS:
             found = self.replay.run(launch, self.arrays, order)
@@ -113,10 +113,10 @@ def sums(scale):
     return close
 
 
-def run(cases, close, machine):
+def assert_results(cases, close, machine):
     launch = machine([kernel for case in cases for kernel in case.replay.kernels])
     for case in cases:
-        case.check(launch, close)
+        case.assert_results(launch, close)
 
 
 # What to draw

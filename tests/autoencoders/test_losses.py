@@ -32,7 +32,7 @@ def value_and_gradient(loss, x_hat, x):
     return value.item(), x_hat.grad.numpy()
 
 
-def close(a, b):
+def assert_close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
 
 
@@ -48,8 +48,8 @@ def sigmoid(z):
 def test_squared_error_sums_over_features_and_averages_over_samples(pair):
     x_hat, x = pair
     value, gradient = value_and_gradient(ae.squared_error, x_hat, x)
-    close(value, sum(((a - b) ** 2).sum() for a, b in zip(x_hat, x, strict=True)) / len(x))
-    close(gradient, 2 * (x_hat - x) / len(x))
+    assert_close(value, sum(((a - b) ** 2).sum() for a, b in zip(x_hat, x, strict=True)) / len(x))
+    assert_close(gradient, 2 * (x_hat - x) / len(x))
 
 
 @SETTINGS
@@ -58,8 +58,8 @@ def test_huber_by_hand(pair, delta):
     x_hat, x = pair
     value, gradient = value_and_gradient(lambda a, b: ae.huber(a, b, delta), x_hat, x)
     r = np.abs(x_hat - x)
-    close(value, np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)).sum() / len(x))
-    close(gradient, np.clip(x_hat - x, -delta, delta) / len(x))
+    assert_close(value, np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)).sum() / len(x))
+    assert_close(gradient, np.clip(x_hat - x, -delta, delta) / len(x))
 
 
 @SETTINGS
@@ -77,8 +77,8 @@ def test_binary_cross_entropy_by_hand(pair):
 def test_cross_entropy_on_logits_by_hand(pair):
     z, x = pair
     value, gradient = value_and_gradient(ae.binary_cross_entropy_with_logits, z, x)
-    close(value, (np.logaddexp(0, z) - x * z).sum() / len(x))
-    close(gradient, (sigmoid(z) - x) / len(x))
+    assert_close(value, (np.logaddexp(0, z) - x * z).sum() / len(x))
+    assert_close(gradient, (sigmoid(z) - x) / len(x))
 
 
 @SETTINGS
@@ -120,8 +120,8 @@ def test_weights_multiply_the_error_of_each_entry(loss, shape):
         weight = np.broadcast_to(w, (4, 3))[i, j]
         expected += weight * part[0] / 4
         slopes[i, j] = weight * part[1].item() / 4
-    close(value, expected)
-    close(gradient, slopes)
+    assert_close(value, expected)
+    assert_close(gradient, slopes)
 
 
 def test_emphasis_weighs_what_noise_changed():
@@ -131,7 +131,7 @@ def test_emphasis_weighs_what_noise_changed():
     assert 0 < lost.sum() < 40
     assert (ae.emphasis(x_tilde, x, 2.0, 0.25).numpy() == np.where(lost, 2.0, 0.25)).all()
     only = ae.squared_error(mg.zeros((4, 10), dtype="float64"), x, weights=ae.emphasis(x_tilde, x, 1.0, 0.0))
-    close(only.item(), (x.numpy()[lost] ** 2).sum() / 4)
+    assert_close(only.item(), (x.numpy()[lost] ** 2).sum() / 4)
 
 
 def test_emphasis_is_compiled_with_the_objective():

@@ -26,7 +26,7 @@ names = st.sampled_from(sorted(ACTIVATIONS))
 sizes_ = st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple)
 
 
-def close(a, b):
+def assert_close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -61,11 +61,11 @@ def test_forward_is_the_formula(sizes, activation, output, tied, seed):
     for i in range(last + 1):
         weight = state[f"encoder_layers.{last - i}.weight"].T if tied else state[f"decoder_layers.{i}.weight"]
         z = (act(z) if i else z) @ weight + state[f"decoder_layers.{i}.bias"]
-    close(model.encode(x).detach().numpy(), code)
-    close(model.decode(code).detach().numpy(), out(z))
-    close(model(mg.tensor(x)).detach().numpy(), out(z))
+    assert_close(model.encode(x).detach().numpy(), code)
+    assert_close(model.decode(code).detach().numpy(), out(z))
+    assert_close(model(mg.tensor(x)).detach().numpy(), out(z))
     if output == "sigmoid":
-        close(model.decode_logits(code).detach().numpy(), z)
+        assert_close(model.decode_logits(code).detach().numpy(), z)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -80,11 +80,11 @@ def test_gradients_of_a_sigmoid_autoencoder_by_hand(tied):
     residual = 2 * (h @ D + c - x) / len(x)
     delta = residual @ D.T * h * (1 - h)
     encoder, decoder = x.T @ delta, h.T @ residual
-    close(model.encoder_weights[0].grad.numpy(), encoder + decoder.T if tied else encoder)
-    close(model.encoder_layers[0].bias.grad.numpy(), delta.sum(axis=0))
-    close(model.decoder_layers[0].bias.grad.numpy(), residual.sum(axis=0))
+    assert_close(model.encoder_weights[0].grad.numpy(), encoder + decoder.T if tied else encoder)
+    assert_close(model.encoder_layers[0].bias.grad.numpy(), delta.sum(axis=0))
+    assert_close(model.decoder_layers[0].bias.grad.numpy(), residual.sum(axis=0))
     if not tied:
-        close(model.decoder_weights[0].grad.numpy(), decoder)
+        assert_close(model.decoder_weights[0].grad.numpy(), decoder)
 
 
 @SETTINGS
@@ -97,7 +97,7 @@ def test_a_tanh_network_is_a_sigmoid_network(seed):
     assert (W.shape, b.shape, D.shape, c.shape) == ((5, 3), (3,), (3, 5), (5,))
     for p, value in zip(sigmoid.parameters(), (2 * W, 2 * b, 2 * D, c - D.sum(axis=0)), strict=True):
         p.assign(value)
-    close(sigmoid(x).detach().numpy(), tanh(x).detach().numpy())
+    assert_close(sigmoid(x).detach().numpy(), tanh(x).detach().numpy())
 
 
 @SETTINGS
@@ -108,7 +108,7 @@ def test_hidden_units_can_be_renumbered(order, seed):
     W, bias, D, c = arrays_of(a.parameters())
     for p, value in zip(b.parameters(), (W[:, order], bias[order], D[order], c), strict=True):
         p.assign(value)
-    close(a(x).detach().numpy(), b(x).detach().numpy())
+    assert_close(a(x).detach().numpy(), b(x).detach().numpy())
 
 
 # ---------------------------------------------------------------- weights
@@ -152,8 +152,8 @@ def test_no_input_of_norm_1_excites_a_unit_more(W, data):
     norms = np.sqrt((W**2).sum(axis=0))
     dead = ~W.any(axis=0)
     assert (best[:, dead] == 0).all()
-    close(np.sqrt((best[:, ~dead] ** 2).sum(axis=0)), 1)
-    close((W * best).sum(axis=0), norms)
+    assert_close(np.sqrt((best[:, ~dead] ** 2).sum(axis=0)), 1)
+    assert_close((W * best).sum(axis=0), norms)
     x = data.draw(arrays(np.float64, len(W), elements=st.floats(-1, 1)))
     assert (x @ W <= np.linalg.norm(x) * norms + 1e-12).all()
 
@@ -162,7 +162,7 @@ def test_max_activation_inputs_of_a_model_and_of_extreme_weights():
     model = ae.Autoencoder((6, 4))
     best = ae.max_activation_inputs(model.encoder_weights[0])
     assert best.dtype == np.float32 and best.shape == (6, 4)
-    close(ae.max_activation_inputs([[3e200, 3e-200], [4e200, 4e-200]]), [[0.6, 0.6], [0.8, 0.8]])
+    assert_close(ae.max_activation_inputs([[3e200, 3e-200], [4e200, 4e-200]]), [[0.6, 0.6], [0.8, 0.8]])
     with pytest.raises(ShapeError, match=r"\(3,\)"):
         ae.max_activation_inputs([1.0, 2.0, 3.0])
     with pytest.raises(DataError, match="diverge"):

@@ -29,7 +29,7 @@ def matrices_and_widths(draw):
     return X, draw(st.integers(1, min(m, n)))
 
 
-def close(a, b, X):
+def assert_close(a, b, X):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, (X**2).sum() / len(X)))
 
 
@@ -43,8 +43,8 @@ def loss(x_hat, x):
 def test_without_penalty_or_noise_they_are_principal_components(autoencoder, floor, case):
     X, k = case
     least = pca.reconstruction_floor(X, k)
-    close(floor(X, k, 0), least, X)
-    close(loss(autoencoder(X, k, 0)(X), X), least, X)
+    assert_close(floor(X, k, 0), least, X)
+    assert_close(loss(autoencoder(X, k, 0)(X), X), least, X)
 
 
 @each_optimum

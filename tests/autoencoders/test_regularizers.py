@@ -17,7 +17,7 @@ activations = arrays(np.float64, codes_shapes, elements=st.floats(0.015625, 0.98
 rates = st.floats(0.01, 0.99)
 
 
-def close(a, b):
+def assert_close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -34,8 +34,8 @@ def test_l2_is_the_sum_of_squares_and_its_gradient_twice_the_weight(values):
     w = mg.tensor(values, requires_grad=True)
     value = ae.l2(w)
     value.backward()
-    close(value.item(), (values**2).sum())
-    close(w.grad.numpy(), 2 * values)
+    assert_close(value.item(), (values**2).sum())
+    assert_close(w.grad.numpy(), 2 * values)
 
 
 def test_l2_of_a_model_decays_every_weight_and_no_bias():
@@ -52,7 +52,7 @@ def test_l2_of_a_model_decays_every_weight_and_no_bias():
 
 def test_l2_counts_tied_weights_once():
     model = ae.Autoencoder((5, 4, 2), tied=True, dtype="float64")
-    close(ae.l2(model).item(), sum((w.detach().numpy() ** 2).sum() for w in model.encoder_weights))
+    assert_close(ae.l2(model).item(), sum((w.detach().numpy() ** 2).sum() for w in model.encoder_weights))
 
 
 def test_l2_of_tensors_adds_them_up():
@@ -77,9 +77,9 @@ def test_decoder_norm_by_hand(values):
     largest = np.abs(values).max(axis=1, keepdims=True)
     safe = np.where(largest > 0, largest, 1)
     norms = largest * np.sqrt(((values / safe) ** 2).sum(axis=1, keepdims=True))
-    close(value.item(), ((norms - 1) ** 2).sum())
+    assert_close(value.item(), ((norms - 1) ** 2).sum())
     direction = np.where(norms > 0, values / np.where(norms > 0, norms, 1), 0)
-    close(W.grad.numpy(), 2 * (norms - 1) * direction)
+    assert_close(W.grad.numpy(), 2 * (norms - 1) * direction)
 
 
 @SETTINGS
@@ -89,7 +89,7 @@ def test_orthogonality_by_hand(values):
     value = ae.orthogonality(W)
     value.backward()
     defect = values.T @ values - np.eye(values.shape[1])
-    close(value.item(), (defect**2).sum())
+    assert_close(value.item(), (defect**2).sum())
     np.testing.assert_allclose(W.grad.numpy(), 4 * values @ defect, rtol=1e-12, atol=1e-10)
     n, k = values.shape
     assert value.item() >= max(k - n, 0) - 1e-12
@@ -120,8 +120,8 @@ def test_l1_averages_the_norms_of_the_codes(values):
     h = mg.tensor(values, requires_grad=True)
     value = ae.l1(h)
     value.backward()
-    close(value.item(), np.abs(values).sum(axis=1).mean())
-    close(h.grad.numpy(), np.sign(values) / len(values))
+    assert_close(value.item(), np.abs(values).sum(axis=1).mean())
+    assert_close(h.grad.numpy(), np.sign(values) / len(values))
 
 
 # ---------------------------------------------------------------- kl_sparsity
@@ -134,7 +134,7 @@ def test_kl_by_hand_with_its_derivative(values, rho):
     value = ae.kl_sparsity(h, rho)
     value.backward()
     r = values.mean(axis=0)
-    close(value.item(), kl(rho, r).sum())
+    assert_close(value.item(), kl(rho, r).sum())
     assert value.item() >= -1e-13 * values.shape[1]
     slope = (-rho / r + (1 - rho) / (1 - r)) / len(values)  # every sample has its part in the mean
     np.testing.assert_allclose(h.grad.numpy(), np.broadcast_to(slope, values.shape), rtol=1e-10, atol=1e-11)

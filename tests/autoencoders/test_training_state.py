@@ -343,18 +343,24 @@ def test_validation_of_a_stream_of_pairs_is_a_pair():
 # ---------------------------------------------------------------- what a recording repeats
 
 
+def annealed(epoch):
+    """An objective with a weight that Python keeps, and the callback that raises it after an epoch."""
+    weight = [0.0]
+
+    def objective(model, x):
+        return {"error": plain(model, x), "decay": weight[0] * ae.l2(model)}
+
+    def callback(model, history):
+        weight[0] = 0.1 * (history.epochs > epoch)
+
+    return objective, callback
+
+
 def test_a_number_that_a_callback_changes_is_noticed():
     """Annealing, as of the weight of a divergence."""
     found = []
     for compile in (True, False):
-        weight = [0.0]
-
-        def objective(model, x, weight=weight):
-            return {"error": plain(model, x), "decay": weight[0] * ae.l2(model)}
-
-        def callback(model, history, weight=weight):
-            weight[0] = 0.1 * (history.epochs > 3)
-
+        objective, callback = annealed(3)
         model = ae.Autoencoder((6, 3))
         if compile:
             with pytest.warns(RuntimeWarning, match="depends on something besides tensors") as caught:
@@ -369,14 +375,7 @@ def test_a_number_that_a_callback_changes_is_noticed():
 def test_a_number_that_a_callback_changes_is_noticed_with_lbfgs_too():
     found = []
     for compile in (True, False):
-        weight = [0.0]
-
-        def objective(model, x, weight=weight):
-            return {"error": plain(model, x), "decay": weight[0] * ae.l2(model)}
-
-        def callback(model, history, weight=weight):
-            weight[0] = 0.1 * (history.epochs > 9)
-
+        objective, callback = annealed(9)
         model = ae.Autoencoder((6, 3))
         optimizer = optim.LBFGS(model.parameters(), max_iter=4)
         given = {"epochs": 12, "optimizer": optimizer, "callback": callback, "compile": compile}

@@ -106,13 +106,14 @@ def test_several_results_and_structures():
     np.testing.assert_array_equal(y.grad.numpy(), np.ones((2, 3)))
 
 
+def deep(x):
+    for _ in range(20):
+        x = mg.tanh(x)
+    return x
+
+
 def test_memory_is_freed_between_forward_and_backward():
     x = mg.tensor(np.ones(100_000), requires_grad=True)
-
-    def deep(x):
-        for _ in range(20):
-            x = mg.tanh(x)
-        return x
 
     def held(g):
         tracemalloc.start()
@@ -513,11 +514,6 @@ def test_an_error_of_the_function_is_told_as_such():
 
 def test_the_first_run_keeps_nothing_that_the_function_drops():
     x = mg.tensor(np.ones(100_000), requires_grad=True)
-
-    def deep(x):
-        for _ in range(20):
-            x = mg.tanh(x)
-        return x
 
     gc.collect()
     gc.disable()

@@ -16,11 +16,11 @@ from minigrad.testing import strategies
 from tests.cuda_cases import (
     FLOATS,
     Case,
+    assert_results,
     drawn,
     groups,
     needs_nvrtc,
     reductions,
-    run,
     sums,
     tensors,
     within,
@@ -88,7 +88,7 @@ def test_every_elementwise_row_gives_what_numpy_gives(dtype, machine):
             units = 2
         else:
             units = 0 if row.name in DEFINED else ULPS.get(dtype, 8)
-        case.check(launch, within(units))
+        case.assert_results(launch, within(units))
 
 
 @needs_nvrtc
@@ -122,11 +122,11 @@ def test_random_programs_give_what_operations_give(dtype, machine):
             return y, mg.grad(lambda *xs: expression(*xs).sum(), argnums=tuple(range(len(xs))))(*xs)
 
         cases.append(Case(f, *arrays))
-    run(cases, sums(30.0), machine)
+    assert_results(cases, sums(30.0), machine)
 
 
 def test_a_group_gives_the_bits_of_its_operations(machine):
-    run([Case(f, *arrays) for f, arrays in drawn(groups(), 120)], within(0), machine)
+    assert_results([Case(f, *arrays) for f, arrays in drawn(groups(), 120)], within(0), machine)
 
 
 # What there is no kernel for, and the order of launches

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.primitives import primitives
 from minigrad.testing import strategies
-from tests.cuda_cases import FLOATS, Case, Training, drawn, reductions, run, sums, within
+from tests.cuda_cases import FLOATS, Case, Training, assert_results, drawn, reductions, sums, within
 
 
 def test_reductions_of_groups_give_what_numpy_gives(machine):
-    run([Case(f, *arrays) for f, arrays in drawn(reductions(), 120)], sums(10.0), machine)
+    assert_results([Case(f, *arrays) for f, arrays in drawn(reductions(), 120)], sums(10.0), machine)
 
 
 LARGE = [
@@ -42,7 +42,7 @@ def test_large_reductions_are_cut_and_nothing_is_lost(dtype, machine):
         mean.wanted[0] = a.mean(axis=axis, dtype="f8").astype(dtype)
         cases += [case, mean]
     assert sum(len(made) > 1 for case in cases for _, made in case.replay.steps if made) > 5  # in two kernels
-    run(cases, sums(4.0), machine)
+    assert_results(cases, sums(4.0), machine)
 
 
 def test_a_sum_of_many_numbers_is_more_accurate_than_one_after_the_other(machine):
@@ -67,7 +67,7 @@ def test_nan_stays_in_extrema(machine):
         ]
         cases.append(Case(lambda x: mg.maximum(mg.minimum(x, 0.0), x), y))
     assert all(np.isnan(case.wanted[0]).any() for case in cases)
-    run(cases, within(0), machine)
+    assert_results(cases, within(0), machine)
 
 
 ROWS_OF = [((7, 10), -1), ((300, 3), 1), ((5, 100), 1), ((5, 100), 0), ((2, 3, 40), 1), ((1, 1), 0), ((9,), 0)]
@@ -92,7 +92,7 @@ def test_softmax_and_its_logarithms_give_what_numpy_gives(dtype, machine):
 
             cases.append(Case(f, x.astype(dtype), name=row))
             assert [launch.kind for launch, _ in cases[-1].replay.steps] == ["rows"]
-    run(cases, sums(3.0 if dtype == "float16" else 1.0), machine)
+    assert_results(cases, sums(3.0 if dtype == "float16" else 1.0), machine)
 
 
 # Random draws
@@ -125,8 +125,8 @@ def test_draws_are_those_of_philox(machine):
         case = Case(lambda counter, row=row, metadata=metadata: row(counter, **metadata), np.uint64(d["counter"])[...])
         (near if d["kind"] == "normal" else exact).append(case)
     assert exact and near
-    run(exact, within(0), machine)
-    run(near, within(4), machine)
+    assert_results(exact, within(0), machine)
+    assert_results(near, within(4), machine)
 
 
 def test_large_draws_are_those_of_philox(machine):
@@ -137,7 +137,7 @@ def test_large_draws_are_those_of_philox(machine):
     def f(counter):
         return mg.primitives["random_uniform"](counter, seed=5, stream=2**40, shape=(1100, 1003), dtype=np.dtype("f4"))
 
-    run([Case(f, np.asarray(2**64 - 100, np.uint64))], within(0), machine)
+    assert_results([Case(f, np.asarray(2**64 - 100, np.uint64))], within(0), machine)
 
 
 @pytest.mark.parametrize("row", ["random_uniform", "random_normal", "random_integers"])
@@ -162,7 +162,7 @@ def test_draws_join_the_group_that_reads_them(row, machine):
             cases[-1].wanted[1:] = [
                 cases[-1].wanted[0].sum(axis=axis, dtype="f8").astype(dtype) for axis in (0, None)[: 2 * reduced]
             ]
-    run(cases, sums(5.0), machine)
+    assert_results(cases, sums(5.0), machine)
 
 
 def test_draws_one_after_the_other_wait_for_their_counter(machine):

@@ -178,7 +178,7 @@ def test_mixing_devices_names_the_operation_both_devices_and_the_way_out(gpu):
         DeviceError, match=r"assign\(\) got a tensor on cuda:0 for one on cpu; move it with t.to\('cpu'\)"
     ):
         here.assign(there)
-    with pytest.raises(DeviceError, match=r"gradient is on cpu, the output on cuda:0"):
+    with pytest.raises(DeviceError, match=r"gradient is on cpu, the tensor on cuda:0"):
         mg.Parameter(there).reshape(4).backward(mg.ones(4))
     np.testing.assert_array_equal(
         (there * np.full((2, 2), 3.0, "f") + 1).numpy(), np.full((2, 2), 4.0)

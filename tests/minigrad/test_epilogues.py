@@ -60,7 +60,7 @@ def merged(compiled):
     return [sorted(e.primitive.name for e in group.equations) for group in groups if group.product is not None]
 
 
-def check(make, arguments, groups, threads=(1, 2, 3), calls=3):
+def assert_as_eager(make, arguments, groups, threads=(1, 2, 3), calls=3):
     """Compare three calls, and the tensors that they assign to, with eager ones; and the groups that have a product."""
     for number in threads:
         (step, changed), (copy, copied) = make(), make()
@@ -112,7 +112,7 @@ WITH_ONE = {"row": ROW, "row of a matrix": (1, N), "column": COLUMN, "number": N
 @pytest.mark.parametrize("shape", WITH_ONE.values(), ids=WITH_ONE)
 def test_with_arrays_that_span_the_product_in_every_way(shape, dtype):
     c = tensor(*shape, seed=5, dtype=dtype)
-    check(just(lambda a, b: [(a @ b + c) * c]), matrices(dtype), [["matmul", "add", "multiply"]])
+    assert_as_eager(just(lambda a, b: [(a @ b + c) * c]), matrices(dtype), [["matmul", "add", "multiply"]])
 
 
 @pytest.mark.parametrize("m, k, n", [(2, 300, 300), (3, 130, 61), (5, 64, 33), (300, 300, 2), (64, 64, 64), (61, 7, 61),
@@ -124,7 +124,7 @@ def test_all_shapes_cut_by_rows_and_by_columns(m, k, n, dtype):
     def arguments(call):
         return [tensor(m, k, seed=call, dtype=dtype), tensor(k, n, seed=call + 9, dtype=dtype)]
 
-    check(
+    assert_as_eager(
         just(lambda a, b: [((a @ b) * row + column) / full]),
         arguments,
         [["matmul", "multiply", "add", "divide"]],
@@ -135,7 +135,7 @@ def test_a_product_that_is_deeper_than_what_is_packed_does_not_join():
     def arguments(call):
         return [tensor(9, DEPTH + 1, seed=call), tensor(DEPTH + 1, 33, seed=call + 9)]
 
-    check(just(lambda a, b: [(a @ b) * 2.0 + 1.0]), arguments, [])
+    assert_as_eager(just(lambda a, b: [(a @ b) * 2.0 + 1.0]), arguments, [])
 
 
 OPERANDS = {
@@ -155,7 +155,7 @@ def test_operands_that_are_views(view, left, right):
         x, y = view(a, b)
         return [(x @ y) * 0.5 - 1.0]
 
-    check(just(step), lambda call: [tensor(*left, seed=call), tensor(*right, seed=call)],
+    assert_as_eager(just(step), lambda call: [tensor(*left, seed=call), tensor(*right, seed=call)],
           [["matmul", "multiply", "subtract"]])  # fmt: skip
 
 
@@ -179,13 +179,13 @@ STRANGE = {
 def test_what_follows_reads_views(view, shape, request):
     name = request.node.callspec.id
     joined = [] if name in STRANGE else [["matmul", "add", "multiply"]]
-    check(just(lambda a, b, c: [(a @ b + view(c)) * 2.0]), matrices("float32", tensor(*shape)), joined)
+    assert_as_eager(just(lambda a, b, c: [(a @ b + view(c)) * 2.0]), matrices("float32", tensor(*shape)), joined)
 
 
 @pytest.mark.parametrize("shape", [(), (N,)])
 def test_captured_arrays_that_are_stretched(shape):
     stretched = mg.broadcast_to(tensor(*shape), FULL)
-    check(just(lambda a, b: [(a @ b + stretched) * stretched]), matrices(), [["matmul", "add", "multiply"]])
+    assert_as_eager(just(lambda a, b: [(a @ b + stretched) * stretched]), matrices(), [["matmul", "add", "multiply"]])
 
 
 def test_an_assigned_tensor_in_another_layout():
@@ -200,7 +200,7 @@ def test_an_assigned_tensor_in_another_layout():
 
         return step, [w]
 
-    check(make, rows, [])
+    assert_as_eager(make, rows, [])
 
 
 def test_booleans():
@@ -213,20 +213,24 @@ def test_booleans():
         return [mg.where(r < row, r * 2.0, 0.5), r > 1.0]
 
     names = ["matmul", "greater", "multiply", "where", "negative", "where", "less", "multiply", "where", "greater"]
-    check(just(step), matrices(), [names])
+    assert_as_eager(just(step), matrices(), [names])
 
 
 def test_two_dtypes():
     """Conversions are compiled too, and those of an assignment."""
     row = tensor(N, dtype="float64")
-    check(just(lambda a, b: [(a @ b).to("float64") * row + 1.0]), matrices(), [["matmul", "astype", "multiply", "add"]])
+    assert_as_eager(
+        just(lambda a, b: [(a @ b).to("float64") * row + 1.0]), matrices(), [["matmul", "astype", "multiply", "add"]]
+    )
 
     def assigned(a, b, wide):
         p = (a @ b) * 0.5
         wide.assign(p)
         return [p + 1.0]
 
-    check(changing(assigned, FULL, dtype="float64"), matrices(), [["matmul", "multiply", "astype", "assign", "add"]])
+    assert_as_eager(
+        changing(assigned, FULL, dtype="float64"), matrices(), [["matmul", "multiply", "astype", "assign", "add"]]
+    )
 
 
 def test_nans_infinities_and_zeros():
@@ -241,7 +245,7 @@ def test_nans_infinities_and_zeros():
         return [q, mg.sqrt(p) * -0.0 + q]
 
     with np.errstate(all="ignore"):
-        check(
+        assert_as_eager(
             just(step),
             arguments,
             [["matmul", "greater_equal", "negative", "where", "divide", "sqrt", "multiply", "add"]],
@@ -255,7 +259,7 @@ def test_several_results_in_the_program_order():
         r = q + 1.0
         return [q, r, q * r, r.sum(), q.sum(axis=0)]
 
-    check(just(step), matrices(), [["matmul", "multiply", "add", "multiply"]])
+    assert_as_eager(just(step), matrices(), [["matmul", "multiply", "add", "multiply"]])
 
 
 # Updates
@@ -339,7 +343,7 @@ UPDATES = {
 @pytest.mark.parametrize("update", UPDATES, ids=lambda f: f.__name__)
 def test_updates_by_a_gradient_that_is_a_product(update):
     make = descent(update, more=update.__code__.co_argcount - 2)
-    check(make, rows, [["matmul", *UPDATES[update]]])
+    assert_as_eager(make, rows, [["matmul", *UPDATES[update]]])
 
 
 def test_a_training_step_keeps_no_gradient_of_a_weight():
@@ -421,12 +425,12 @@ def test_a_product_that_is_read_elsewhere_has_its_memory():
         reduced, returned, view_returned, view_read, in_two_groups, read_as_a_view, nothing_to_compile, partly, stacked,
         partly_at_the_end
     ):  # fmt: skip
-        check(just(f), matrices(), [])
+        assert_as_eager(just(f), matrices(), [])
 
 
 def test_products_of_vectors_and_stacks_do_not_join():
     for left, right in [((1, 90), (90, 90)), ((90, 90), (90, 1)), ((90, 1), (1, 90)), ((2, 33, 90), (90, 90))]:
-        check(
+        assert_as_eager(
             just(lambda a, b: [(a @ b) * 0.5 + 1.0]),
             lambda call, left=left, right=right: [tensor(*left, seed=call), tensor(*right, seed=call)],
             [],
@@ -437,11 +441,11 @@ def test_products_of_numpy_do_not_join(monkeypatch):
     def step(a, b):
         return [(a @ b) * 0.5 + 1.0]
 
-    check(just(step), lambda call: [tensor(9, 9, seed=call), tensor(9, 9, seed=call + 1)], [])  # small ones
+    assert_as_eager(just(step), lambda call: [tensor(9, 9, seed=call), tensor(9, 9, seed=call + 1)], [])  # small ones
     monkeypatch.setattr(products.openblas, "product_parts", lambda: 2)  # with OpenBLAS in parts
-    check(just(lambda a, b: step(a, b[:, ::2])), lambda call: [tensor(M, K, seed=call), tensor(K, 2 * N)], [])
+    assert_as_eager(just(lambda a, b: step(a, b[:, ::2])), lambda call: [tensor(M, K, seed=call), tensor(K, 2 * N)], [])
     monkeypatch.setattr(native, "multiplies_and_adds", lambda: False)
-    check(just(step), matrices(), [])
+    assert_as_eager(just(step), matrices(), [])
 
 
 def test_without_kernels_nothing_joins():
@@ -508,7 +512,7 @@ def test_an_operand_that_the_same_group_assigns_to():
         return [w.sum()]
 
     for step in (right, left, transposed, a_part, both):
-        check(changing(step, (N, N)), square, [])
+        assert_as_eager(changing(step, (N, N)), square, [])
 
 
 def test_an_operand_that_is_a_captured_view_of_what_the_group_assigns_to():
@@ -522,7 +526,7 @@ def test_an_operand_that_is_a_captured_view_of_what_the_group_assigns_to():
 
         return step, [w]
 
-    check(make, square, [])
+    assert_as_eager(make, square, [])
 
 
 def test_an_operand_that_another_group_assigns_to():
@@ -553,7 +557,7 @@ def test_an_operand_that_another_group_assigns_to():
         if groups is None:
             groups = merged_of(changing(step, (K, N)), matrices())
             assert groups and all(group.count("matmul") == 1 for group in groups)
-        check(changing(step, (K, N)), matrices(), groups)
+        assert_as_eager(changing(step, (K, N)), matrices(), groups)
 
 
 def merged_of(make, arguments):
@@ -600,7 +604,7 @@ def test_one_of_two_products_joins_a_group():
     def arguments(call):
         return [*matrices()(call), *matrices()(call + 5)]
 
-    check(just(step), arguments, [["matmul", "multiply", "add"]])
+    assert_as_eager(just(step), arguments, [["matmul", "multiply", "add"]])
 
 
 def test_one_product_follows_the_other():
@@ -608,7 +612,7 @@ def test_one_product_follows_the_other():
         h = (a @ b) * 0.5 + 0.25
         return [(h @ c) * (h > 0.5) + h]
 
-    check(just(step), lambda call: [*matrices()(call), tensor(N, N, seed=call)],
+    assert_as_eager(just(step), lambda call: [*matrices()(call), tensor(N, N, seed=call)],
           [["matmul", "multiply", "add"], ["matmul", "greater", "multiply", "add"]])  # fmt: skip
 
 
@@ -617,7 +621,7 @@ def test_a_product_of_a_product():
         p = a @ b
         return [(p * 2.0 + 1.0) @ c + p]
 
-    check(just(step), lambda call: [*matrices()(call), tensor(N, N, seed=call)], [["matmul", "add"]])
+    assert_as_eager(just(step), lambda call: [*matrices()(call), tensor(N, N, seed=call)], [["matmul", "add"]])
 
 
 # Programs that are drawn
