@@ -19,7 +19,6 @@ import numpy as np
 
 from .. import parallel, tape
 from ..determinism import is_deterministic
-from ..devices import default_device
 from ..errors import DataError, DTypeError, GraphError
 from ..native import NotKept, available, only_kept
 from ..precision import matmul_precision
@@ -27,6 +26,7 @@ from ..tensor import Tensor, Version, tensor
 from . import trees
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
+from .kinds import kind_of
 from .outside import Outside, callers_own, first_result, leads_outside, targets_of, updates_parameters
 from .passes import simplify
 from .program import Program, Variable
@@ -163,7 +163,7 @@ class Compiled:
         # inside of a larger program, that one is to be compiled
         if tape.recording() or tape.observed():
             return self._step(*args)
-        key = _kind(args)
+        key = kind_of(args)
         if key in self._not_replayed:  # a program would not look at values either
             with tape.unchecked():
                 return self._as_it_is(args, self._not_replayed[key])
@@ -414,45 +414,3 @@ def _tensors(args: tuple) -> tuple:
 def _given(args: tuple) -> list[Any]:
     """Return the tensors and arrays among the arguments."""
     return [x for x in trees.leaves(args) if isinstance(x, _ARRAYS)]
-
-
-def _kind(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
-    """Return what two calls must have in common to be served by one program; `nodes` are those of tensors before."""
-    kind: list[Any] = [tape.grad_enabled(), default_device().name]
-    nodes = {} if nodes is None else nodes
-    for x in args:
-        if isinstance(x, Tensor):
-            a, node = x._array, x._node
-            kind += (a.shape, a.dtype, a.strides, x.device.name)
-            # which of them are one variable, and whether it is a leaf
-            kind += (None,) if node is None else (nodes.setdefault(node, len(nodes)), node.primitive is None)
-        elif isinstance(x, trees.TREES):
-            if attributes := trees.attributes(x):
-                raise DTypeError(
-                    f"a compiled function got a {type(x).__name__} with the attributes {', '.join(attributes)}, in "
-                    "which a change would go unnoticed; give them as arguments of their own, or as items"
-                )
-            kind += [type(x), len(x), *(map(_value, x) if isinstance(x, dict) else ())]
-            kind += _kind(tuple(x.values()) if isinstance(x, dict) else tuple(x), nodes)
-        elif isinstance(x, np.ndarray):
-            kind += (np.ndarray, x.shape, x.dtype, x.strides)
-        else:
-            kind += _value(x)
-    return tuple(kind)
-
-
-def _value(x: Any) -> tuple:
-    """Return what tells an argument that is no tensor from others, also after it was changed in place."""
-    if isinstance(x, slice):
-        return (slice, *map(_value, (x.start, x.stop, x.step)))
-    if isinstance(x, set | frozenset | tuple):  # a set in the order in which a step would go through it
-        return (type(x), *map(_value, x))
-    try:
-        hash(x)
-    except TypeError as error:
-        raise DTypeError(
-            f"a compiled function got a {type(x).__name__}, in which a change would go unnoticed ({error}). Give what "
-            "is used of it as tensors, numbers, lists or dicts, or give its class a hash, as a frozen dataclass has"
-        ) from error
-    # 0.0 and -0.0 are equal
-    return (type(x), x, repr(x)) if isinstance(x, float | complex | np.inexact) else (type(x), x)

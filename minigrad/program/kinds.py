@@ -1,0 +1,55 @@
+"""Kinds: what two calls of a compiled function must have in common, so that one program serves both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import tape
+from ..devices import default_device
+from ..errors import DTypeError
+from ..tensor import Tensor
+from . import trees
+
+
+def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
+    """Return what two calls must have in common to be served by one program; `nodes` are those of tensors before."""
+    kind: list[Any] = [tape.grad_enabled(), default_device().name]
+    nodes = {} if nodes is None else nodes
+    for x in args:
+        if isinstance(x, Tensor):
+            a, node = x._array, x._node
+            kind += (a.shape, a.dtype, a.strides, x.device.name)
+            # which of them are one variable, and whether it is a leaf
+            kind += (None,) if node is None else (nodes.setdefault(node, len(nodes)), node.primitive is None)
+        elif isinstance(x, trees.TREES):
+            if attributes := trees.attributes(x):
+                raise DTypeError(
+                    f"a compiled function got a {type(x).__name__} with the attributes {', '.join(attributes)}, in "
+                    "which a change would go unnoticed; give them as arguments of their own, or as items"
+                )
+            kind += [type(x), len(x), *(map(_value, x) if isinstance(x, dict) else ())]
+            kind += kind_of(tuple(x.values()) if isinstance(x, dict) else tuple(x), nodes)
+        elif isinstance(x, np.ndarray):
+            kind += (np.ndarray, x.shape, x.dtype, x.strides)
+        else:
+            kind += _value(x)
+    return tuple(kind)
+
+
+def _value(x: Any) -> tuple:
+    """Return what tells an argument that is no tensor from others, also after it was changed in place."""
+    if isinstance(x, slice):
+        return (slice, *map(_value, (x.start, x.stop, x.step)))
+    if isinstance(x, set | frozenset | tuple):  # a set in the order in which a step would go through it
+        return (type(x), *map(_value, x))
+    try:
+        hash(x)
+    except TypeError as error:
+        raise DTypeError(
+            f"a compiled function got a {type(x).__name__}, in which a change would go unnoticed ({error}). Give what "
+            "is used of it as tensors, numbers, lists or dicts, or give its class a hash, as a frozen dataclass has"
+        ) from error
+    # 0.0 and -0.0 are equal
+    return (type(x), x, repr(x)) if isinstance(x, float | complex | np.inexact) else (type(x), x)
