@@ -3,7 +3,9 @@
 To compute C = A @ B, some columns of B, as many as a few vectors hold, are packed, row behind row. Then a block of C of
 so many columns and a few rows at a time stays in registers: for each k, a row of the packed columns is multiplied with
 the elements k of those rows of A, and added (Goto and van de Geijn, "Anatomy of high-performance matrix
-multiplication", 2008; here A is read where it is: a batch of training is small enough to stay in the cache).
+multiplication", 2008). A is read where it is, because a batch of training is small enough to stay in the cache; but
+where its columns are in one piece, as for the gradient of a weight, its rows are copied for the first columns of B. The
+memory to which a block will be written comes to the cache while the block is computed.
 
 Each element of C is the same sum in the same order wherever its block begins: products may be cut anywhere.
 
@@ -13,6 +15,7 @@ then needs no memory for its gradient.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,6 +26,8 @@ from ..assembly import FLOATS, Code, module
 from ..handover import Job
 
 DEPTH = 1024  # rows of B that are packed at a time: they stay in the second-level cache
+ROWS = 960  # of A that are copied at a time, where its columns are in one piece: whole blocks of each height
+COLUMNS = 192  # of B from which on the copy pays
 CHAIN = 256  # products that are added one after the other; sums of so many are added then, which rounds less
 
 
@@ -149,17 +154,19 @@ def _passed(a: Layout, b: Layout, row: int, after: After | None) -> tuple[str, t
     """Return the source for such matrices, and the numbers that are passed."""
     size = a.dtype.itemsize
     by_rows = b.strides[1] == size
-    strides = (*a.strides, b.strides[0 if by_rows else 1], row)
-    return text(a.dtype, by_rows, after), (a.shape[0], b.shape[1], a.shape[1], *(s // size for s in strides))
+    copies = size == a.strides[0] < a.strides[1] and b.shape[1] >= COLUMNS
+    strides = [s // size for s in (*a.strides, b.strides[0 if by_rows else 1], row)]
+    return text(a.dtype, by_rows, copies, after), (a.shape[0], b.shape[1], a.shape[1], *strides)
 
 
 @lru_cache(maxsize=256)
-def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
+def text(dtype: np.dtype, by_rows: bool, copies: bool = False, after: After | None = None) -> str:
     """Return the kernel in LLVM's assembly.
 
     It takes a, b, c, rows and columns of c, columns of a, and strides of a (two), b and c. Strides count elements. That
     of b is the one from row to row, or with `by_rows` False from column to column; the other is 1, as that within a row
-    of c is. With `after` its arrays take the place of c, and their widths come last.
+    of c is. With `copies` that of a from row to row must be 1: blocks then read copies of its rows. With `after` its
+    arrays take the place of c, and their widths come last.
 
     Examples
     --------
@@ -177,11 +184,12 @@ def text(dtype: np.dtype, by_rows: bool, after: After | None = None) -> str:
         "declare ptr @llvm.ptrmask.p0.i64(ptr, i64)",
         "declare ptr @malloc(i64)",
         "declare void @free(ptr)",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         f"declare {vector} @llvm.fma.v{lanes}f{bits}({vector}, {vector}, {vector})",
         packing(kind, vector, lanes, width, lanes * dtype.itemsize),
-        *(_block(kind, bits, lanes, vectors, height) for height in heights),
+        *(_block(kind, bits, lanes, width, some, height) for height in heights for some in range(1, vectors + 1)),
         *([after.text] if after else []),
-        _whole(kind, bits, heights, width, after),
+        _whole(kind, bits, heights, lanes, width, copies, after),
     ])  # fmt: skip
     return module(functions, "product", parameters)
 
@@ -190,33 +198,46 @@ def _least(code: Code, a: Any, b: Any) -> str:
     return code.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
 
-def _whole(kind: str, bits: int, heights: list[int], width: int, after: After | None) -> str:
+def _whole(kind: str, bits: int, heights: list[int], lanes: int, width: int, copies: bool, after: After | None) -> str:
     """Return the function that goes over all of C, block by block."""
     code = Code(kind)
     # not on the stack, of which a thread may have too little
     room = code.let(f"call ptr @malloc(i64 {DEPTH * width * bits // 8 + 64})")
     packed = code.let(f"call ptr @llvm.ptrmask.p0.i64(ptr {code.at(room, 64, 'i8')}, i64 -64)")
+    copy = ""
+    if copies:
+        elements = code.times(_least(code, "%m", ROWS), _least(code, "%k", DEPTH))
+        copy = code.let(f"call ptr @malloc(i64 {code.times(elements, bits // 8)})")
     block = code.slot(f"[{heights[0] * width} x {kind}]", 64)
-    with code.loop(0, "%k", DEPTH) as p:
+    with code.loop(0, "%k", DEPTH) as p, code.loop(0, "%m", ROWS) if copies else nullcontext("0") as begin:
         depth = _least(code, code.minus("%k", p), DEPTH)
+        end = _least(code, "%m", code.plus(begin, ROWS)) if copies else "%m"
         with code.loop(0, "%n", width) as j:
             columns = _least(code, code.minus("%n", j), width)
+            used = code.let(f"sdiv i64 {code.plus(columns, lanes - 1)}, {lanes}")
             code.run(f"call void @pack(ptr %b, i64 {p}, i64 {j}, i64 {depth}, i64 {columns}, i64 %bs, ptr {packed})")
             place = code.slot("i64")
-            code.store(0, place, "i64", 8)
+            code.store(begin, place, "i64", 8)
             for height in heights:  # as many blocks of each height as there are rows left for, and of the last, all
                 here = code.load(place, "i64", 8)
-                left = code.minus("%m", here)
+                left = code.minus(end, here)
                 last = height == heights[-1]
                 count = code.let(f"sdiv i64 {code.plus(left, height - 1) if last else left}, {height}")
                 stop = code.plus(here, code.times(count, height))
                 with code.loop(here, stop, height) as i:
-                    rows = _least(code, code.minus("%m", i), height)
+                    rows = _least(code, code.minus(end, i), height)
                     a = code.at("%a", code.plus(code.times(i, "%ar"), code.times(p, "%ac")))
-                    code.run(
-                        f"call void @block{height}(ptr {a}, i64 %ar, i64 %ac, i64 {rows}, i64 {depth}, ptr {packed}, "
-                        f"ptr {block})"
-                    )
+                    steps = "i64 %ar, i64 %ac"
+                    if copies:
+                        copied = code.at(copy, code.times(code.minus(i, begin), depth))
+                        with code.when(j, "eq", 0):
+                            _copy_rows(code, kind, a, copied, rows, depth, height)
+                        a, steps = copied, f"i64 1, i64 {rows}"
+                    _fetch(code, bits, i, j, height, width, after)
+                    given = f"ptr {a}, {steps}, i64 {rows}, i64 {depth}, ptr {packed}, ptr {block}"
+                    for vectors in range(1, width // lanes + 1):  # those that hold no column are left out
+                        with code.when(used, "eq", vectors):
+                            code.run(f"call void @block{height}x{vectors}({given})")
                     if after:
                         _go_on(code, after, block, width, i, j, rows, columns)
                     else:
@@ -224,12 +245,40 @@ def _whole(kind: str, bits: int, heights: list[int], width: int, after: After | 
                 code.store(stop, place, "i64", 8)
     others = [i for i in range(len(after.arrays)) if i != after.product] if after else []
     code.run(f"call void @free(ptr {room})")
+    if copies:
+        code.run(f"call void @free(ptr {copy})")
     results = "".join(f", ptr noalias %x{i}" for i in others) if after else ", ptr noalias %c"
     widths = "".join(f", i64 %w{i}" for i in others)
     return code.define(
         f"internal void @product(ptr noalias %a, ptr noalias %b{results}, i64 %m, i64 %n, i64 %k, i64 %ar, i64 %ac, "
         f"i64 %bs, i64 %cr{widths})"
     )
+
+
+def _fetch(code: Code, bits: int, i: str, j: str, height: int, width: int, after: After | None) -> None:
+    """Ask for the memory that a block is going to be written to: it comes while the block is computed."""
+    places = [("%c", "%cr")]
+    if after:
+        full = [n for n, (span, _) in enumerate(after.arrays) if span == "full" and n != after.product]
+        places = [(f"%x{n}", f"%w{n}") for n in full]
+    for array, step in places:
+        corner = code.at(array, code.plus(code.times(i, step), j))
+        for x in range(height):
+            row = code.at(corner, code.times(x, step))
+            for byte in range(0, width * bits // 8 + 63, 64):
+                line = code.let(f"getelementptr i8, ptr {row}, i64 {byte}")  # may lie beyond the matrix
+                code.run(f"call void @llvm.prefetch.p0(ptr {line}, i32 1, i32 3, i32 1)")
+
+
+def _copy_rows(code: Code, kind: str, a: str, to: str, rows: str, depth: str, height: int) -> None:
+    """Copy rows of A whose columns are in one piece, column behind column: what a block reads is then in one piece."""
+    whole = f"<{height} x {kind}>"
+    with code.loop(0, depth) as k:
+        source, target = code.at(a, code.times(k, "%ac")), code.at(to, code.times(k, rows))
+        with code.when(rows, "eq", height):
+            code.store(code.load(source, whole), target, whole)
+        with code.when(rows, "ne", height), code.loop(0, rows) as i:
+            code.store(code.load(code.at(source, i)), code.at(target, i))
 
 
 def _write(code: Code, kind: str, block: str, width: int, i: str, j: str, rows: str, columns: str, p: str) -> None:
@@ -260,10 +309,10 @@ def _go_on(code: Code, after: After, block: str, width: int, i: str, j: str, row
             code.run(f"call void @after({', '.join([*pointers, f'i64 {rows}', f'i64 {number}', *widths])})")
 
 
-def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
-    """Return the function that multiplies some rows of A with the packed columns."""
+def _block(kind: str, bits: int, lanes: int, width: int, vectors: int, height: int) -> str:
+    """Return the function that multiplies some rows of A with the packed columns that the first vectors hold."""
     code = Code(kind)
-    vector, width = f"<{lanes} x {kind}>", lanes * vectors
+    vector = f"<{lanes} x {kind}>"
     size = lanes * bits // 8  # bytes: what a vector is aligned to, and no more where it does not fill a cache line
     sums = [[code.slot(vector, size) for _ in range(vectors)] for _ in range(height)]
     last = code.minus("%rows", 1)  # rows that are missing are computed from the last one, and not used
@@ -301,8 +350,8 @@ def _block(kind: str, bits: int, lanes: int, vectors: int, height: int) -> str:
             for v in range(vectors):
                 code.store(code.load(sums[i][v], vector, size), places[i][v], vector, size)
     return code.define(
-        f"internal void @block{height}(ptr noalias %a, i64 %ar, i64 %ac, i64 %rows, i64 %depth, ptr noalias %packed, "
-        "ptr noalias %block)",
+        f"internal void @block{height}x{vectors}(ptr noalias %a, i64 %ar, i64 %ac, i64 %rows, i64 %depth, "
+        "ptr noalias %packed, ptr noalias %block)",
         "nounwind noinline",
     )
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from minigrad import native
 from minigrad.primitives import product_kernel, products
-from minigrad.primitives.product_kernel import CHAIN, DEPTH
+from minigrad.primitives.product_kernel import CHAIN, COLUMNS, DEPTH, ROWS
 from tests.switching import run_at_once
 
 pytestmark = pytest.mark.skipif(
@@ -103,6 +103,21 @@ def test_products_of_all_shapes_and_layouts(m, k, n, dtype, data):
         b = np.asfortranarray(b) if data.draw(st.booleans()) else np.ascontiguousarray(b)
     assert takes(a, b)
     assert_close(multiply(a, b), a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize(("m", "k", "n"), [(ROWS + 13, 7, COLUMNS), (23, DEPTH + 9, COLUMNS + 5), (ROWS, 3, 700)])
+def test_rows_that_are_copied_together(registers, dtype, order, m, k, n):
+    """A with columns in one piece has the product of any other A with its values; nothing is read beyond its end."""
+    a, b = drawn(10, m, k, n, dtype)
+    b = np.asarray(b, order=order)
+    columns = np.full((k, m + 3), np.nan, dtype)[:, :m].T
+    columns[:] = a
+    expected = multiply(a, b)
+    assert_close(expected, a, b)
+    np.testing.assert_array_equal(multiply(columns, b), expected)
+    np.testing.assert_array_equal(multiply(columns[5:-2], b), expected[5:-2])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -287,8 +302,8 @@ def test_the_text_is_valid_for_every_kind_of_processor(registers):
     import llvmlite.binding as llvm
 
     for dtype in map(np.dtype, DTYPES):
-        for by_rows in (True, False):
-            text = product_kernel.text(dtype, by_rows)
+        for by_rows, copies in itertools.product((True, False), repeat=2):
+            text = product_kernel.text(dtype, by_rows, copies)
             llvm.parse_assembly(text).verify()
             # a vector behind another one is no better aligned than it is large
             vectors = re.findall(r"(?:load|store) <.* align (\d+)", text)
