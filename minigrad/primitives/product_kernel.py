@@ -121,10 +121,10 @@ class Product:
         self._function = native.Function(source, 3 + len(self._numbers))
         self._patient = patient
         m, n, *rest = self._numbers
-        heights, vectors, lanes = blocks(a.dtype)
+        heights, _, lanes = blocks(a.dtype)
         by_columns = n > m
-        whole, step = (n, vectors * lanes) if by_columns else (m, heights[0])
-        length = -(-whole // (parts * step)) * step  # whole blocks
+        whole, step = (n, lanes) if by_columns else (m, heights[0])
+        length = -(-whole // (parts * step)) * step  # whole vectors, or blocks
         calls = []
         self._begins = []  # of each part what it is passed, and where it begins in the three matrices
         for begin in range(0, whole, length):
