@@ -7,6 +7,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
+from autoencoders.snapshots import undone
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
@@ -446,6 +447,44 @@ def test_looks_at_values_and_validation_leave_generators_and_counters_of_the_use
         model = ae.Autoencoder((6, 3))
         ae.fit(model, data, objective, epochs=3, batch_size=8, compile=compile, validation=validation)
         found.append((arrays(model), generator.counter, count.item()))
+    assert found[1:] == found[:1] * 3
+
+
+def test_of_several_views_of_one_memory_the_first_value_comes_back():
+    b = mg.tensor([10.0, 20.0, 30.0])
+    whole = b[:]
+    with undone():
+        for _ in range(3):
+            b[:1].assign(b[:1] + 1.0)
+            whole.assign(whole * 2.0)
+            b[1:].assign(b[1:] - 5.0)
+    assert b.numpy().tolist() == [10.0, 20.0, 30.0]
+
+
+def test_looks_and_validation_leave_a_buffer_that_is_assigned_to_by_views_as_it_is(tmp_path):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 6, generator=Generator(0))
+            self.seen = nn.Buffer(np.zeros(2, np.float32))
+
+        def forward(self, x):
+            with mg.no_grad():
+                for _ in range(2):
+                    self.seen[:1].assign(self.seen[:1] + 1.0)
+            return self.layer(x)
+
+    found = []
+    for options in (
+        {"compile": False},
+        {},
+        {"validation": U[:8]},
+        {"checkpoint": tmp_path / "c.safetensors"},
+    ):
+        model = Counting()
+        ae.fit(model, U[:32], plain, epochs=2, batch_size=8, **options)
+        found.append(arrays(model))
+    assert model.seen.numpy().tolist() == [16.0, 0.0]
     assert found[1:] == found[:1] * 3
 
 
