@@ -91,7 +91,8 @@ def fit(
     device : str or Device, optional
         Where to train: the model is moved there. By default, where it is.
     callback : callable, optional
-        ``callback(model, history)`` is called after every epoch; training ends when it returns True.
+        ``callback(model, history)`` is called after every epoch, with the model in evaluation mode; training ends when
+        it returns True.
     compile : bool
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
@@ -294,6 +295,7 @@ class _Trainer:
             ):
                 done = 0
                 if self.file is not None and resume:
+                    self.modes.train()
                     done, best = self.file.restore(epochs, self._operations(repeated_operations))
                     self.early_stopping.set_state(best)
                     bar.update(done * (steps or 0))
@@ -328,13 +330,11 @@ class _Trainer:
                 bar.update()
             self.step.finish(means)
             _check_parameters(self.model, f"after epoch {epoch}")
-            _append(self.history.terms, means.values)
-            if self.held_out is not None:
-                _append(self.history.validation, self._validate(self.held_out, epoch))
+            validation = {} if self.held_out is None else self._validate(self.held_out, epoch)
+            _add(self.history, means.values, validation, time.perf_counter() - start)
         except Exception:  # it diverged, or a batch came that cannot be used
             before.restore()
             raise
-        self.history.seconds.append(time.perf_counter() - start)
         bar.set_postfix(epoch=epoch, loss=f"{self.history.loss[-1]:.4g}")
 
     def _validate(self, held_out: Source, epoch: int) -> dict[str, float]:
@@ -356,26 +356,32 @@ class _Trainer:
         if isinstance(self.schedule, optim.Schedule):
             self.schedule.step(loss)
         self.early_stopping.see(loss)
+        self.model.eval()  # also where there is no validation
         try:
             return self.callback is not None and bool(self.callback(self.model, self.history))
         finally:  # after the callback, which may draw numbers or change the model
             if self.file is not None:
+                self.modes.train()
                 self.file.save(epoch, self.early_stopping.state(), self._operations(operations_of))
 
     def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
-        """Return what the objective does in training mode, where the step is thought to repeat it."""
-        self.modes.train()
+        """Return what the objective does with the model in its mode, where the step is thought to repeat it."""
         return find(self.objective, self.model, self.train_set.first) if self.step.repeats else None
 
 
-def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
-    if curves and values.keys() != curves.keys():
-        raise DataError(
-            f"fit: the objective returned the terms {sorted(values)}, and {sorted(curves)} in the epochs before; is it "
-            "another objective than that of the checkpoint?"
-        )
-    for name, value in values.items():
-        curves.setdefault(name, []).append(value)
+def _add(history: History, terms: dict[str, float], validation: dict[str, float], seconds: float) -> None:
+    """Add what an epoch gave to a history: all of it, or nothing where its terms are others than before."""
+    pairs = ((history.terms, terms), (history.validation, validation))
+    for curves, values in pairs:
+        if curves and values.keys() != curves.keys():
+            raise DataError(
+                f"fit: the objective returned the terms {sorted(values)}, and {sorted(curves)} in the epochs before; "
+                "is it another objective than that of the checkpoint?"
+            )
+    for curves, values in pairs:
+        for name, value in values.items():
+            curves.setdefault(name, []).append(value)
+    history.seconds.append(seconds)
 
 
 class _EarlyStopping:

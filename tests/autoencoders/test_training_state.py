@@ -140,6 +140,34 @@ def test_a_callback_may_change_a_hyper_parameter():
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("extra", [None, "validation", "checkpoint"])
+def test_a_callback_looks_at_a_model_in_evaluation_mode(extra, tmp_path):
+    options = {None: {}, "validation": {"validation": U}, "checkpoint": {"checkpoint": tmp_path / "c.safetensors"}}
+    model = make_with_dropout()
+    trained, seen = [], []
+
+    def objective(model, x):
+        trained.append(model.training)
+        return plain(model, x)
+
+    def callback(model, history):
+        seen.append(plain(model, mg.tensor(U)).item())
+        assert not any(module.training for _, module in model.named_modules())
+
+    ae.fit(model, U, objective, epochs=2, batch_size=40, callback=callback, **options[extra])
+    assert seen[-1] == plain(model.eval(), mg.tensor(U)).item()  # without dropout
+    assert set(trained) == ({True, False} if extra == "validation" else {True})
+
+
+def test_a_look_at_a_model_by_a_callback_does_not_count_for_its_idle_units():
+    found = []
+    for callback in (None, lambda model, history: model(U) is None):
+        model = ae.TopKAutoencoder((6, 12), k=2)
+        ae.fit(model, U, plain, epochs=3, batch_size=8, callback=callback)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
 # ---------------------------------------------------------------- resuming
 
 
@@ -544,6 +572,27 @@ def test_nan_in_validation_is_divergence():
     with pytest.raises(ae.DivergenceError, match=r"nan on the validation data after epoch 1.*mg.detect_anomaly\(\)"):
         ae.fit(model, U, objective, epochs=2, validation=U - 1.0)
     assert arrays(model) == before
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_history_counts_no_epoch_that_validation_undoes(compile):
+    good, held = mg.tensor(1.0), []
+
+    def objective(model, x):
+        return plain(model, x) if model.training else plain(model, x) / good
+
+    def callback(model, history):
+        held.append(history)
+        good.assign(0.0)  # the next validation is infinite
+
+    with pytest.raises(ae.DivergenceError, match="on the validation data after epoch 2"), np.errstate(divide="ignore"):
+        ae.fit(
+            ae.Autoencoder((6, 3)), U, objective, epochs=3, batch_size=8, validation=U, callback=callback,
+            compile=compile,
+        )  # fmt: skip
+    (history,) = held
+    assert history.epochs == len(history.seconds) == 1
+    assert len(history.terms["loss"]) == len(history.validation["loss"]) == 1
 
 
 def test_parameters_outside_of_the_model_are_refused():
