@@ -32,8 +32,9 @@ def save_model(model: nn.Module, path: str | Path) -> Path:
     Parameters
     ----------
     model : Module
-        A model of this package, which `load_model` makes anew, or any other module, such as an `EncoderDecoder`, of
-        which the file holds parameters and buffers only; of a `SoftmaxRegression` the labels too.
+        A model of this package, which `load_model` makes anew, or any other module: of any other `Model`, such as an
+        `EncoderDecoder`, the file has parameters and buffers and its ``config()``, which must be equal (of a
+        `SoftmaxRegression` the labels); of any other module parameters and buffers alone.
     path : str or Path
         The file, or an existing folder, in which it becomes ``model.safetensors``.
 
