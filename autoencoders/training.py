@@ -323,7 +323,7 @@ class _Trainer:
             self.optimizer.lr = self.schedule(epoch)
         before = Snapshot(self.model, self.optimizer)
         means = Means()
-        self.step.begin_epoch(self.callback is not None and epoch > 1)
+        self.step.run.begin_epoch(self.callback is not None and epoch > 1)
         try:
             for position, batch in enumerate(self.train_set.batches(self.shuffler, self.shuffle), start=1):
                 self.step(batch, means, partial(_check_terms, self.model, epoch, position))
@@ -366,7 +366,7 @@ class _Trainer:
 
     def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
         """Return what the objective does with the model in its mode, where the step is thought to repeat it."""
-        return find(self.objective, self.model, self.train_set.first) if self.step.repeats else None
+        return find(self.objective, self.model, self.train_set.first) if self.step.run.repeats else None
 
 
 def _add(history: History, terms: dict[str, float], validation: dict[str, float], seconds: float) -> None:
