@@ -26,7 +26,8 @@ from autoencoders.models import (
     save_model,
 )
 from autoencoders.regularizers import decoder_norm, kl_sparsity, l1, l2, orthogonality
-from autoencoders.training import DivergenceError, fit
+from autoencoders.training import fit
+from minigrad.errors import DivergenceError
 from minigrad.version import __version__
 
 __all__ = [

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,22 @@ FOLLOW = {  # settings that are others because of others
     "validation batch": ("batch_size", "validation"),
 }
 NO_SETTINGS = ("parameters", "slots", "optimizer")  # attributes that follow from others
+
+
+def previous_of(path: Path) -> Path:
+    """Return the file beside a checkpoint that keeps the one before it."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What a checkpoint keeps the state of."""
+
+    model: nn.Module
+    optimizer: optim.Optimizer
+    schedule: Any
+    generators: dict[str, Generator]
+    history: History
 
 
 class Checkpoint:
@@ -92,7 +109,7 @@ class Checkpoint:
     @property
     def previous(self) -> Path:
         """Where the checkpoint before the last one is."""
-        return self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
+        return previous_of(self.path)
 
     def begin(
         self,
@@ -108,7 +125,7 @@ class Checkpoint:
         self._acquire()
         if self._is_new:
             self.refuse_to_replace()  # another training may have ended since it was asked before
-        self._kept = (model, optimizer, schedule, generators, history)
+        self._kept = _Training(model, optimizer, schedule, generators, history)
         self._lr = optimizer.lr
 
     def end(self) -> None:
@@ -117,11 +134,11 @@ class Checkpoint:
 
     def save(self, epoch: int, best: dict[str, Any], operations: Operations | None) -> None:
         """Write everything, and of the objective what is known; the file that was there becomes the previous one."""
-        model, optimizer, schedule, generators, history = self._kept
+        optimizer, schedule, history = self._kept.optimizer, self._kept.schedule, self._kept.history
         kept = isinstance(schedule, optim.Schedule)
         schedule_numbers, schedule_arrays = _split(schedule) if kept else ({}, {})
         arrays = {
-            "model": model.state_dict(),
+            "model": self._kept.model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "best": best["state"] or {},
             "schedule": schedule_arrays,
@@ -131,7 +148,7 @@ class Checkpoint:
             "epoch": epoch,
             "settings": self.settings,
             "schedule": schedule_numbers if kept else None,
-            "generators": {name: g.state() for name, g in generators.items()},
+            "generators": {name: g.state() for name, g in self._kept.generators.items()},
             "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
             "best": {name: value for name, value in best.items() if name != "state"},
             "objective": None if operations is None else operations.state(),
@@ -165,69 +182,38 @@ class Checkpoint:
         FileNotFoundError
             There is no such file.
         """
-        model, optimizer, schedule, generators, history = self._kept
         flat, numbers = self._read()
+        groups = _groups(flat)
         self._check_previous(numbers)
-        found = numbers["settings"]
-        # a file of an older version lacks some
-        names = [name for name, value in self.settings.items() if found.get(name, value) != value]
-        if names:
-            other = "; ".join(
-                BATCHES.get(name) or f"{name} was {found[name]!r}, and is {self.settings[name]!r}"
-                for name in names
-                if not set(names) & set(FOLLOW.get(name, ()))
-            )
-            raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
-        if numbers["generators"].keys() != generators.keys():
-            raise DataError(
-                f"fit: {self.path} has the random generators {sorted(numbers['generators'])}, and the model now has "
-                f"{sorted(generators)}; make it as it was"
-            )
-        if numbers["epoch"] > epochs:
-            raise DataError(
-                f"fit: {self.path} has gone to epoch {numbers['epoch']} already, and epochs={epochs} count from the "
-                "start; give at least as many"
-            )
-        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}, "schedule": {}}
-        for name, array in flat.items():
-            group, _, rest = name.partition(".")
-            groups[group][rest] = array
-        if (numbers["schedule"] is None) == isinstance(schedule, optim.Schedule):
-            found = "without" if numbers["schedule"] is None else "with"
-            raise DataError(
-                f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
-            )
-        before = model.state_dict(), optimizer.state_dict()
-        self._compare("optimizer", numbers.get("optimizer", {}), _settings(optimizer, before[1]))
-        if isinstance(schedule, optim.Schedule):
-            now = _settings(schedule, schedule.state_dict())
-            self._compare("schedule", numbers.get("schedule settings", {}), now)
+        self._check_settings(numbers["settings"])
+        self._check_generators(numbers["generators"])
+        self._check_epoch(numbers["epoch"], epochs)
+        self._check_optimizer_and_schedule(numbers)
+        self._check_learning_rate(numbers.get("learning rate"), groups["optimizer"]["lr"].item())
+        self._check_objective(numbers.get("objective"), operations)
+        self._load(groups, numbers["schedule"])
         self._lr = numbers.get("learning rate")
-        known = (self._lr, groups["optimizer"]["lr"].item())  # the second where the same optimizer goes on
-        sets_it = schedule is not None and not isinstance(schedule, optim.Schedule)
-        if self._lr is not None and optimizer.lr not in known and not sets_it:
-            raise DataError(
-                f"fit: {self.path} is of a training that began with the learning rate {self._lr:g}, and this optimizer "
-                f"has {optimizer.lr:g}; give it as it was, or set another one by schedule=lambda epoch: ..."
-            )
-        kept = numbers.get("objective")
-        if kept and operations and (other := operations.difference(kept)):
-            raise DataError(f"fit: {self.path} is of a training with another objective: {other}; give it as it was")
-        try:
-            model.load_state_dict(groups["model"])
-            optimizer.load_state_dict(groups["optimizer"])
-            if isinstance(schedule, optim.Schedule):
-                schedule.load_state_dict({**numbers["schedule"], **groups["schedule"]})
-        except (DataError, ShapeError, DTypeError) as error:
-            model.load_state_dict(before[0])
-            optimizer.load_state_dict(before[1])
-            raise DataError(f"fit: {self.path} does not fit this model and optimizer: {error}") from error
-        for name, g in generators.items():
+        for name, g in self._kept.generators.items():
             g.set_state(numbers["generators"][name])
+        history = self._kept.history
         history.terms, history.validation, history.seconds = (
             numbers["history"][name] for name in ("terms", "validation", "seconds")
         )
         return numbers["epoch"], {**numbers["best"], "state": groups["best"] or None}
+
+    def _load(self, groups: dict[str, dict[str, np.ndarray]], schedule_numbers: dict[str, Any] | None) -> None:
+        """Give model, optimizer and schedule what was kept of them, or leave them as they are if it does not fit."""
+        model, optimizer = self._kept.model, self._kept.optimizer
+        before = model.state_dict(), optimizer.state_dict()
+        try:
+            model.load_state_dict(groups["model"])
+            optimizer.load_state_dict(groups["optimizer"])
+            if schedule_numbers is not None:
+                self._kept.schedule.load_state_dict({**schedule_numbers, **groups["schedule"]})
+        except (DataError, ShapeError, DTypeError) as error:
+            model.load_state_dict(before[0])
+            optimizer.load_state_dict(before[1])
+            raise DataError(f"fit: {self.path} does not fit this model and optimizer: {error}") from error
 
     def _check_previous(self, numbers: dict[str, Any]) -> None:
         """Raise if the file that the next save writes over is no checkpoint of the same training."""
@@ -245,6 +231,48 @@ class Checkpoint:
                 "remove it or give it another name"
             )
 
+    def _check_settings(self, found: dict[str, Any]) -> None:
+        """Raise if a setting was another one."""
+        # a file of an older version lacks some
+        names = [name for name, value in self.settings.items() if found.get(name, value) != value]
+        if names:
+            other = "; ".join(
+                BATCHES.get(name) or f"{name} was {found[name]!r}, and is {self.settings[name]!r}"
+                for name in names
+                if not set(names) & set(FOLLOW.get(name, ()))
+            )
+            raise DataError(f"fit: {self.path} is of a training with other settings: {other}")
+
+    def _check_generators(self, found: dict[str, Any]) -> None:
+        """Raise if the model had other random generators."""
+        now = self._kept.generators
+        if found.keys() != now.keys():
+            raise DataError(
+                f"fit: {self.path} has the random generators {sorted(found)}, and the model now has {sorted(now)}; "
+                "make it as it was"
+            )
+
+    def _check_epoch(self, epoch: int, epochs: int) -> None:
+        """Raise if the training has gone further than is wanted."""
+        if epoch > epochs:
+            raise DataError(
+                f"fit: {self.path} has gone to epoch {epoch} already, and epochs={epochs} count from the start; give "
+                "at least as many"
+            )
+
+    def _check_optimizer_and_schedule(self, numbers: dict[str, Any]) -> None:
+        """Raise if they were of another kind, or made with other arguments."""
+        optimizer, schedule = self._kept.optimizer, self._kept.schedule
+        kept = isinstance(schedule, optim.Schedule)
+        if (numbers["schedule"] is None) == kept:
+            found = "without" if numbers["schedule"] is None else "with"
+            raise DataError(
+                f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
+            )
+        self._compare("optimizer", numbers.get("optimizer", {}), _settings(optimizer, optimizer.state_dict()))
+        if kept:
+            self._compare("schedule", numbers.get("schedule settings", {}), _settings(schedule, schedule.state_dict()))
+
     def _compare(self, owner: str, before: dict[str, str], now: dict[str, str]) -> None:
         """Raise if something in both is not the same; what a file of an older version does not have is not compared."""
         other = [
@@ -252,6 +280,21 @@ class Checkpoint:
         ]
         if other:
             raise DataError(f"fit: {self.path} is of a training with another {owner}: {'; '.join(other)}")
+
+    def _check_learning_rate(self, began: float | None, last: float) -> None:
+        """Raise if the optimizer has neither the learning rate of the start nor, as the same one going on, the last."""
+        schedule, now = self._kept.schedule, self._kept.optimizer.lr
+        sets_it = schedule is not None and not isinstance(schedule, optim.Schedule)
+        if began is not None and now not in (began, last) and not sets_it:
+            raise DataError(
+                f"fit: {self.path} is of a training that began with the learning rate {began:g}, and this optimizer "
+                f"has {now:g}; give it as it was, or set another one by schedule=lambda epoch: ..."
+            )
+
+    def _check_objective(self, found: dict[str, Any] | None, operations: Operations | None) -> None:
+        """Raise if both objectives are known and differ."""
+        if found and operations and (other := operations.difference(found)):
+            raise DataError(f"fit: {self.path} is of a training with another objective: {other}; give it as it was")
 
     def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         hint = f"; the checkpoint before it, {self.previous}, may be whole" if self.previous.exists() else ""
@@ -265,6 +308,15 @@ class Checkpoint:
         if metadata.get("digest") != _digest(flat, text):
             raise DataError(f"{self.path}: damaged: its contents do not have the checksum in it{hint}")
         return flat, json.loads(text)
+
+
+def _groups(flat: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arrays of a file by what they are of."""
+    groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}, "schedule": {}}
+    for name, array in flat.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = array
+    return groups
 
 
 def _to_json(value: Any) -> str:

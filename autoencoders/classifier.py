@@ -14,7 +14,7 @@ import minigrad as mg
 from autoencoders.features import codes, in_pieces
 from autoencoders.history import History
 from autoencoders.inputs import as_array, number, positive
-from autoencoders.models.base import check_floating
+from autoencoders.models.base import Configured, check_floating
 from autoencoders.objectives import sum_of
 from autoencoders.sources import is_stream
 from autoencoders.training import fit
@@ -24,7 +24,7 @@ from minigrad.errors import DataError, DTypeError, ShapeError
 STEEP = 1e-2  # a hundred times the slope at which rounding to float32 ends the search
 
 
-class SoftmaxRegression(nn.Module):
+class SoftmaxRegression(Configured):
     """P(class k | x) = softmax(h W + b)_k, where h is x itself, or the code of x by a model below.
 
     Parameters

@@ -58,6 +58,7 @@ def operations_of(objective: Objective, model: nn.Module, batch: Batch) -> Opera
     watcher = _Watcher()
     try:
         with mg.tape.observing(watcher, recording=True):
+            model.zero_grad()  # as a step begins: an objective may call backward itself
             terms = terms_of(objective, model, batch)
     except Exception:  # it reads values, or it fails, which a step says better
         return None
@@ -73,13 +74,14 @@ def repeated_operations(objective: Objective, model: nn.Module, batch: Batch) ->
 
 
 class _Watcher(Assigned):
-    """An observer that writes operations down, and keeps what is assigned to."""
+    """An observer that writes operations down, and keeps what is assigned to, and gradients that are set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
         self.lines: list[str] = []
         self.made_inside: list[mg.Tensor] = []  # where the tape puts tensors that are made of numbers
+        self._gradients: dict[mg.tape.Node, mg.Tensor | None] = {}  # of leaves, before they were set
 
     def __call__(
         self, primitive: Primitive, inputs: tuple[Any, ...], result: mg.Tensor, metadata: dict[str, Any]
@@ -90,6 +92,16 @@ class _Watcher(Assigned):
 
     def note(self, owner: Any, attribute: str) -> None:
         """Ignore what a recording depends on: it is only for now."""
+
+    def note_gradient(self, leaf: mg.tape.Node, added: bool) -> None:
+        """Keep the gradient that is about to be replaced."""
+        self._gradients.setdefault(leaf, leaf.grad)
+
+    def restore(self) -> None:
+        """Bring values and gradients back."""
+        super().restore()
+        for leaf, gradient in self._gradients.items():
+            leaf.grad = gradient
 
     def knows(self, gradient: mg.Tensor) -> bool:
         """Say that a gradient may be used."""

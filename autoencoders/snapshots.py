@@ -78,8 +78,8 @@ class Assigned:
                 self._kept[id(t)] = t, mg.tensor(t.detach())
 
     def restore(self) -> None:
-        """Assign them again."""
-        for t, values in self._kept.values():
+        """Assign them again, the last first: of two views of one memory, the later one was kept with a later value."""
+        for t, values in reversed(self._kept.values()):
             t.assign(values.to(t.device))
 
 

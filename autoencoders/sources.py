@@ -44,14 +44,11 @@ class InMemory:
     @cached_property
     def extremes(self) -> list[Batch] | None:
         """Found when it is asked for: only a compiled training asks."""
-        found: list[Batch] = []
-        if self._batch_size >= len(self._tensors[0]):
-            return found
-        for part in (t.detach().reshape(len(t), -1) for t in self._tensors if t.size):
-            for row in (mg.argmin(part.min(axis=1)), mg.argmax(part.max(axis=1))):
-                rows = mg.tensor([int(row.item()), *range(self._batch_size - 1)], device=part.device)
-                found.append(tuple(mg.take(t, rows, axis=0) for t in self._tensors))
-        return found
+        place = self._tensors[0].device
+        return [
+            tuple(mg.take(t, mg.tensor(rows, device=place), axis=0) for t in self._tensors)
+            for rows in _extreme_rows(mg, self._tensors, self._batch_size)
+        ]
 
     def whole(self) -> InMemory:
         """Return the same samples as one batch."""
@@ -84,14 +81,10 @@ class OnHost:
         """Not known of arrays on disk."""
         if not self._checked:
             return None
-        found: list[Batch] = []
-        if self._batch_size >= len(self._arrays[0]):
-            return found
-        for part in (a.reshape(len(a), -1) for a in self._arrays if a.size):
-            for row in (part.min(axis=1).argmin(), part.max(axis=1).argmax()):
-                rows = [int(row), *range(self._batch_size - 1)]
-                found.append(self._convert(*(a[rows] for a in self._arrays)))
-        return found
+        return [
+            self._convert(*(a[rows] for a in self._arrays))
+            for rows in _extreme_rows(np, self._arrays, self._batch_size)
+        ]
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
         """Go once through all samples, in the order that `InMemory` would use."""
@@ -155,6 +148,15 @@ def _named(parts: int) -> str:
 
 def _parts(item: Any) -> tuple[Any, ...]:
     return item if isinstance(item, tuple) else (item,)
+
+
+def _extreme_rows(xp: Any, parts: Sequence[Any], batch_size: int) -> Iterator[list[int]]:
+    """Yield the rows of `extremes` of tensors or arrays, `xp` being mg or np; there are none if one batch has all."""
+    if batch_size >= len(parts[0]):
+        return
+    for part in (x.reshape(len(x), -1) for x in parts if x.size):
+        for row in (xp.argmin(part.min(axis=1)), xp.argmax(part.max(axis=1))):
+            yield [int(row.item()), *range(batch_size - 1)]
 
 
 Source = InMemory | OnHost | Stream

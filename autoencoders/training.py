@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import operator
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -17,20 +15,17 @@ from numpy.typing import ArrayLike
 
 import minigrad as mg
 from autoencoders.checkpoints import Checkpoint
+from autoencoders.early_stopping import EarlyStopping
 from autoencoders.history import History
 from autoencoders.inputs import number, positive, refuse_data_set
-from autoencoders.objectives import NOISE, SHUFFLE, Means, Objective, check_objective, measure, noise
-from autoencoders.operations import Operations, operations_of, repeated_operations
-from autoencoders.progress import progress_bar
-from autoencoders.snapshots import Modes, Snapshot, generators_of
+from autoencoders.objectives import SHUFFLE, Objective, check_objective
+from autoencoders.snapshots import Modes, generators_of
 from autoencoders.sources import Batch, InMemory, Source, is_stream, source_of, steps_of
 from autoencoders.steps import GradientStep, LBFGSStep
+from autoencoders.trainer import Trainer
 from minigrad import nn, optim
-from minigrad.errors import DataError, DivergenceError, DTypeError
+from minigrad.errors import DataError, DTypeError
 from minigrad.random import Generator
-
-RESTORED = "The parameters and the optimizer are as they were at the start of the epoch."
-ANOMALY = "Call fit in a block `with mg.detect_anomaly():` to see at which operation and line it began."
 
 
 def fit(
@@ -91,7 +86,8 @@ def fit(
     device : str or Device, optional
         Where to train: the model is moved there. By default, where it is.
     callback : callable, optional
-        ``callback(model, history)`` is called after every epoch; training ends when it returns True.
+        ``callback(model, history)`` is called after every epoch, with the model in evaluation mode; training ends when
+        it returns True.
     compile : bool
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
@@ -142,63 +138,25 @@ def fit(
     >>> history.epochs, history.loss[-1] < history.loss[0]
     (3, True)
     """
-    epochs = positive(epochs, "epochs")
-    batch_size = positive(batch_size, "batch_size")
-    try:
-        seed = operator.index(seed)
-    except TypeError:
-        raise DTypeError(f"fit: got seed={seed!r}; expected an integer, such as 0") from None
-    if callback is not None and not callable(callback):
-        raise DTypeError(f"fit: got callback={callback!r}; expected a function of the model and the history")
-    shuffler = Generator(seed, SHUFFLE)
+    numbers = _Numbers.of(epochs, batch_size, seed, patience, max_norm)
+    shuffler = Generator(numbers.seed, SHUFFLE)
     parameters = list(model.parameters())
     if not parameters:
         raise DataError(f"fit: the model {type(model).__name__} has no parameters to train")
-    patience = None if patience is None else positive(patience, "patience")
-    max_norm = None if max_norm is None else number(max_norm, "max_norm", "fit", inside=True)
+    if callback is not None and not callable(callback):
+        raise DTypeError(f"fit: got callback={callback!r}; expected a function of the model and the history")
     if resume and checkpoint is None:
         raise DataError("fit: got resume=True without checkpoint; expected the file to go on from")
-    if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
-        raise DTypeError(f"fit: got optimizer={optimizer!r}; expected one such as optim.Adam(model.parameters())")
+    _check_optimizer(optimizer, parameters, max_norm)
+    _check_schedule(schedule, optimizer)
     place = parameters[0].device if device is None else mg.device(device)
-    at_once = isinstance(optimizer, optim.LBFGS)
-    if at_once and (is_stream(X) or isinstance(X, np.memmap)):
-        raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
-    source = partial(source_of, model=model, dtype=parameters[0].dtype, place=place, epochs=epochs)
-    train_set = source(X, y, "X", batch_size=batch_size)
-    if at_once:
-        if not isinstance(train_set, InMemory):
-            raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
-        if max_norm is not None:
-            raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
-        train_set = train_set.whole()
-        batch_size = len(train_set.first[0])
-    held_out = None if validation is None else _held_out(source, validation, batch_size, len(train_set.first) == 2)
-    check_objective(objective, len(train_set.first))
-    _check_optimizer(optimizer, parameters)
-    settings = {
-        "seed": seed,
-        "batch_size": batch_size,
-        "samples": train_set.count,
-        "shuffle": bool(shuffle),
-        "model": repr(model),
-        "optimizer": type(optimizer).__name__ if optimizer is not None else "Adam",
-        "max_norm": max_norm,
-        "first batch": _digest(train_set.first),
-        "validation": held_out is not None,
-        "validation samples": None if held_out is None else held_out.count,
-        "validation batch": None if held_out is None else _digest(held_out.first),
-    }
-    file = None if checkpoint is None else Checkpoint(checkpoint, settings)
-    if file is not None and not resume:
-        file.refuse_to_replace()
-    if isinstance(schedule, optim.Schedule):
-        if schedule.optimizer is not optimizer:
-            raise DataError("fit: the schedule is of another optimizer; pass optimizer=schedule.optimizer as well")
-    elif schedule is not None and not callable(schedule):
-        raise DTypeError(
-            f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
-        )
+    sets = _sets_of(model, X, y, validation, numbers, place, at_once=isinstance(optimizer, optim.LBFGS))
+    check_objective(objective, len(sets.train.first))
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(checkpoint, _settings(model, optimizer, numbers, bool(shuffle), sets))
+        if not resume:
+            file.refuse_to_replace()
 
     if place is not parameters[0].device:
         model.to(place)  # the optimizer follows
@@ -208,21 +166,75 @@ def fit(
     if isinstance(optimizer, optim.LBFGS):
         step = LBFGSStep(model, objective, optimizer, compile)
     else:
-        step = GradientStep(model, objective, optimizer, compile, max_norm, train_set.extremes if compile else ())
+        extremes = sets.train.extremes if compile else ()
+        step = GradientStep(model, objective, optimizer, compile, numbers.max_norm, extremes)
     history = History()
     generators = {"shuffle": shuffler, "noise": mg.random.default_generator(), **generators_of(model)}
-    trainer = _Trainer(
+    trainer = Trainer(
         model=model, objective=objective, optimizer=optimizer, schedule=schedule, callback=callback, step=step,
-        train_set=train_set, held_out=held_out, seed=seed, shuffler=shuffler, shuffle=shuffle, file=file,
-        modes=Modes(model), early_stopping=_EarlyStopping(model, patience), history=history,
+        train_set=sets.train, held_out=sets.held_out, seed=numbers.seed, shuffler=shuffler, shuffle=shuffle, file=file,
+        modes=Modes(model), early_stopping=EarlyStopping(model, numbers.patience), history=history,
     )  # fmt: skip
     try:
         if file is not None:
             file.begin(model, optimizer, schedule, generators, history)
-        return trainer.run(epochs, steps_of(train_set, batch_size), progress, resume)
+        return trainer.run(numbers.epochs, steps_of(sets.train, sets.batch_size), progress, resume)
     finally:
         if file is not None:
             file.end()
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers among the arguments."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    patience: int | None
+    max_norm: float | None
+
+    @classmethod
+    def of(cls, epochs: Any, batch_size: Any, seed: Any, patience: Any, max_norm: Any) -> _Numbers:
+        """Return them checked."""
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise DTypeError(f"fit: got seed={seed!r}; expected an integer, such as 0") from None
+        return cls(
+            epochs=positive(epochs, "epochs"),
+            batch_size=positive(batch_size, "batch_size"),
+            seed=seed,
+            patience=None if patience is None else positive(patience, "patience"),
+            max_norm=None if max_norm is None else number(max_norm, "max_norm", "fit", inside=True),
+        )
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The training set, the validation set if there is one, and the size of their batches."""
+
+    train: Source
+    held_out: Source | None
+    batch_size: int
+
+
+def _sets_of(
+    model: nn.Module, X: Any, y: Any, validation: Any, numbers: _Numbers, place: mg.Device, at_once: bool
+) -> _Sets:
+    """Return the data as sources of batches, of which there is one for training if it is to be `at_once`."""
+    if at_once and (is_stream(X) or isinstance(X, np.memmap)):
+        raise DataError("fit: LBFGS takes all of X at once; give X as an array in memory, or use another optimizer")
+    dtype, batch_size = next(model.parameters()).dtype, numbers.batch_size
+    source = partial(source_of, model=model, dtype=dtype, place=place, epochs=numbers.epochs)
+    train = source(X, y, "X", batch_size=batch_size)
+    if at_once:
+        if not isinstance(train, InMemory):
+            raise DataError(f"fit: LBFGS takes all of X at once, which is too large for {place.name}; use a part of it")
+        train = train.whole()
+        batch_size = len(train.first[0])
+    held_out = None if validation is None else _held_out(source, validation, batch_size, len(train.first) == 2)
+    return _Sets(train, held_out, batch_size)
 
 
 def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, labelled: bool) -> Source:
@@ -242,9 +254,14 @@ def _held_out(source: Callable[..., Source], validation: Any, batch_size: int, l
     return held_out
 
 
-def _check_optimizer(optimizer: optim.Optimizer | None, parameters: list[mg.Parameter]) -> None:
+def _check_optimizer(optimizer: Any, parameters: list[mg.Parameter], max_norm: float | None) -> None:
+    """Raise unless an optimizer, if one is given, is of parameters of the model."""
     if optimizer is None:
         return
+    if not isinstance(optimizer, optim.Optimizer):
+        raise DTypeError(f"fit: got optimizer={optimizer!r}; expected one such as optim.Adam(model.parameters())")
+    if isinstance(optimizer, optim.LBFGS) and max_norm is not None:
+        raise DataError("fit: max_norm shortens gradients, from which LBFGS estimates curvature; leave it out")
     given = set(map(id, optimizer.parameters))
     strangers = given - set(map(id, parameters))
     if strangers == given:
@@ -256,187 +273,40 @@ def _check_optimizer(optimizer: optim.Optimizer | None, parameters: list[mg.Para
         )
 
 
+def _check_schedule(schedule: Any, optimizer: optim.Optimizer | None) -> None:
+    """Raise unless a schedule, if one is given, is of this optimizer, or a function."""
+    if isinstance(schedule, optim.Schedule):
+        if schedule.optimizer is not optimizer:
+            raise DataError("fit: the schedule is of another optimizer; pass optimizer=schedule.optimizer as well")
+    elif schedule is not None and not callable(schedule):
+        raise DTypeError(
+            f"fit: got schedule={schedule!r}; expected a schedule of minigrad.optim or a function of the epoch"
+        )
+
+
+def _settings(
+    model: nn.Module, optimizer: optim.Optimizer | None, numbers: _Numbers, shuffle: bool, sets: _Sets
+) -> dict[str, Any]:
+    """Return what must be the same when a training is resumed."""
+    held_out = sets.held_out
+    return {
+        "seed": numbers.seed,
+        "batch_size": sets.batch_size,
+        "samples": sets.train.count,
+        "shuffle": shuffle,
+        "model": repr(model),
+        "optimizer": type(optimizer).__name__ if optimizer is not None else "Adam",
+        "max_norm": numbers.max_norm,
+        "first batch": _digest(sets.train.first),
+        "validation": held_out is not None,
+        "validation samples": None if held_out is None else held_out.count,
+        "validation batch": None if held_out is None else _digest(held_out.first),
+    }
+
+
 def _digest(batch: Batch) -> str:
     """Return a checksum by which other data are noticed."""
     found = hashlib.sha256()
     for t in batch:
         found.update(np.ascontiguousarray(t.detach().numpy()).tobytes())
     return found.hexdigest()
-
-
-@dataclass
-class _Trainer:
-    """A training: its epochs, and what comes after each of them."""
-
-    model: nn.Module
-    objective: Objective
-    optimizer: optim.Optimizer
-    schedule: optim.Schedule | Callable[[int], float] | None
-    callback: Callable[[nn.Module, History], bool | None] | None
-    step: GradientStep | LBFGSStep
-    train_set: Source
-    held_out: Source | None
-    seed: int
-    shuffler: Generator
-    shuffle: bool
-    modes: Modes
-    early_stopping: _EarlyStopping
-    file: Checkpoint | None
-    history: History
-
-    def run(self, epochs: int, steps: int | None, progress: bool, resume: bool) -> History:
-        """Train for so many epochs, or until early stopping or the callback ends it; `steps` are those of an epoch."""
-        try:
-            with (
-                mg.enable_grad(),  # fit may be called where only results are wanted
-                noise(self.seed, NOISE),
-                progress_bar(steps and epochs * steps, progress) as bar,
-            ):
-                done = 0
-                if self.file is not None and resume:
-                    done, best = self.file.restore(epochs, self._operations(repeated_operations))
-                    self.early_stopping.set_state(best)
-                    bar.update(done * (steps or 0))
-                for epoch in range(done + 1, epochs + 1):
-                    if self.early_stopping.due:
-                        break
-                    self._epoch(epoch, bar)
-                    if self._after_epoch(epoch):
-                        break
-                self.early_stopping.restore()
-        except KeyboardInterrupt:
-            self.early_stopping.restore()
-            raise
-        finally:
-            self.modes.restore()
-            self.model.zero_grad()
-            self.optimizer.zero_grad()
-        return self.history
-
-    def _epoch(self, epoch: int, bar: Any) -> None:
-        """Train on every batch, and measure on the validation set; an error undoes all of it."""
-        start = time.perf_counter()
-        self.modes.train()
-        if self.schedule is not None and not isinstance(self.schedule, optim.Schedule):
-            self.optimizer.lr = self.schedule(epoch)
-        before = Snapshot(self.model, self.optimizer)
-        means = Means()
-        self.step.begin_epoch(self.callback is not None and epoch > 1)
-        try:
-            for position, batch in enumerate(self.train_set.batches(self.shuffler, self.shuffle), start=1):
-                self.step(batch, means, partial(_check_terms, self.model, epoch, position))
-                bar.update()
-            self.step.finish(means)
-            _check_parameters(self.model, f"after epoch {epoch}")
-            _append(self.history.terms, means.values)
-            if self.held_out is not None:
-                _append(self.history.validation, self._validate(self.held_out, epoch))
-        except Exception:  # it diverged, or a batch came that cannot be used
-            before.restore()
-            raise
-        self.history.seconds.append(time.perf_counter() - start)
-        bar.set_postfix(epoch=epoch, loss=f"{self.history.loss[-1]:.4g}")
-
-    def _validate(self, held_out: Source, epoch: int) -> dict[str, float]:
-        """Return the means of the terms over the validation set, all of them finite."""
-        self.model.eval()
-        values = measure(self.model, held_out, self.objective, self.seed)
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise DivergenceError(
-                    f"fit: the term {name!r} of the objective is {value} on the validation data after epoch {epoch}. "
-                    f"{RESTORED} Do these data have values that the training set does not have? {ANOMALY}"
-                )
-        return values
-
-    def _after_epoch(self, epoch: int) -> bool:
-        """Judge the loss, call back and write the checkpoint; return whether the callback ends the training."""
-        judged = self.history.terms if self.held_out is None else self.history.validation
-        loss = sum(curve[-1] for curve in judged.values())
-        if isinstance(self.schedule, optim.Schedule):
-            self.schedule.step(loss)
-        self.early_stopping.see(loss)
-        try:
-            return self.callback is not None and bool(self.callback(self.model, self.history))
-        finally:  # after the callback, which may draw numbers or change the model
-            if self.file is not None:
-                self.file.save(epoch, self.early_stopping.state(), self._operations(operations_of))
-
-    def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
-        """Return what the objective does in training mode, where the step is thought to repeat it."""
-        self.modes.train()
-        return find(self.objective, self.model, self.train_set.first) if self.step.repeats else None
-
-
-def _append(curves: dict[str, list[float]], values: dict[str, float]) -> None:
-    if curves and values.keys() != curves.keys():
-        raise DataError(
-            f"fit: the objective returned the terms {sorted(values)}, and {sorted(curves)} in the epochs before; is it "
-            "another objective than that of the checkpoint?"
-        )
-    for name, value in values.items():
-        curves.setdefault(name, []).append(value)
-
-
-class _EarlyStopping:
-    """Whether the loss has stopped falling, and the parameters of the epoch with the lowest so far."""
-
-    def __init__(self, model: nn.Module, patience: int | None) -> None:
-        self._model = model
-        self._patience = patience
-        self._loss = math.inf
-        self._waited = 0  # epochs since then
-        self._parameters: dict[str, np.ndarray] | None = None
-
-    @property
-    def due(self) -> bool:
-        """Whether the patience is at its end."""
-        return self._patience is not None and self._waited >= self._patience
-
-    def see(self, loss: float) -> None:
-        """Take in the loss after an epoch, and with patience the parameters if it is the lowest."""
-        self._waited += 1
-        if loss < self._loss:
-            self._loss, self._waited = loss, 0
-            self._parameters = None if self._patience is None else self._model.state_dict()
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"loss": self._loss, "waited": self._waited, "state": self._parameters}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned; a loss whose parameters are wanted and were not kept is forgotten."""
-        if state["state"] is not None or self._patience is None:
-            self._loss, self._waited, self._parameters = state["loss"], state["waited"], state["state"]
-
-    def restore(self) -> None:
-        """With patience, bring the best parameters back."""
-        if self._patience is not None and self._parameters is not None:
-            self._model.load_state_dict(self._parameters)
-
-
-def _check_terms(model: nn.Module, epoch: int, batch: int, values: dict[str, float], last: bool) -> None:
-    """Raise if a term is not finite, and say where that was."""
-    where = f"epoch {epoch}, batch {batch}"
-    for name, value in values.items():
-        if not math.isfinite(value):
-            if last and batch > 1:  # else the parameters have seen further batches, or were finite
-                _check_parameters(model, f"in {where}", f"the term {name!r} of the objective is {value}")
-            raise DivergenceError(
-                f"fit: the term {name!r} of the objective is {value} in {where}. {RESTORED} Try a smaller "
-                f"learning rate; look for a log or division at 0 too. {ANOMALY}"
-            )
-
-
-def _check_parameters(model: nn.Module, where: str, but: str = "") -> None:
-    """Raise if a parameter is not finite: then the gradient of the step before was not, or the step was too large."""
-    named = list(model.named_parameters())
-    with mg.no_grad():  # read at once: for each value the host waits for a GPU
-        finite = mg.stack([mg.isfinite(parameter.detach()).min() for _, parameter in named]).numpy()
-    for (name, _), good in zip(named, finite.tolist(), strict=True):
-        if not good:
-            raise DivergenceError(
-                f"fit: the parameter {name!r} is not finite {where}{f', and {but}' if but else ''}. {RESTORED} Look "
-                "for a sqrt, log or division at 0 in the objective, whose gradient may be infinite though its value is "
-                f"not, or try a smaller learning rate. {ANOMALY}"
-            )

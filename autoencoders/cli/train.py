@@ -13,6 +13,7 @@ import numpy as np
 
 import minigrad as mg
 from autoencoders import losses, models, regularizers, training
+from autoencoders.checkpoints import previous_of
 from autoencoders.cli import data
 from autoencoders.cli.options import Help, check_out, check_replace, fraction, noise, number, sizes, sparsity, whole
 from autoencoders.contractive import contractive
@@ -138,7 +139,7 @@ def _run(options: argparse.Namespace) -> None:
         if not checkpoint.exists():
             _asked(checkpoint).unlink(missing_ok=True)
     path = models.save_model(model, options.out)
-    for finished in (checkpoint, _previous(checkpoint), _asked(checkpoint)):
+    for finished in (checkpoint, previous_of(checkpoint), _asked(checkpoint)):
         finished.unlink(missing_ok=True)
     print(model)
     if history is not None:
@@ -175,11 +176,6 @@ def _train(
     )
 
 
-def _previous(checkpoint: Path) -> Path:
-    """Return the file beside a checkpoint that keeps the one before it."""
-    return checkpoint.with_name(f"{checkpoint.stem}.previous.safetensors")
-
-
 def _asked(checkpoint: Path) -> Path:
     """Return the file beside a checkpoint that says what was asked for."""
     return checkpoint.with_suffix(".json")
@@ -199,8 +195,8 @@ def _check_checkpoint(options: argparse.Namespace, checkpoint: Path) -> None:
                 f"{checkpoint} is of a training that was interrupted: --resume goes on with it; to begin another, "
                 "remove it, or give another --out"
             )
-        if _previous(checkpoint).exists():
-            raise MinigradError(f"{_previous(checkpoint)} would be replaced: remove it, or give another --out")
+        if previous_of(checkpoint).exists():
+            raise MinigradError(f"{previous_of(checkpoint)} would be replaced: remove it, or give another --out")
         if asked.exists() and not _is_left_over(asked, given):
             raise MinigradError(f"{asked} would be replaced: rename or remove it, or give another --out")
         write_atomically(asked, json.dumps(given).encode())

@@ -23,7 +23,18 @@ ACTIVATIONS: dict[str, Callable[[mg.Tensor], mg.Tensor]] = {
 }
 
 
-class Model(nn.Module):
+class Configured(nn.Module):
+    """A module of which a file has a configuration beside the arrays."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that make a model of this architecture, as JSON knows them.
+
+        A file holds them, so that it is not read into another architecture by mistake.
+        """
+        return {}
+
+
+class Model(Configured):
     """An encoder and a decoder: h = encode(x), x_hat = decode(h).
 
     A subclass writes `encode` and `decode_linear`, what comes before the output activation, and may set the attributes
@@ -78,13 +89,6 @@ class Model(nn.Module):
     def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:
         """Return decode(h) before its output activation."""
         raise NotImplementedError(f"{type(self).__name__} has no decode_linear method; write one in the class")
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that make a model of this architecture, as JSON knows them.
-
-        A file holds them, so that it is not read into another architecture by mistake.
-        """
-        return {}
 
     def describe(self) -> str:
         """Return the configuration."""

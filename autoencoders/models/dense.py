@@ -115,7 +115,7 @@ class Autoencoder(Model):
         check_width(h, self.sizes[0], self, "encode")
         act = ACTIVATIONS[self.activation]
         for layer in self.encoder_layers:
-            h = act(h @ layer.weight + layer.bias)
+            h = act(layer(h))
         return h
 
     def decode_linear(self, h: mg.Tensor | ArrayLike) -> mg.Tensor:

@@ -33,8 +33,8 @@ class EncoderDecoder(Model):
 
     Notes
     -----
-    `save_model` writes its parameters and buffers; to read them, make the two modules anew and call
-    ``load_model(path, into=EncoderDecoder(encoder, decoder, output))``.
+    `save_model` writes its parameters and buffers, `output` and `input_shape`; to read them, make the two modules anew
+    and call ``load_model(path, into=EncoderDecoder(encoder, decoder, output, input_shape))`` with the same two.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoencoders.checkpoints import FORMAT as CHECKPOINT
-from autoencoders.models.base import Model
+from autoencoders.models.base import Configured, Model
 from autoencoders.models.convolutional import ConvAutoencoder
 from autoencoders.models.dense import Autoencoder
 from autoencoders.models.stacked import StackedAutoencoder
@@ -32,8 +32,9 @@ def save_model(model: nn.Module, path: str | Path) -> Path:
     Parameters
     ----------
     model : Module
-        A model of this package, which `load_model` makes anew, or any other module, such as an `EncoderDecoder`, of
-        which the file holds parameters and buffers only; of a `SoftmaxRegression` the labels too.
+        A model of this package, which `load_model` makes anew, or any other module: of any other `Model`, such as an
+        `EncoderDecoder`, the file has parameters and buffers and its ``config()``, which must be equal (of a
+        `SoftmaxRegression` the labels); of any other module parameters and buffers alone.
     path : str or Path
         The file, or an existing folder, in which it becomes ``model.safetensors``.
 
@@ -105,11 +106,7 @@ def load_model(path: str | Path, into: nn.Module | None = None) -> Any:
             f"{file}: holds {metadata.get('model', kind)}, which differs in {_differences(kind, config, into)}; "
             f"expected a model like into, {into!r}"
         )
-    try:
-        into.load_state_dict(state)
-    except (DataError, DTypeError, ShapeError) as error:
-        raise DataError(f"{file}: its arrays do not fit {into!r}: {error}") from error
-    return into
+    return _fill(into, file, state)
 
 
 def describe_file(path: str | Path) -> str:
@@ -124,10 +121,11 @@ def describe_file(path: str | Path) -> str:
     bias                         float32[2]
     weight                       float32[3, 2]
     """
-    kind, _, state, metadata = _read(_model_file(path))
+    file = _model_file(path)
+    kind, config, state, metadata = _read(file)
     text = metadata.get("model", kind)
     if kind != OWN:
-        model = load_model(path)
+        model = _fill(_make(file, kind, config), file, state)
         text, state = repr(model), model.state_dict()
     return "\n".join([text, *(f"{name:28} {array.dtype}{list(array.shape)}" for name, array in state.items())])
 
@@ -135,9 +133,7 @@ def describe_file(path: str | Path) -> str:
 def _kind(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Return what a file says of a model: the kind and the configuration."""
     kind = type(model).__name__ if type(model) in KINDS.values() else OWN  # a subclass has code of its own
-    from autoencoders.classifier import SoftmaxRegression  # which uses models, and so imports this package
-
-    return kind, model.config() if isinstance(model, Model | SoftmaxRegression) else {}
+    return kind, model.config() if isinstance(model, Configured) else {}
 
 
 def _differences(kind: str, config: Any, into: nn.Module) -> str:
@@ -184,6 +180,15 @@ def _make(file: Path, kind: str, config: Any) -> Model:
         raise _damaged(file, config, error) from error
     if model.config() != config:  # an argument was left out, or is none of the architecture
         raise _damaged(file, config, f"expected {', '.join(model.config())}")
+    return model
+
+
+def _fill(model: nn.Module, file: Path, state: dict[str, np.ndarray]) -> nn.Module:
+    """Give a model the arrays of a file; return it."""
+    try:
+        model.load_state_dict(state)
+    except (DataError, DTypeError, ShapeError) as error:
+        raise DataError(f"{file}: its arrays do not fit {model!r}: {error}") from error
     return model
 
 

@@ -54,7 +54,7 @@ class StackedAutoencoder(Autoencoder):
             raise DataError(f"layer: got i={i!r}; expected 0 to {len(self.encoder_layers) - 1} for {self}")
         output = self.activation if i else self.output
         mirror = len(self.decoder_layers) - 1 - i
-        single = Autoencoder(self.sizes[i : i + 2], self.activation, output, self.tied)
+        single = Autoencoder(self.sizes[i : i + 2], self.activation, output, self.tied).train(self.training)
         single.encoder_layers = self.encoder_layers[i : i + 1]
         single.decoder_layers = self.decoder_layers[mirror : mirror + 1]
         return single

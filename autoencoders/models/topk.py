@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
-from autoencoders.inputs import positive
 from autoencoders.losses import squared_error
 from autoencoders.models.base import as_input, check_width
 from autoencoders.models.dense import Autoencoder
 from minigrad import nn
 from minigrad.errors import ShapeError
+from minigrad.nn.layers import positive
 from minigrad.random import Generator
 
 
@@ -97,8 +97,7 @@ class TopKAutoencoder(Autoencoder):
         """Return z = x W + b, shape (..., units), of x, shape (..., inputs)."""
         x = as_input(self, x)
         check_width(x, self.sizes[0], self, "encode")
-        layer = self.encoder_layers[0]
-        return x @ layer.weight + layer.bias
+        return self.encoder_layers[0](x)
 
     def encode(self, x: mg.Tensor | ArrayLike) -> mg.Tensor:
         """Return the code, shape (..., units), of x, shape (..., inputs): all but k values of each sample are 0."""

@@ -5,7 +5,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from autoencoders import sources, steps
+from autoencoders import repeated, sources, steps
 from minigrad import optim
 from minigrad.errors import DataError, DivergenceError
 from tests import standin
@@ -17,7 +17,7 @@ EPOCHS = 3
 @pytest.fixture(autouse=True)
 def recorded_early(monkeypatch):
     """Let the second batch be recorded, as on the CPU: these trainings are short."""
-    monkeypatch.setitem(steps.RECORDED_AT, "cuda", 2)
+    monkeypatch.setitem(repeated.RECORDED_AT, "cuda", 2)
 
 
 def trained(name, device, **kwargs):

@@ -47,6 +47,7 @@ def test_pretraining_is_training_layer_by_layer_on_clean_codes(tied, compile):
 def test_a_layer_is_one_with_the_model(tied):
     model = ae.StackedAutoencoder((8, 6, 4), "tanh", "sigmoid", tied, dtype="float64")
     below, above = model.layer(0), model.layer(1)
+    assert below.training and not model.eval().layer(0).training and model.train().layer(0).training
     assert repr(below) == f"Autoencoder(8-6-8, activation='tanh', output='sigmoid', tied={tied})"
     assert repr(above) == f"Autoencoder(6-4-6, activation='tanh', output='tanh', tied={tied})"
     assert below.encoder_layers[0] is model.encoder_layers[0] and below.decoder_layers[0] is model.decoder_layers[1]

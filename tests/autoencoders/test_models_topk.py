@@ -145,11 +145,11 @@ def test_dead_units_are_revived_and_then_help():
     ("call", "error", "message"),
     [
         (lambda: ae.TopKAutoencoder((6, 4, 3), 2), ShapeError, r"expected two, \(inputs, units\)"),
-        (lambda: ae.TopKAutoencoder((6, 4), 0), DataError, "k=0"),
+        (lambda: ae.TopKAutoencoder((6, 4), 0), ShapeError, "k=0"),
         (lambda: ae.TopKAutoencoder((6, 4), 5), ShapeError, "k=5; expected at most the 4 units"),
         (lambda: ae.TopKAutoencoder((6, 4), 1.5), DTypeError, "k=1.5"),
         (lambda: ae.TopKAutoencoder((6, 4), 2, "softmax"), DataError, "output='softmax'"),
-        (lambda: ae.TopKAutoencoder((6, 4), 2).dead_units(0), DataError, "after=0"),
+        (lambda: ae.TopKAutoencoder((6, 4), 2).dead_units(0), ShapeError, "after=0"),
         (
             lambda: ae.TopKAutoencoder((6, 4), 2).dead_unit_error(mg.zeros((1, 6)), mg.zeros((1, 6)), 1, 5),
             ShapeError,

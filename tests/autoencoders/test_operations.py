@@ -196,6 +196,35 @@ def test_watching_an_objective_changes_nothing():
     assert mine.counter == before[1]["counter"] + 36  # of one call: 144 numbers, four to a block
 
 
+def test_an_objective_that_calls_backward_itself_is_compared_too(file):
+    def objective(model, x, weight=1.0):
+        loss = ae.squared_error(model(x), x)
+        loss.backward(retain_graph=True)
+        steepness = sum(mg.sum(mg.square(p.grad)) for p in model.parameters())
+        return loss * weight + 1e-3 * steepness
+
+    train(file, objective, epochs=1)
+    with pytest.raises(DataError, match=r"another objective: where it computed multiply\(float32\[\], 1.0\), it comp"):
+        train(file, functools.partial(objective, weight=5.0), epochs=2, resume=True)
+    assert train(file, objective, epochs=2, resume=True) == train(None, objective, epochs=2)
+
+
+def test_watching_an_objective_that_calls_backward_leaves_gradients_as_they_are():
+    model, batch = ae.Autoencoder((6, 3)), (mg.tensor(X),)
+
+    def objective(model, x):
+        loss = ae.squared_error(model(x), x)
+        loss.backward(retain_graph=True)
+        return loss
+
+    found = operations_of(objective, model, batch)
+    assert all(p.grad is None for p in model.parameters())
+    objective(model, *batch)
+    before = [p.grad for p in model.parameters()]
+    assert operations_of(objective, model, batch).texts == found.texts  # they are not added to
+    assert all(p.grad is g for p, g in zip(model.parameters(), before, strict=True))
+
+
 def test_functions_among_the_metadata_are_known_without_their_addresses():
     def texts():
         row = mg.primitives["exp"]

@@ -8,9 +8,8 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from autoencoders.training import DivergenceError
 from minigrad import nn, optim
-from minigrad.errors import AnomalyError, DataError, DTypeError, GraphError, ShapeError
+from minigrad.errors import AnomalyError, DataError, DivergenceError, DTypeError, GraphError, ShapeError
 
 X = np.random.default_rng(0).random((50, 6))
 

@@ -7,6 +7,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
+from autoencoders.snapshots import undone
 from minigrad import nn, optim
 from minigrad.errors import DataError, DTypeError, ShapeError
 from minigrad.random import Generator
@@ -135,6 +136,34 @@ def test_a_callback_may_change_a_hyper_parameter():
             optimizer.weight_decay, optimizer.momentum = 1.0, 0.9
 
         ae.fit(model, U, plain, epochs=3, batch_size=8, optimizer=optimizer, compile=compile, callback=callback)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("extra", [None, "validation", "checkpoint"])
+def test_a_callback_looks_at_a_model_in_evaluation_mode(extra, tmp_path):
+    options = {None: {}, "validation": {"validation": U}, "checkpoint": {"checkpoint": tmp_path / "c.safetensors"}}
+    model = make_with_dropout()
+    trained, seen = [], []
+
+    def objective(model, x):
+        trained.append(model.training)
+        return plain(model, x)
+
+    def callback(model, history):
+        seen.append(plain(model, mg.tensor(U)).item())
+        assert not any(module.training for _, module in model.named_modules())
+
+    ae.fit(model, U, objective, epochs=2, batch_size=40, callback=callback, **options[extra])
+    assert seen[-1] == plain(model.eval(), mg.tensor(U)).item()  # without dropout
+    assert set(trained) == ({True, False} if extra == "validation" else {True})
+
+
+def test_a_look_at_a_model_by_a_callback_does_not_count_for_its_idle_units():
+    found = []
+    for callback in (None, lambda model, history: model(U) is None):
+        model = ae.TopKAutoencoder((6, 12), k=2)
+        ae.fit(model, U, plain, epochs=3, batch_size=8, callback=callback)
         found.append(arrays(model))
     assert found[0] == found[1]
 
@@ -449,6 +478,44 @@ def test_looks_at_values_and_validation_leave_generators_and_counters_of_the_use
     assert found[1:] == found[:1] * 3
 
 
+def test_of_several_views_of_one_memory_the_first_value_comes_back():
+    b = mg.tensor([10.0, 20.0, 30.0])
+    whole = b[:]
+    with undone():
+        for _ in range(3):
+            b[:1].assign(b[:1] + 1.0)
+            whole.assign(whole * 2.0)
+            b[1:].assign(b[1:] - 5.0)
+    assert b.numpy().tolist() == [10.0, 20.0, 30.0]
+
+
+def test_looks_and_validation_leave_a_buffer_that_is_assigned_to_by_views_as_it_is(tmp_path):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 6, generator=Generator(0))
+            self.seen = nn.Buffer(np.zeros(2, np.float32))
+
+        def forward(self, x):
+            with mg.no_grad():
+                for _ in range(2):
+                    self.seen[:1].assign(self.seen[:1] + 1.0)
+            return self.layer(x)
+
+    found = []
+    for options in (
+        {"compile": False},
+        {},
+        {"validation": U[:8]},
+        {"checkpoint": tmp_path / "c.safetensors"},
+    ):
+        model = Counting()
+        ae.fit(model, U[:32], plain, epochs=2, batch_size=8, **options)
+        found.append(arrays(model))
+    assert model.seen.numpy().tolist() == [16.0, 0.0]
+    assert found[1:] == found[:1] * 3
+
+
 def test_an_objective_may_take_gradients_of_its_own():
     found = []
     for compile in (True, False):
@@ -505,6 +572,27 @@ def test_nan_in_validation_is_divergence():
     with pytest.raises(ae.DivergenceError, match=r"nan on the validation data after epoch 1.*mg.detect_anomaly\(\)"):
         ae.fit(model, U, objective, epochs=2, validation=U - 1.0)
     assert arrays(model) == before
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_history_counts_no_epoch_that_validation_undoes(compile):
+    good, held = mg.tensor(1.0), []
+
+    def objective(model, x):
+        return plain(model, x) if model.training else plain(model, x) / good
+
+    def callback(model, history):
+        held.append(history)
+        good.assign(0.0)  # the next validation is infinite
+
+    with pytest.raises(ae.DivergenceError, match="on the validation data after epoch 2"), np.errstate(divide="ignore"):
+        ae.fit(
+            ae.Autoencoder((6, 3)), U, objective, epochs=3, batch_size=8, validation=U, callback=callback,
+            compile=compile,
+        )  # fmt: skip
+    (history,) = held
+    assert history.epochs == len(history.seconds) == 1
+    assert len(history.terms["loss"]) == len(history.validation["loss"]) == 1
 
 
 def test_parameters_outside_of_the_model_are_refused():

@@ -10,7 +10,7 @@ import pytest
 
 import autoencoders as ae
 import minigrad as mg
-from autoencoders import steps
+from autoencoders import repeated
 from minigrad.errors import DataError, GraphError
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.cuda.driver import Driver, module_text
@@ -35,7 +35,7 @@ def drivers(monkeypatch):
 
     # by its module, whose name in the package is that of the function
     monkeypatch.setattr(sys.modules["minigrad.program.compile"], "driver_of", driver_of)
-    monkeypatch.setitem(steps.RECORDED_AT, "cuda", 2)  # as on the CPU: these trainings are short
+    monkeypatch.setitem(repeated.RECORDED_AT, "cuda", 2)  # as on the CPU: these trainings are short
     with standin.machine(), mg.use_device("cpu"):
         yield made
 
