@@ -14,6 +14,16 @@ from .tape import Node
 from .tensor import Tensor, Version, tensor
 
 
+def stand_in(x: Tensor, connected: bool) -> Tensor:
+    """Return a variable of the value of x to differentiate by: a leaf, or one that derivatives by x pass through.
+
+    It has a node of its own: nested differentiations by one tensor do not get into each other's way.
+    """
+    if connected:
+        return x - 0.0  # not x + 0.0, which makes 0 of -0, nor x * 1.0, which saves x
+    return Tensor._wrap(x._array, x.device, Node(x._array, x.device), x._version)
+
+
 def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
     """Return the cotangent to start from, as the sweep wants it: a tensor or a raw array."""
     if output._node is None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import random, tape
+from .autograd import stand_in
 from .determinism import setting
 from .devices import matmul_settings
 from .errors import DTypeError, GraphError, MinigradError
@@ -246,7 +247,7 @@ class _Again:
         def variable(x: Any) -> Any:
             if not isinstance(x, Tensor) or x._node is None:
                 return x
-            fresh.append(_variable(x, create_graph))
+            fresh.append(stand_in(x, create_graph))
             return fresh[-1]
 
         assigned, noted = self._state_here()
@@ -345,15 +346,6 @@ def _refuse_hidden(result: Any, watcher: _Watcher) -> None:
         else:
             slots = [name for c in type(x).__mro__ for name in getattr(c, "__slots__", ()) if name != "__weakref__"]
             stack += [*getattr(x, "__dict__", {}).values(), *(getattr(x, name, None) for name in slots)]
-
-
-def _variable(x: Tensor, connected: bool) -> Tensor:
-    """Return a stand-in for x: a leaf of its own, or one that further derivatives can pass."""
-    if x._node is None:
-        return x
-    if connected:
-        return x * 1.0  # not x + 0.0, which makes 0 of -0
-    return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
 
 
 @contextmanager

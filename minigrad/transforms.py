@@ -21,9 +21,7 @@ def _variable(x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else tensor(x)
     if x.dtype.kind != "f":
         raise DTypeError(f"only real floating tensors have gradients, got {x.dtype.name}; convert with t.to('float32')")
-    if x._node is None:
-        return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
-    return x + 0.0  # a node of its own: nested transforms of one variable do not get into each other's way
+    return autograd.stand_in(x, connected=x._node is not None)
 
 
 def _nested(root: tape.Node, variables: list[Tensor]) -> bool:

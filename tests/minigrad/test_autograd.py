@@ -77,6 +77,22 @@ def test_nested_grad_over_a_closed_over_variable_is_not_confused():
     assert confused(mg.tensor(np.array(5.0))).item() == 1.0
 
 
+def test_nested_transforms_keep_the_sign_of_zero():
+    zero = mg.tensor(-0.0, requires_grad=True)
+
+    def branch(t):  # arctan2 is -pi at -0, and pi at 0
+        return mg.arctan2(t, mg.tensor(-1.0)) ** 3
+
+    (first,) = mg.autograd.grad(branch(zero), zero, create_graph=True)
+    (second,) = mg.autograd.grad(first, zero)
+    assert second.item() < -18
+    x, one = mg.tensor(-0.0), mg.tensor(1.0)
+    for found in (mg.grad(mg.grad(branch))(x), mg.hessian(branch)(x), mg.hvp(branch, x, one)):
+        assert found.item() == second.item()
+    assert mg.value_and_grad(branch)(zero)[0].item() == branch(x).item()
+    assert mg.vjp(branch, zero)[0].item() == branch(x).item()
+
+
 def test_grad_of_a_function_that_is_not_scalar_says_what_it_returned():
     with pytest.raises(ShapeError, match=r"shape \(2,\)"):
         mg.grad(lambda x: x * x)(mg.tensor([1.0, 2.0]))
