@@ -12,6 +12,7 @@ from . import indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .ranges import check_holds
 
 if TYPE_CHECKING:
     from .tape import Node
@@ -245,6 +246,11 @@ class Tensor:
         """Write `value` (tensor, array or number, broadcast to this shape) into this leaf's memory; return the leaf.
 
         A graph that saved the old value then refuses to run backward.
+
+        Raises
+        ------
+        DTypeError
+            The dtype of the leaf does not hold the value; the leaf is then as it was.
         """
         if not self.is_leaf or self._version is None:
             raise GraphError(
@@ -260,10 +266,9 @@ class Tensor:
         array = self.device.xp.asarray(array)
         if array.shape != self.shape and array.ndim:
             raise ShapeError(f"assign() got shape {array.shape} for a tensor of shape {self.shape}")
-        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
-            raise DTypeError(f"assign() got {array.dtype.name} for a tensor of {self.dtype.name}")
         source = value if isinstance(value, Tensor) else Tensor._wrap(array, self.device, None)
         if source.dtype != self.dtype:
+            check_holds(self.dtype, value, "assign() got", "round it, or assign to a tensor of another dtype")
             source = tape.apply(P.astype, source, dtype=self.dtype)
         tape.before_assign(self)
         self._version.count += 1  # before: also an interrupted write may have changed something
