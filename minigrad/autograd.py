@@ -51,9 +51,9 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
 def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
     if isinstance(g, Tensor):
-        if create_graph or tape.recording():
+        if tape.recording() or (create_graph and g._node is not None):
             return g
-        # somebody looks at the operations, and gradients are what they would be if nobody did
+        # no derivative passes through it: it is what it would be if nobody looked at the operations
         g, owned = g._array, False
     array = node.device.xp.array(g, dtype=node.dtype, copy=None if owned and is_writable(g) else True)
     return Tensor._wrap(array, node.device, None, Version())
