@@ -249,8 +249,8 @@ class Program:
                 else:
                     with nullcontext() if e.differentiable else tape.no_grad():
                         values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
-                for v in set(e.variables):  # free memory as early as the function did
-                    if last_use[v] is e and v not in kept:
+                for v in {e.output, *e.variables}:  # free memory as early as the function did
+                    if last_use.get(v, e) is e and v not in kept:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -225,6 +226,21 @@ def test_arguments_and_results_inside_lists_and_dicts() -> None:
         program({"x": mg.tensor(3.0)}, [mg.tensor(1.0), mg.tensor(10.0)], 2)
     with pytest.raises(GraphError, match="recorded with 4 arguments"):
         program({"x": mg.tensor(3.0)}, [mg.tensor(1.0)], 3)
+
+
+def test_a_run_holds_no_result_that_nobody_reads() -> None:
+    def f(x: mg.Tensor) -> mg.Tensor:
+        for _ in range(5):
+            mg.exp(x)
+        return x.sum()
+
+    x = mg.ones((100_000,))
+    program = mg.record(f)(x)
+    tracemalloc.start()
+    program(x)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 * 400_000
 
 
 def test_arguments_of_another_kind_are_refused_before_anything_changes() -> None:
