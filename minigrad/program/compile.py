@@ -27,9 +27,9 @@ from . import trees
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
 from .kinds import kind_of
-from .outside import Outside, callers_own, first_result, leads_outside, targets_of, updates_parameters
+from .outside import Outside, callers_own, first_result, leads_outside, updates_parameters
 from .passes import simplify
-from .program import Program, Variable
+from .program import Program, Variable, targets_of
 from .record import run_and_record
 from .replay import Replay
 

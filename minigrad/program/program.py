@@ -329,6 +329,15 @@ class Program:
         return dot(self)
 
 
+def targets_of(program: Program) -> dict[Variable, Variable]:
+    """Return for what an assign returns the variable that it assigns to."""
+    found: dict[Variable, Variable] = {}
+    for e in program.equations:
+        if e.primitive.effect:
+            found[e.output] = found.get(e.variables[0], e.variables[0])
+    return found
+
+
 def roles(program: Program) -> dict[Variable, str]:
     """Return for every equation's output whether it is "forward", "backward" or "update".
 
@@ -358,12 +367,12 @@ def updated(program: Program) -> dict[Variable, str]:
     updates, as a count of steps does, is not in the dictionary.
     """
     users: dict[Variable, list[Variable]] = defaultdict(list)
-    role = roles(program)
+    role, targets = roles(program), targets_of(program)
     found: dict[Variable, set[str]] = {}
     for e in reversed(program.equations):
         if role[e.output] == "update":
             names = {name for user in users[e.output] for name in found[user]}
-            found[e.output] = names or {e.variables[0].name}  # only an assignment leads nowhere
+            found[e.output] = names or {targets[e.output].name}  # only an assignment leads nowhere
             for v in e.variables:
                 users[v].append(e.output)
     return {v: min(names) for v, names in found.items() if len(names) == 1}

@@ -311,6 +311,14 @@ def test_two_backward_passes_in_one_recording_accumulate() -> None:
     assert mg.record(f)(mg.zeros(2))(mg.tensor([10.0, 20.0])).numpy().tolist() == [12.0, 24.0]
 
 
+def test_a_tensor_that_is_assigned_twice_is_updated_under_its_own_name() -> None:
+    g = mg.random.Generator(0)
+    program = mg.record(lambda x: x * g.uniform((2,)) + g.uniform((2,)))(mg.ones((2,)))
+    assigns = [line for line in str(program).splitlines() if " = assign " in line]
+    assert len(assigns) == 2 and all(line.endswith(", update of g.counter") for line in assigns)
+    assert "g.counter'' = update of g.counter<" in program.draw()
+
+
 def test_check_finds_what_is_wrong_with_a_program() -> None:
     def program() -> mg.Program:
         return mg.record(lambda x: mg.exp(x).sum(axis=0))(mg.zeros((2, 3)))
