@@ -120,7 +120,7 @@ def grad(
     ----------
     outputs, inputs : Tensor or sequence of Tensor
         Inputs may be leaves or results of operations.
-    grad_outputs : Tensor, array or sequence of them, optional
+    grad_outputs : Tensor, array or number, or a list or tuple of them, optional
         One cotangent for each output, of its shape; may be left out for scalars.
     retain_graph : bool, optional
         Keep the graph for another pass; by default the value of `create_graph`.
@@ -139,8 +139,7 @@ def grad(
     """
     outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    single = grad_outputs is None or hasattr(grad_outputs, "dtype")  # a tensor or an array
-    given = [grad_outputs] if single else list(grad_outputs)
+    given = list(grad_outputs) if isinstance(grad_outputs, list | tuple) else [grad_outputs]
     if len(given) == 1 and given[0] is None:
         given *= len(outs)
     if len(given) != len(outs):

@@ -130,7 +130,7 @@ def _vjp(name: str, f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callabl
         if y._node is not None:
             # a cotangent that requires grad is differentiated through as well
             create = nested or (isinstance(v, Tensor) and v.requires_grad)
-            found = autograd.grad(y, variables, v, retain_graph=True, create_graph=create, allow_unused=True)
+            found = autograd.grad(y, variables, [v], retain_graph=True, create_graph=create, allow_unused=True)
         return tuple(zeros_like(x.detach()) if g is None else g for g, x in zip(found, variables, strict=True))
 
     return (y if nested else y.detach()), pull_back

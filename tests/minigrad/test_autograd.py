@@ -27,6 +27,17 @@ def test_grad_outputs_gives_the_direction():
         mg.autograd.grad(x * x, x, grad_outputs=mg.tensor(np.ones(3)))
 
 
+def test_cotangents_may_be_numbers_and_lists():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y, total = x * x, (x * x).sum()
+    assert mg.autograd.grad(total, x, 2.0, retain_graph=True)[0].numpy().tolist() == [4.0, 8.0]
+    assert mg.autograd.grad([total, y], x, [1.0, [1.0, 10.0]])[0].numpy().tolist() == [4.0, 44.0]
+    assert mg.vjp(lambda t: (t * t).sum(), x)[1](2.0)[0].numpy().tolist() == [4.0, 8.0]
+    assert mg.vjp(lambda t: t * t, x)[1]([1.0, 10.0])[0].numpy().tolist() == [2.0, 40.0]
+    with pytest.raises(ShapeError, match=r"must have that shape, got \(3,\)"):
+        mg.vjp(lambda t: t * t, x)[1]([1.0, 10.0, 100.0])
+
+
 def test_unused_inputs():
     x, unused = mg.tensor(1.0, requires_grad=True), mg.tensor(1.0, requires_grad=True)
     with pytest.raises(GraphError, match="do not depend on input 1"):
