@@ -18,7 +18,7 @@ from ..atomic import write_atomically
 from ..errors import DataError, GraphError
 from ..sweep import reachable
 from ..tensor import Tensor
-from .program import Equation, Program, Variable, is_literal, roles, targets_of
+from .program import Equation, Program, Variable, roles, targets_of
 
 WIDTH, HEIGHT, GAP = 250, 40, 22  # of a box, and between boxes one above the other
 STEP = HEIGHT + GAP
@@ -160,7 +160,7 @@ class _Layout:
         self.folded = fold_updates
         self.boxes: dict[Variable, Box] = {}
         self.hidden: dict[Variable, Equation] = {}  # the equations that a folded update stands for
-        shown = [*program.arguments, *(v for v in program.captured if not is_literal(v))]
+        shown = [*program.arguments, *(v for v in program.captured if v not in program.literals)]
         self.inputs = {v: _input_box(v, program) for v in shown}
         self.next_input = self.height = float(TOP)
         self.width = 0.0

@@ -174,6 +174,5 @@ def _rebuilt(
     replaced: dict[Variable, Variable],
 ) -> Program:
     result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
-    return Program(
-        program.name, program.inputs, captured, list(equations), result, program.conditions, program.computed
-    )
+    kept = program.conditions, program.literals, program.computed
+    return Program(program.name, program.inputs, captured, list(equations), result, *kept)

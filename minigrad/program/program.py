@@ -124,10 +124,18 @@ class Program:
     ----------
     name : str
         The name of the recorded function.
+    inputs : tuple
+        The arguments, with a Variable in the place of each tensor.
+    result : Any
+        What the function returned, likewise.
+    conditions : tuple of (owner, attribute, value)
+        What must still be so for the program to do what the function does.
     arguments : list of Variable
         The tensors among the arguments, in order.
     captured : dict from Variable to Tensor
         Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
+    literals : set of Variable
+        Those of the captured that are numbers which the code made on the spot, and are called after their value.
     computed : set of Variable
         Those of the captured that a pass computed in advance.
     equations : list of Equation
@@ -154,15 +162,17 @@ class Program:
         equations: list[Equation],
         result: Any,
         conditions: tuple = (),
+        literals: frozenset[Variable] = frozenset(),
         computed: frozenset[Variable] = frozenset(),
     ) -> None:
         self.name = self.__name__ = name
-        self.conditions = conditions  # (owner, attribute, value): what must still be so for it to hold
-        self.inputs = inputs  # the arguments, and
-        self.result = result  # what was returned: trees with a Variable for each tensor
+        self.conditions = conditions
+        self.inputs = inputs
+        self.result = result
         self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
-        self.computed = computed  # those of the captured that a pass computed in advance
+        self.literals = literals
+        self.computed = computed
         self.equations = equations
         self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
 
@@ -181,7 +191,7 @@ class Program:
             lines.append("  captured:")
             changing = {e.variables[0] for e in self.equations if e.primitive.effect}
             for v, t in self.captured.items():
-                value = "" if v in changing or is_literal(v) else _value(t)
+                value = "" if v in changing or v in self.literals else _value(t)
                 lines.append(f"    {v!r}{value}{', computed in advance' if v in self.computed else ''}")
         update_of = updated(self)
         for text, e in zip(equations, self.equations, strict=True):
@@ -413,11 +423,6 @@ def _value(t: Tensor) -> str:
     numbers = [str(number) for number in to_numpy(t._array).reshape(-1)]
     text = f"[{', '.join(numbers)}]" if t.ndim else numbers[0]
     return f" = {text}" if t._version is None else f", now {text}"
-
-
-def is_literal(v: Variable) -> bool:
-    """Return whether a captured variable is a number that the code made on the spot, and is called after it."""
-    return v.name[0] in "-0123456789"
 
 
 def _result(tree: Any) -> str:

@@ -112,7 +112,8 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         raise
     recorder.name_results()
     conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
-    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions)
+    literals = frozenset(recorder.literals)
+    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
     return Recording(program, result, recorder.gradients, made)
 
@@ -177,6 +178,7 @@ class _Recorder:
         self.gradients: dict[tape.Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
+        self.literals: set[Variable] = set()  # those of them that are called after their value
         self.conditions: dict[tuple[Any, str], Any] = {}
         self._names: set[str] = set()
 
@@ -232,7 +234,9 @@ class _Recorder:
         value = repr(to_numpy(x._array).item())
         key = name, value, x.dtype, x.device
         if key not in self._numbers:
-            self._numbers[key] = _typed(self._unused(name or value), x)
+            v = self._numbers[key] = _typed(self._unused(name or value), x)
+            if name is None:
+                self.literals.add(v)
         return self._numbers[key]
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:

@@ -134,6 +134,15 @@ def test_the_numbers_of_what_is_captured_say_whether_they_are_live() -> None:
     assert shown(constants(program))[2:] == ["    c:f32[2] = [0.0, 0.0], computed in advance"]
 
 
+@pytest.mark.parametrize("value", [1.5, -2, np.inf, np.nan, True])
+def test_a_number_that_is_made_on_the_spot_is_its_own_name(value: float) -> None:
+    state = mg.tensor(value)
+    program = mg.record(lambda: state.assign(value))()
+    (literal,) = program.literals
+    assert literal.name == repr(value) and f"    {literal!r}\n" in str(program)
+    assert f">{literal!r}<" not in program.draw(fold_updates=False)  # it is in the box of what uses it
+
+
 A = mg.tensor(RNG.uniform(0.5, 2, (3, 4)).astype("f4"))
 B = mg.tensor(RNG.uniform(0.5, 2, (4, 2)).astype("f4"))
 
