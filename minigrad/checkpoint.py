@@ -80,7 +80,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         raise DTypeError(f"mg.checkpoint takes a function, got {type(f).__name__}")
 
     @wraps(f)
-    def checkpointed(*args: Any) -> Any:
+    def checkpointed(*args: Any, **keywords: Any) -> Any:
+        trees.refuse_keywords("mg.checkpoint(f)", keywords)
         if tape.recording() or not tape.grad_enabled():
             return f(*args)
         kept = trees.transform(_as_it_is, args)  # the caller, or f, may change the containers

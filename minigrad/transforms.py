@@ -13,7 +13,7 @@ from .errors import DTypeError, ShapeError
 from .primitives import stack, zeros_like
 from .selection import integers
 from .sweep import leaves
-from .tensor import Tensor, tensor
+from .tensor import Tensor, as_tensor, tensor
 
 
 def _variable(x: Any) -> Tensor:
@@ -186,13 +186,13 @@ def jacobian(f: Callable[[Tensor], Tensor]) -> Callable[[Any], Tensor]:
     @wraps(f)
     def jacobian_at(x: Any) -> Tensor:
         y, pull_back = _vjp("jacobian", f, x)
-        place, dtype = y.device, y.dtype
-        basis = place.xp.eye(y.size, dtype=dtype).reshape(y.size, *y.shape)
+        place = y.device
+        basis = place.xp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
         rows = [pull_back(Tensor._wrap(basis[i], place, None))[0] for i in range(y.size)]
-        shape = x.shape if isinstance(x, Tensor) else tensor(x).shape
+        x = as_tensor(x)
         if not rows:
-            return Tensor._wrap(place.xp.zeros((*y.shape, *shape), dtype), place, None)
-        return stack(rows).reshape(*y.shape, *shape)
+            return Tensor._wrap(place.xp.zeros((*y.shape, *x.shape), x.dtype), place, None)
+        return stack(rows).reshape(*y.shape, *x.shape)
 
     return jacobian_at
 

@@ -125,8 +125,8 @@ class Primitive:
 
     def __call__(self, *args: Any, **metadata: Any) -> Any:
         if self.variadic and self.arity == 0:
-            arrays, given = tuple(args[0]), args[1:]
-            if not arrays:
+            arrays, given = tuple(*args[:1]), args[1:]
+            if args and not arrays:
                 raise ShapeError(f"{self.name} needs at least one array, got an empty sequence")
         elif self.variadic:
             arrays, given = args, ()

@@ -158,8 +158,10 @@ class Compiled:
     def __setstate__(self, given: tuple[Any, ...]) -> None:
         self.__init__(*given)  # type: ignore[misc]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Return what `step(*args)` would return."""
+        if keywords:
+            trees.refuse_keywords("a compiled function", keywords)
         # inside of a larger program, that one is to be compiled
         if tape.recording() or tape.observed():
             return self._step(*args)

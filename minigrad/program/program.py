@@ -16,6 +16,7 @@ from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
 from . import trees
+from .kinds import is_same
 
 if TYPE_CHECKING:
     from .memory import Plan
@@ -240,7 +241,7 @@ class Program:
 
     # Running
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Do to `args` what the function did; return what it returned.
 
         Raises
@@ -248,6 +249,7 @@ class Program:
         ShapeError, DTypeError, DeviceError, GraphError
             The arguments differ from those of the recording; nothing has been changed then.
         """
+        trees.refuse_keywords("a program", keywords)
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
         last_use = {v: e for e in self.equations for v in e.variables}
         kept = set(self.outputs)
@@ -267,14 +269,16 @@ class Program:
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
         """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
         given, expected = list(trees.named_leaves(args)), list(trees.named_leaves(self.inputs))
-        if [path for path, _ in given] != [path for path, _ in expected]:
+        # which there are says nothing about empty containers and their classes
+        classes = [[type(tree) for tree in trees.containers(x)] for x in (args, self.inputs)]
+        if [path for path, _ in given] != [path for path, _ in expected] or classes[0] != classes[1]:
             raise GraphError(
                 f"{self.name} was recorded with {len(expected)} arguments (counting inside lists and dicts), got "
-                f"{len(given)} or other keys; record it again for another structure"
+                f"{len(given)}, other keys or other containers; record it again for another structure"
             )
         for (_, x), (path, v) in zip(given, expected, strict=True):
             if not isinstance(v, Variable):
-                if x is not v and (type(x) is not type(v) or x != v):
+                if not is_same(x, v):
                     raise GraphError(
                         f"argument {path} was {v!r} when {self.name} was recorded and is part of the program; "
                         f"got {x!r}: record it again"

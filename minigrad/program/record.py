@@ -63,7 +63,8 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
         raise DTypeError(f"mg.record takes a function, got {type(f).__name__}")
 
     @wraps(f)
-    def recorded(*args: Any) -> Program:
+    def recorded(*args: Any, **keywords: Any) -> Program:
+        trees.refuse_keywords("mg.record(f)", keywords)
         return run_and_record(f, args).program
 
     return recorded

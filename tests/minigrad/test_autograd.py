@@ -137,6 +137,13 @@ def test_jacobian_vjp_and_jvp_agree_with_the_formula():
     assert not tangent.requires_grad
 
 
+def test_a_jacobian_has_the_dtype_of_the_point_an_empty_one_too():
+    x = mg.tensor([1.0, 2.0])
+    for rows in (slice(1), slice(0)):
+        J = mg.jacobian(lambda t, rows=rows: (t * t).to("float64")[rows])(x)
+        assert J.dtype == np.float32 and J.shape == (len([0, 1][rows]), 2)
+
+
 def test_jvp_of_several_inputs_and_of_a_constant():
     a, b = mg.tensor(np.array([2.0, 3.0])), mg.tensor(np.array([5.0, 7.0]))
     ones = mg.tensor(np.ones(2))

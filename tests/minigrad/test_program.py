@@ -237,6 +237,37 @@ def test_arguments_and_results_inside_lists_and_dicts() -> None:
         program({"x": mg.tensor(3.0)}, [mg.tensor(1.0)], 3)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "other"),
+    [
+        (0.0, -0.0), (1, True), (1, 1.0), ({0.0}, {-0.0}), ([BATCHES[0]], (BATCHES[0],)), ((), {}), ([], [[]]),
+        ({"a": 1}, {True: 1}), ({1: 2}, {1.0: 2}), ({mg.tensor(1.0)}, {mg.tensor(1.0)}), (slice(1), slice(0, 1)),
+    ],
+)  # fmt: skip
+def test_arguments_that_are_equal_but_not_alike_are_refused(recorded: object, other: object) -> None:
+    program = mg.record(lambda x, what: x * 2.0)(mg.ones((2,)), recorded)
+    for _ in range(2):
+        assert program(mg.ones((2,)), recorded).numpy().tolist() == [2.0, 2.0]
+        with pytest.raises(GraphError, match="record it again"):
+            program(mg.ones((2,)), other)
+
+
+def test_an_empty_container_may_not_be_left_out() -> None:
+    program = mg.record(lambda x, settings: x * 2.0)(mg.ones((2,)), {})
+    with pytest.raises(GraphError, match="record it again for another structure"):
+        program(mg.ones((2,)))
+
+
+def test_arguments_are_given_by_position() -> None:
+    def f(x: mg.Tensor, a: float = 1.0) -> mg.Tensor:
+        return x * a
+
+    x = mg.tensor([1.0], requires_grad=True)
+    for call in (mg.record(f), mg.record(f)(x), mg.compile(f), mg.checkpoint(f)):
+        with pytest.raises(TypeError, match=r"takes its arguments by position, got a by name"):
+            call(x, a=2.0)
+
+
 def test_a_run_holds_no_result_that_nobody_reads() -> None:
     def f(x: mg.Tensor) -> mg.Tensor:
         for _ in range(5):

@@ -168,6 +168,11 @@ def test_metadata_may_be_given_by_position_as_in_numpy_and_too_much_is_refused()
         mg.sum(x, 0, True, 7)
     with pytest.raises(TypeError, match="add takes 2 arrays"):
         mg.add(x)
+    for call in (lambda: mg.concat(), lambda: mg.concat(axis=1)):
+        with pytest.raises(TypeError, match="concat takes a sequence of arrays and .*, got 0 arguments"):
+            call()
+    with pytest.raises(ShapeError, match="concat needs at least one array"):
+        mg.concat([])
 
 
 def test_slips_of_the_hand_are_named():
