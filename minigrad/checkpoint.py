@@ -21,6 +21,7 @@ from .autograd import stand_in
 from .determinism import setting
 from .devices import matmul_settings
 from .errors import DTypeError, GraphError, MinigradError
+from .observing import InnerObserver
 from .primitives.registry import Domain, Primitive, Samples
 from .program import trees
 from .sweep import sweep
@@ -141,10 +142,11 @@ class _Noted:
     value: Any
 
 
-class _Watcher:
+class _Watcher(InnerObserver):
     """An observer that finds what a function uses besides its arguments, and what it assigns to."""
 
     def __init__(self, given: list[Tensor]) -> None:
+        super().__init__(tape.observer())
         self.captured: list[Tensor] = []  # those that require grad
         self.unchanged: dict[Version, int] = {}  # of the others, and the arguments: how often they were assigned to
         self.assigned: list[_Assigned] = []
@@ -153,14 +155,12 @@ class _Watcher:
         # by identity; weakly, so that the function's values go when it drops them
         self._seen: dict[int, weakref.ref] = {}
         self._made: dict[int, weakref.ref] = {}
-        self._outer = tape.observer()
         for x in given:
             self._seen[id(x)] = weakref.ref(x)
             self._expect_unchanged(x)
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
-        if self._outer is not None:
-            self._outer(primitive, inputs, result, metadata)
+        super().__call__(primitive, inputs, result, metadata)
         for x in inputs:
             if isinstance(x, Tensor):
                 self.see(x)
@@ -185,18 +185,14 @@ class _Watcher:
         if all(x is not known.tensor for known in self.assigned):
             assert x._version is not None
             self.assigned.append(_Assigned(x, x._array.copy(), x._version.count))
-        keep = getattr(self._outer, "before_assign", None)
-        if keep is not None:
-            keep(x)
+        super().before_assign(x)
 
     def note(self, owner: Any, attribute: str) -> None:
         """Keep what an attribute is on which the function depends."""
         known = any(owner is n.owner and attribute == n.name for n in self.noted)
         if not known and owner is not matmul_settings and owner is not setting:  # these are set for all threads
             self.noted.append(_Noted(owner, attribute, getattr(owner, attribute)))
-        note = getattr(self._outer, "note", None)
-        if note is not None:
-            note(owner, attribute)
+        super().note(owner, attribute)
 
     def _expect_unchanged(self, x: Tensor) -> None:
         if x._version is not None:

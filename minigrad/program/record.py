@@ -20,6 +20,7 @@ import numpy as np
 from .. import source, tape
 from ..devices import to_numpy
 from ..errors import DTypeError, RecordingError
+from ..observing import Observer
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
 from . import trees
@@ -164,7 +165,7 @@ def _own_identity(x: Any) -> Any:
     return x
 
 
-class _Recorder:
+class _Recorder(Observer):
     """The observer that writes equations."""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import devices, sweep, tape
 from minigrad.errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from minigrad.observing import InnerObserver, Observer
 from minigrad.primitives.registry import Domain, Primitive, Samples
 
 
@@ -488,7 +489,7 @@ def test_two_devices_in_one_operation_are_refused():
 
 
 def test_a_recording_that_is_interrupted_as_it_begins_ends():
-    class Interrupting:
+    class Interrupting(Observer):
         def note(self, owner, attribute):
             raise KeyboardInterrupt
 
@@ -505,6 +506,49 @@ def test_observing_sees_every_operation_in_order():
         mg.exp(mg.ones(2) + 1.0)
     mg.ones(2) * 2.0
     assert seen == ["add", "exp"]
+
+
+def test_an_observer_need_not_have_all_that_it_may_be_told():
+    w = mg.Parameter([1.0, 2.0])
+    with tape.observing(Observer(), recording=True):
+        w.grad = None
+        (w * w).sum().backward()
+        assert w.grad is not None
+        w.assign([3.0, 4.0])
+        mg.nn.Dropout(0.5)(w)
+
+
+def test_an_inner_observer_passes_on_all_that_it_is_told():
+    told = [name for name in vars(Observer) if callable(getattr(Observer, name))]
+    assert {"__call__", "before_assign", "note", "note_seed", "note_gradient", "knows"} <= set(told)
+    assert set(told) <= set(vars(InnerObserver))
+
+    class Outer(Observer):
+        def __init__(self):
+            self.made_inside, self.told = [], set()
+
+        def __call__(self, *operation):
+            self.told.add("operation")
+
+        def note(self, owner, attribute):
+            self.told.add(attribute)
+
+        def note_seed(self, x):
+            self.told.add("seed")
+
+        def note_gradient(self, leaf, added):
+            self.told.add("gradient")
+
+        def before_assign(self, x):
+            self.told.add("assign")
+
+    outer, w = Outer(), mg.Parameter([1.0, 2.0])
+    with tape.observing(outer, recording=True), mg.detect_anomaly():
+        made = mg.ones((2,))
+        mg.nn.Dropout(0.5)(w * made).sum().backward()
+        w.assign([3.0, 4.0])
+    assert {"operation", "seed", "gradient", "assign", "_training"} <= outer.told
+    assert any(x is made for x in outer.made_inside)
 
 
 def test_a_primitive_without_samples_or_with_a_wrong_number_of_rules_is_refused():
