@@ -89,6 +89,18 @@ def test_a_rule_cannot_read_what_it_did_not_save():
             y.backward(retain_graph=True, create_graph=create_graph)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_rule_that_fails_for_another_reason_says_only_that(create_graph):
+    row = Primitive(
+        "row",
+        forward=lambda xp, x, /: x * x,
+        vjps=[lambda F, g, y, x: F.var(x) * g],
+        samples=Samples("any", (Domain(0, 1),)),
+    )
+    with pytest.raises(GraphError, match=r"rule of row for input 0 failed: .* no attribute 'var'$"):
+        row(leaf(1.0)).sum().backward(create_graph=create_graph)
+
+
 def test_what_a_rule_keeps_is_not_written_to():
     """A rule may return an array of its own, again and again, or one array for two inputs."""
     kept = np.array([1.0, 2.0])
