@@ -266,6 +266,33 @@ class Program:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
 
+    def values(self, *args: Any) -> dict[str, Tensor]:
+        """Return what every line gives for these arguments, by the name that the program prints: `values["a"]`.
+
+        Raises
+        ------
+        ShapeError, DTypeError, DeviceError, GraphError
+            The arguments differ from those of the recording, or the program assigns to tensors.
+
+        Examples
+        --------
+        >>> import minigrad as mg
+        >>> program = mg.record(mg.grad(lambda x: mg.square(x).sum()))(mg.tensor([1.0, 2.0]))
+        >>> program.values(mg.tensor([3.0, 4.0]))["a"]
+        tensor([ 9., 16.])
+        """
+        if self.has_effects:
+            raise GraphError(
+                f"{self.name} assigns to tensors, and to look at its values would change them: record the part without "
+                "assign, such as the gradient alone (random numbers assign to the counter of their generator)"
+            )
+        values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        with tape.no_grad():
+            for e in self.equations:
+                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
+                values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
+        return {e.output.name: values[e.output] for e in self.equations}
+
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
         """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
         given, expected = list(trees.named_leaves(args)), list(trees.named_leaves(self.inputs))

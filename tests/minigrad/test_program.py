@@ -268,6 +268,23 @@ def test_arguments_are_given_by_position() -> None:
             call(x, a=2.0)
 
 
+def test_the_values_of_all_lines_can_be_seen() -> None:
+    w = mg.Parameter([2.0, 3.0])
+    program = mg.record(mg.grad(lambda x: (mg.exp(x) * w).sum()))(mg.zeros((2,)))
+    x = mg.tensor([0.5, -1.0])
+    values = program.values(x)
+    assert list(values) == [e.output.name for e in program.equations]
+    assert same(values["a"], mg.exp(x)) and same(values[program.outputs[0].name], program(x))
+    assert not any(value.requires_grad for value in values.values())
+    with pytest.raises(ShapeError, match="recorded with"):
+        program.values(mg.zeros((3,)))
+    program = mg.record(lambda x: w.assign(w + x))(x)
+    before = w.detach().numpy().tolist()
+    with pytest.raises(GraphError, match="assigns to tensors, and to look at its values would change them"):
+        program.values(x)
+    assert w.detach().numpy().tolist() == before
+
+
 def test_a_run_holds_no_result_that_nobody_reads() -> None:
     def f(x: mg.Tensor) -> mg.Tensor:
         for _ in range(5):
