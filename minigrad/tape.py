@@ -58,9 +58,9 @@ class Node:
         self.dtype = array.dtype
         self.device = device
         self.primitive = None
-        self.parents = ()
-        self.hooks = None
-        self.grad = None
+        self.parents = self.inputs = ()
+        self.metadata = _NO_METADATA
+        self.result = self.versions = self.hooks = self.grad = None
 
     @property
     def ndim(self) -> int:
@@ -78,6 +78,7 @@ class Node:
 
 
 _ids = itertools.count()
+_NO_METADATA: dict[str, Any] = {}  # that of all leaves
 _new = Tensor.__new__
 
 
@@ -326,10 +327,10 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         node.primitive = primitive
         node.parents = tuple(parents)
         node.metadata = {**primitive.defaults, **metadata} if primitive.defaults else metadata
-        node.result = array if primitive.saves_result else None
-        node.inputs = node.versions = None
-        if version is not None and node.result is not None:
-            node.versions = ((version, version.count),)
+        if primitive.saves_result:
+            node.result = array
+            if version is not None:
+                node.versions = ((version, version.count),)
         _save_inputs(node, primitive, inputs)
         result._node = node
     if state.observer is not None:

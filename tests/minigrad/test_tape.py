@@ -53,6 +53,13 @@ def test_a_graph_made_with_create_graph_is_freed_too(without_gc):
     assert watched() is None
 
 
+def test_a_leaf_has_all_that_a_node_has():
+    a = leaf(1.0)
+    for node in (a._node, (a * 2.0)._node):
+        assert all(hasattr(node, name) for name in type(node).__slots__)
+    assert a._node.inputs == a._node.parents == () and a._node.metadata == {} and a._node.result is None
+
+
 def test_an_array_that_no_rule_reads_is_not_kept():
     x = leaf(1.0, 2.0)
     middle = x * 2.0
