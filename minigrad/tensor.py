@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import indexing, tape
+from . import devices, indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
@@ -462,10 +462,10 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         tape.refuse_while_recording("mg.tensor(t) copies a value", "use t itself, or t.detach()")
         if data._node is not None:
             raise GraphError("mg.tensor(t) would lose the gradient of t; use t itself, or mg.tensor(t.detach())")
-        place = data.device if device is None else _device(device)
+        place = data.device if device is None else devices.device(device)
         data = data._array
     else:
-        place = default_device() if device is None else _device(device)
+        place = default_device() if device is None else devices.device(device)
     if not hasattr(data, "dtype"):
         data = np.asarray(_plain(data), dtype)
         dtype = np.float32 if dtype is None and data.dtype == np.float64 else dtype
@@ -492,10 +492,6 @@ def _restored(cls: type[Tensor], array: Any, place: Device, requires_grad: bool,
 def as_tensor(x: Any) -> Tensor:
     """Return x itself if it is a tensor, else a new tensor of its values."""
     return x if isinstance(x, Tensor) else tensor(x)
-
-
-def _device(name: Any) -> Device:
-    return device(name)
 
 
 def _plain(data: Any) -> Any:

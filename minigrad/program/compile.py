@@ -163,7 +163,7 @@ class Compiled:
         if keywords:
             trees.refuse_keywords("a compiled function", keywords)
         # inside of a larger program, that one is to be compiled
-        if tape.recording() or tape.observed():
+        if tape.observed():
             return self._step(*args)
         key = kind_of(args)
         if key in self._not_replayed:  # a program would not look at values either
