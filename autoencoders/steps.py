@@ -15,9 +15,8 @@ import minigrad as mg
 from autoencoders.objectives import Means, Objective, Unread, sum_of, terms_of, vector_of
 from autoencoders.snapshots import Snapshot, Values, undone
 from autoencoders.sources import Batch, Ranges
-from minigrad import nn, optim
+from minigrad import nn, optim, trees
 from minigrad.errors import RecordingError
-from minigrad.program import trees
 
 Check = Callable[[dict[str, float], bool], None]  # raises if a term is not finite; told whether this is the last batch
 LIBRARY = ("autoencoders", "minigrad")

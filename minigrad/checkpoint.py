@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from . import random, tape
+from . import random, tape, trees
 from .autograd import stand_in
 from .determinism import setting
 from .devices import matmul_settings
 from .errors import DTypeError, GraphError, MinigradError
 from .observing import InnerObserver
 from .primitives.registry import Domain, Primitive, Samples
-from .program import trees
 from .sweep import sweep
 from .tensor import Tensor, Version
 

@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import parallel, tape
+from .. import parallel, tape, trees
 from ..determinism import is_deterministic
 from ..errors import DataError, DTypeError, GraphError
 from ..native import NotKept, available, only_kept
 from ..precision import matmul_precision
 from ..tensor import Tensor, tensor
-from . import trees
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
 from .entry import Entry, tensors_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import trees
 from ..tensor import Tensor, Version
-from . import trees
 from .cuda.replay import CudaReplay
 from .outside import Outside, callers_own
 from .program import Program, Variable, targets_of

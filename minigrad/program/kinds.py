@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import tape, trees
 from ..devices import default_device
 from ..errors import DTypeError
 from ..tensor import Tensor
-from . import trees
 
 
 def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:

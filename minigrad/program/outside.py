@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import trees
 from ..sweep import reachable
 from ..tensor import Tensor, Version
-from . import trees
 from .groups import storage_roots
 from .program import Program, Variable, targets_of
 from .record import Recording

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import tape, trees
 from ..tensor import Tensor
-from . import trees
 from .groups import storage_roots
 from .program import Equation, Program, Variable
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import tape
+from .. import tape, trees
 from ..devices import Device, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
-from . import trees
 from .kinds import is_same
 
 if TYPE_CHECKING:

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import source, tape
+from .. import source, tape, trees
 from ..devices import to_numpy
 from ..errors import DTypeError, RecordingError
 from ..observing import Observer
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
-from . import trees
 from .names import name_in_code
 from .program import Equation, Program, Variable
 
