@@ -15,9 +15,8 @@ import minigrad as mg
 from autoencoders.objectives import Objective, terms_of
 from autoencoders.snapshots import Snapshot, Values, undone
 from autoencoders.sources import Batch
-from minigrad import nn, optim
+from minigrad import nn, optim, trees
 from minigrad.errors import RecordingError
-from minigrad.program import trees
 
 LIBRARY = ("autoencoders", "minigrad")
 # the batch of a kind that is recorded: kernels for a GPU take the time of a few hundred steps to compile, and the batch

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.observing import Observer
 from minigrad.primitives.registry import Primitive
 from minigrad.random import Generator
 
@@ -55,7 +56,7 @@ class Values:
         return [values.numpy() for _, values in self._kept]
 
 
-class Assigned:
+class Assigned(Observer):
     """An observer of operations that keeps the values of what is assigned to, wherever that is, to go back to them.
 
     Generators and counters that only an objective knows are among it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from threading import get_ident
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from . import tape
 from .devices import to_numpy
 from .errors import AnomalyError
+from .observing import InnerObserver, Observer
 from .primitives.registry import Primitive
 from .source import user_line
 from .tensor import Tensor
@@ -78,19 +78,15 @@ class detect_anomaly:
         self._entered[get_ident()].pop().close()
 
 
-class _Watch:
-    """The observer of one block, which lets the one around it see everything too."""
+class _Watch(InnerObserver):
+    """The observer of one block."""
 
-    def __init__(self, outer: Callable | None, lines: dict[int, str]) -> None:
-        self._outer = outer
+    def __init__(self, outer: Observer | None, lines: dict[int, str]) -> None:
+        super().__init__(outer)
         self._lines = lines
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._outer, name)  # to the code that records this is the recorder
-
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
-        if self._outer is not None:
-            self._outer(primitive, inputs, result, metadata)
+        super().__call__(primitive, inputs, result, metadata)
         if result._node is not None:
             self._lines[result._node.id] = user_line()
         if _finite(result) or not all(_finite(x) for x in inputs if isinstance(x, Tensor)):

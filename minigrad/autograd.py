@@ -14,6 +14,16 @@ from .tape import Node
 from .tensor import Tensor, Version, tensor
 
 
+def stand_in(x: Tensor, connected: bool) -> Tensor:
+    """Return a variable of the value of x to differentiate by: a leaf, or one that derivatives by x pass through.
+
+    It has a node of its own: nested differentiations by one tensor do not get into each other's way.
+    """
+    if connected:
+        return x - 0.0  # not x + 0.0, which makes 0 of -0, nor x * 1.0, which saves x
+    return Tensor._wrap(x._array, x.device, Node(x._array, x.device), x._version)
+
+
 def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
     """Return the cotangent to start from, as the sweep wants it: a tensor or a raw array."""
     if output._node is None:
@@ -41,9 +51,9 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
 def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
     if isinstance(g, Tensor):
-        if create_graph or tape.recording():
+        if tape.recording() or (create_graph and g._node is not None):
             return g
-        # somebody looks at the operations, and gradients are what they would be if nobody did
+        # no derivative passes through it: it is what it would be if nobody looked at the operations
         g, owned = g._array, False
     array = node.device.xp.array(g, dtype=node.dtype, copy=None if owned and is_writable(g) else True)
     return Tensor._wrap(array, node.device, None, Version())
@@ -110,7 +120,7 @@ def grad(
     ----------
     outputs, inputs : Tensor or sequence of Tensor
         Inputs may be leaves or results of operations.
-    grad_outputs : Tensor, array or sequence of them, optional
+    grad_outputs : Tensor, array or number, or a list or tuple of them, optional
         One cotangent for each output, of its shape; may be left out for scalars.
     retain_graph : bool, optional
         Keep the graph for another pass; by default the value of `create_graph`.
@@ -129,8 +139,7 @@ def grad(
     """
     outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    single = grad_outputs is None or hasattr(grad_outputs, "dtype")  # a tensor or an array
-    given = [grad_outputs] if single else list(grad_outputs)
+    given = list(grad_outputs) if isinstance(grad_outputs, list | tuple) else [grad_outputs]
     if len(given) == 1 and given[0] is None:
         given *= len(outs)
     if len(given) != len(outs):

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from . import random, tape
+from . import random, tape, trees
+from .autograd import stand_in
 from .determinism import setting
 from .devices import matmul_settings
 from .errors import DTypeError, GraphError, MinigradError
+from .observing import InnerObserver
 from .primitives.registry import Domain, Primitive, Samples
-from .program import trees
 from .sweep import sweep
 from .tensor import Tensor, Version
 
@@ -79,7 +80,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         raise DTypeError(f"mg.checkpoint takes a function, got {type(f).__name__}")
 
     @wraps(f)
-    def checkpointed(*args: Any) -> Any:
+    def checkpointed(*args: Any, **keywords: Any) -> Any:
+        trees.refuse_keywords("mg.checkpoint(f)", keywords)
         if tape.recording() or not tape.grad_enabled():
             return f(*args)
         kept = trees.transform(_as_it_is, args)  # the caller, or f, may change the containers
@@ -139,10 +141,11 @@ class _Noted:
     value: Any
 
 
-class _Watcher:
+class _Watcher(InnerObserver):
     """An observer that finds what a function uses besides its arguments, and what it assigns to."""
 
     def __init__(self, given: list[Tensor]) -> None:
+        super().__init__(tape.observer())
         self.captured: list[Tensor] = []  # those that require grad
         self.unchanged: dict[Version, int] = {}  # of the others, and the arguments: how often they were assigned to
         self.assigned: list[_Assigned] = []
@@ -151,14 +154,12 @@ class _Watcher:
         # by identity; weakly, so that the function's values go when it drops them
         self._seen: dict[int, weakref.ref] = {}
         self._made: dict[int, weakref.ref] = {}
-        self._outer = tape.observer()
         for x in given:
             self._seen[id(x)] = weakref.ref(x)
             self._expect_unchanged(x)
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
-        if self._outer is not None:
-            self._outer(primitive, inputs, result, metadata)
+        super().__call__(primitive, inputs, result, metadata)
         for x in inputs:
             if isinstance(x, Tensor):
                 self.see(x)
@@ -183,18 +184,14 @@ class _Watcher:
         if all(x is not known.tensor for known in self.assigned):
             assert x._version is not None
             self.assigned.append(_Assigned(x, x._array.copy(), x._version.count))
-        keep = getattr(self._outer, "before_assign", None)
-        if keep is not None:
-            keep(x)
+        super().before_assign(x)
 
     def note(self, owner: Any, attribute: str) -> None:
         """Keep what an attribute is on which the function depends."""
         known = any(owner is n.owner and attribute == n.name for n in self.noted)
         if not known and owner is not matmul_settings and owner is not setting:  # these are set for all threads
             self.noted.append(_Noted(owner, attribute, getattr(owner, attribute)))
-        note = getattr(self._outer, "note", None)
-        if note is not None:
-            note(owner, attribute)
+        super().note(owner, attribute)
 
     def _expect_unchanged(self, x: Tensor) -> None:
         if x._version is not None:
@@ -246,7 +243,7 @@ class _Again:
         def variable(x: Any) -> Any:
             if not isinstance(x, Tensor) or x._node is None:
                 return x
-            fresh.append(_variable(x, create_graph))
+            fresh.append(stand_in(x, create_graph))
             return fresh[-1]
 
         assigned, noted = self._state_here()
@@ -345,15 +342,6 @@ def _refuse_hidden(result: Any, watcher: _Watcher) -> None:
         else:
             slots = [name for c in type(x).__mro__ for name in getattr(c, "__slots__", ()) if name != "__weakref__"]
             stack += [*getattr(x, "__dict__", {}).values(), *(getattr(x, name, None) for name in slots)]
-
-
-def _variable(x: Tensor, connected: bool) -> Tensor:
-    """Return a stand-in for x: a leaf of its own, or one that further derivatives can pass."""
-    if x._node is None:
-        return x
-    if connected:
-        return x * 1.0  # not x + 0.0, which makes 0 of -0
-    return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 from .devices import CPU, default_device, device, out_of_memory
 from .errors import DataError, DeviceError, DTypeError
-from .indexing import number_outside, range_of
+from .ranges import check_holds
 from .tensor import Tensor, Version
 
 
@@ -35,25 +35,12 @@ def full(shape: int | tuple[int, ...], value: Any, dtype: Any = None, device: An
         raise DTypeError(f"tensors hold numbers and bools, got dtype {kind}")
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:  # a GPU takes none from elsewhere
         value = value.item()
-    _check_holds(kind, value)
+    check_holds(kind, value, "full got", "give another dtype")
     try:
         array = place.xp.full(shape, value, kind)
     except MemoryError as error:
         raise out_of_memory(place, f"a tensor of shape {shape}", error) from None
     return Tensor._wrap(array, place, None, Version())
-
-
-def _check_holds(dtype: np.dtype, value: Any) -> None:
-    """Raise for a value that is no number, or of which NumPy would silently leave a part out."""
-    if (number := number_outside(dtype, value)) is not None:
-        raise DTypeError(f"full got {number} for {dtype.name}, which holds {range_of(dtype)}; give another dtype")
-    given = value.dtype.kind if hasattr(value, "dtype") else np.asarray(value).dtype.kind
-    if given not in "biufc":
-        raise DTypeError(f"full takes a number to fill with, got {value!r}")
-    if given == "c" and dtype.kind != "c":
-        raise DTypeError(f"full got {value!r} for {dtype.name}, which holds no complex numbers; give a complex dtype")
-    if given == "f" and dtype.kind in "biu" and (np.ndim(value) or not float(value).is_integer()):
-        raise DTypeError(f"full got {value!r} for {dtype.name}, which holds no such number; give a floating dtype")
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any = None, device: Any = None) -> Tensor:
@@ -119,14 +106,16 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
     kind = np.dtype(dtype or ("int64" if whole else "float32"))
     if kind.kind not in "iufc":
         raise DTypeError(f"arange gives numbers, got dtype {kind}")
-    if kind.kind in "iu":
+    # of floats in float64, and rounded once: in float32 the error of the step would be added up
+    computed = kind if kind.kind in "iu" else np.dtype("int64" if whole else "float64")
+    if computed.kind in "iu":
         for name, value in given.items():
             if not float(value).is_integer():
                 raise DTypeError(f"arange got {name}={value!r} for {kind.name}, which holds no such number")
-        array = place.xp.arange(first, last, step, dtype=kind)
-    else:
-        # in float64, and rounded once: in float32 the error of the step would be added up
-        array = place.xp.arange(first, last, step, dtype="int64" if whole else "float64").astype(kind)
+        numbers = range(int(first), int(last), int(step))
+        for number in (numbers[0], numbers[-1]) if numbers else ():
+            check_holds(computed, number, "arange got", "give another dtype")
+    array = place.xp.arange(first, last, step, dtype=computed).astype(kind, copy=False)
     return Tensor._wrap(array, place, None, Version())
 
 

@@ -11,8 +11,8 @@ from . import primitives as P
 from . import tape
 from . import tensor as tensors
 from .devices import guarded, refuse_guarded
-from .errors import DTypeError
 from .primitives.indexing import ARRAY
+from .ranges import check_holds
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -72,55 +72,7 @@ class AtIndex:
 
 
 def _check_holds(x: Tensor, value: Any, name: str) -> None:
-    """Raise for a value of which x, a tensor of integers or bools, would silently leave a part out."""
-    kind = value.dtype if hasattr(value, "dtype") else np.asarray(tensors._plain(value)).dtype
-    fits = kind.kind not in "fc" or x.dtype.kind == "c" or x.dtype.kind == kind.kind
-    if not fits and np.size(value):  # an empty list counts as one of floats
-        got = repr(value) if isinstance(value, int | float | complex) else kind.name
-        raise DTypeError(
-            f"at[...].{name}() got {got} for a tensor of {x.dtype.name}, which does not hold it; convert the tensor "
-            "first, or round the value and convert it"
-        )
-    if (number := number_outside(x.dtype, value)) is not None:
-        raise DTypeError(
-            f"at[...].{name}() got {number} for a tensor of {x.dtype.name}, which holds {range_of(x.dtype)}; convert "
-            "the tensor first"
-        )
-
-
-def number_outside(dtype: np.dtype, value: Any) -> int | None:
-    """Return a whole number in `value` that an integer dtype does not hold, if there is one and the host may look.
-
-    Of floats only a single one counts: what else they are is not for integers anyway.
-    """
-    if dtype.kind not in "iu":
-        return None
-    if isinstance(value, int):
-        low = high = int(value)
-    else:
-        if isinstance(value, tensors.Tensor):
-            if not tape.checks_values():
-                return None
-            value = value._array
-        array = value if hasattr(value, "dtype") else np.asarray(tensors._plain(value))
-        if guarded() and not isinstance(array, np.ndarray | np.generic):  # on a device
-            return None
-        if array.dtype.kind in "biu":
-            comparable = not np.can_cast(array.dtype, dtype)
-        elif array.dtype.kind == "f":
-            comparable = array.ndim == 0 and float(array).is_integer()
-        else:  # Python integers of any size
-            comparable = array.dtype.kind == "O" and all(isinstance(number, int) for number in array.flat)
-        if not comparable or not array.size:
-            return None
-        low, high = int(array.min()), int(array.max())
-    limits = np.iinfo(dtype)
-    return low if low < limits.min else high if high > limits.max else None
-
-
-def range_of(dtype: np.dtype) -> str:
-    """Return the numbers that an integer dtype holds, in words."""
-    return f"integers from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+    check_holds(x.dtype, value, f"at[...].{name}() got", "convert the tensor first, or round the value and convert it")
 
 
 def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:

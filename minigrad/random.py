@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import philox, tape
+from . import devices, philox, tape
 from .devices import Device, default_device, device
 from .errors import DataError
 from .primitives.random import random_integers, random_normal, random_uniform
@@ -142,7 +142,7 @@ class Generator:
             raise DataError(f"permutation needs a length of at least 0, got {n}")
         tape.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
         with self._lock:
-            counter = self._counter_on(default_device() if device is None else _device(device))
+            counter = self._counter_on(default_device() if device is None else devices.device(device))
             array = philox.permutation(counter.device.xp, *self.key, self.counter, n)
             counter.assign(counter + philox.blocks("permutation", n, np.dtype(np.int64)))
         return Tensor._wrap(array, counter.device, None, Version())
@@ -157,10 +157,6 @@ def _checked(seed: int, stream: int) -> tuple[int, int]:
 
 def _count(n: int, place: Device) -> Tensor:
     return Tensor._wrap(place.xp.full((), n, place.xp.uint64), place, None, Version())
-
-
-def _device(name: Any) -> Device:
-    return device(name)
 
 
 _alive: weakref.WeakSet[Generator] = weakref.WeakSet()

@@ -183,10 +183,13 @@ def is_writable(a: Any) -> bool:
 
 def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError:
     """Say which rule failed; what the graph does not keep has a node in its place, on which no function works."""
+    failed = f"the derivative rule of {primitive.name} for input {position} failed: {error}"
+    if Node.__name__ not in str(error):  # then it is about something else
+        return GraphError(failed)
     kept = f"saves={primitive.saves!r}" if primitive.saves else "nothing (it has no `saves`)"
     return GraphError(
-        f"the derivative rule of {primitive.name} for input {position} failed: {error}; of its result and its inputs "
-        f"the graph keeps the values that the row names in `saves`, here {kept}, and shape and dtype of all others"
+        f"{failed}; of its result and its inputs the graph keeps the values that the row names in `saves`, here "
+        f"{kept}, and shape and dtype of all others"
     )
 
 

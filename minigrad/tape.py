@@ -18,6 +18,7 @@ import numpy as np
 from .determinism import setting
 from .devices import Device, matmul_settings, out_of_memory
 from .errors import DataError, DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
+from .observing import Callback, Observer
 from .primitives.registry import Primitive
 from .source import user_line
 from .tensor import Tensor, Version, tensor
@@ -57,9 +58,9 @@ class Node:
         self.dtype = array.dtype
         self.device = device
         self.primitive = None
-        self.parents = ()
-        self.hooks = None
-        self.grad = None
+        self.parents = self.inputs = ()
+        self.metadata = _NO_METADATA
+        self.result = self.versions = self.hooks = self.grad = None
 
     @property
     def ndim(self) -> int:
@@ -77,13 +78,14 @@ class Node:
 
 
 _ids = itertools.count()
+_NO_METADATA: dict[str, Any] = {}  # that of all leaves
 _new = Tensor.__new__
 
 
 class State(threading.local):
     grad_enabled = True
     checking = True  # whether functions look at values to refuse bad ones
-    observer: Callable | None = None
+    observer: Observer | None = None
     recording = False
     sweeping: Node | None = None  # whose derivative rules are running, while they run on tensors
 
@@ -148,14 +150,17 @@ class enable_grad(_grad_mode):
 
 
 @contextlib.contextmanager
-def observing(callback: Callable[..., None] | None, recording: bool = False) -> Iterator[None]:
-    """Call `callback(primitive, inputs, result, metadata)` for every operation that this thread applies in the block.
+def observing(observer: Observer | Callable[..., None] | None, recording: bool = False) -> Iterator[None]:
+    """Tell an observer of every operation that this thread applies in the block, and of all that `Observer` names.
 
-    With `recording` the operations are to be repeated with other values, so values may not be read into Python.
+    A function is called with (primitive, inputs, result, metadata) of every operation. With `recording` the operations
+    are to be repeated with other values, so values may not be read into Python.
     """
+    if observer is not None and not isinstance(observer, Observer):
+        observer = Callback(observer)
     before = state.observer, state.recording
     try:
-        state.observer, state.recording = callback, recording
+        state.observer, state.recording = observer, recording
         note(matmul_settings, "precision")
         note(setting, "deterministic")
         yield
@@ -163,16 +168,15 @@ def observing(callback: Callable[..., None] | None, recording: bool = False) -> 
         state.observer, state.recording = before
 
 
-def observer() -> Callable[..., None] | None:
+def observer() -> Observer | None:
     """Return what observes this thread's operations."""
     return state.observer
 
 
 def before_assign(x: Tensor) -> None:
     """Let an observer that repeats operations keep the value that is about to be replaced."""
-    keep = getattr(state.observer, "before_assign", None)
-    if keep is not None:
-        keep(x)
+    if state.observer is not None:
+        state.observer.before_assign(x)
 
 
 def observed() -> bool:
@@ -203,29 +207,26 @@ def unchecked() -> Iterator[None]:
 
 def note(owner: Any, attribute: str) -> None:
     """Let an observer know that what follows depends on an attribute of `owner`, such as whether a module trains."""
-    note_it = getattr(state.observer, "note", None)
-    if note_it is not None:
-        note_it(owner, attribute)
+    if state.observer is not None:
+        state.observer.note(owner, attribute)
 
 
 def note_made(x: Tensor) -> None:
     """Let a recorder know of a leaf that the recorded function makes: a program makes it once; it must not change."""
-    made = getattr(state.observer, "made_inside", None)
-    if made is not None:
-        made.append(x)
+    if state.observer is not None and state.observer.made_inside is not None:
+        state.observer.made_inside.append(x)
 
 
 def note_gradient(leaf: Node, added: bool) -> None:
     """Let a recorder know of a leaf whose gradient is about to be set, or added to."""
-    if state.recording:
-        state.observer.note_gradient(leaf, added)  # type: ignore[union-attr]
+    if state.recording and state.observer is not None:
+        state.observer.note_gradient(leaf, added)
 
 
 def note_seed(x: Tensor) -> None:
     """Let a recorder know of a cotangent from which a backward pass starts: the user's code may have no name for it."""
-    note_it = getattr(state.observer, "note_seed", None)
-    if note_it is not None:
-        note_it(x)
+    if state.observer is not None:
+        state.observer.note_seed(x)
 
 
 def grad_enabled() -> bool:
@@ -240,7 +241,7 @@ def sweeping() -> Node | None:
 
 def refuse_from_before(gradient: Tensor) -> None:
     """Raise where a program would freeze a gradient that was there before the recording."""
-    if state.recording and not state.observer.knows(gradient):  # type: ignore[union-attr]
+    if state.recording and state.observer is not None and not state.observer.knows(gradient):
         raise RecordingError(
             f"a gradient from before the recording is used at {user_line()}: it would be frozen into the program; set "
             "t.grad = None first, and call backward inside the recorded function"
@@ -326,10 +327,10 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         node.primitive = primitive
         node.parents = tuple(parents)
         node.metadata = {**primitive.defaults, **metadata} if primitive.defaults else metadata
-        node.result = array if primitive.saves_result else None
-        node.inputs = node.versions = None
-        if version is not None and node.result is not None:
-            node.versions = ((version, version.count),)
+        if primitive.saves_result:
+            node.result = array
+            if version is not None:
+                node.versions = ((version, version.count),)
         _save_inputs(node, primitive, inputs)
         result._node = node
     if state.observer is not None:

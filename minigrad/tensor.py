@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import indexing, tape
+from . import devices, indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .ranges import check_holds
 
 if TYPE_CHECKING:
     from .tape import Node
@@ -245,6 +246,11 @@ class Tensor:
         """Write `value` (tensor, array or number, broadcast to this shape) into this leaf's memory; return the leaf.
 
         A graph that saved the old value then refuses to run backward.
+
+        Raises
+        ------
+        DTypeError
+            The dtype of the leaf does not hold the value; the leaf is then as it was.
         """
         if not self.is_leaf or self._version is None:
             raise GraphError(
@@ -260,10 +266,9 @@ class Tensor:
         array = self.device.xp.asarray(array)
         if array.shape != self.shape and array.ndim:
             raise ShapeError(f"assign() got shape {array.shape} for a tensor of shape {self.shape}")
-        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
-            raise DTypeError(f"assign() got {array.dtype.name} for a tensor of {self.dtype.name}")
         source = value if isinstance(value, Tensor) else Tensor._wrap(array, self.device, None)
         if source.dtype != self.dtype:
+            check_holds(self.dtype, value, "assign() got", "round it, or assign to a tensor of another dtype")
             source = tape.apply(P.astype, source, dtype=self.dtype)
         tape.before_assign(self)
         self._version.count += 1  # before: also an interrupted write may have changed something
@@ -457,10 +462,10 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         tape.refuse_while_recording("mg.tensor(t) copies a value", "use t itself, or t.detach()")
         if data._node is not None:
             raise GraphError("mg.tensor(t) would lose the gradient of t; use t itself, or mg.tensor(t.detach())")
-        place = data.device if device is None else _device(device)
+        place = data.device if device is None else devices.device(device)
         data = data._array
     else:
-        place = default_device() if device is None else _device(device)
+        place = default_device() if device is None else devices.device(device)
     if not hasattr(data, "dtype"):
         data = np.asarray(_plain(data), dtype)
         dtype = np.float32 if dtype is None and data.dtype == np.float64 else dtype
@@ -487,10 +492,6 @@ def _restored(cls: type[Tensor], array: Any, place: Device, requires_grad: bool,
 def as_tensor(x: Any) -> Tensor:
     """Return x itself if it is a tensor, else a new tensor of its values."""
     return x if isinstance(x, Tensor) else tensor(x)
-
-
-def _device(name: Any) -> Device:
-    return device(name)
 
 
 def _plain(data: Any) -> Any:

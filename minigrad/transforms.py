@@ -13,7 +13,7 @@ from .errors import DTypeError, ShapeError
 from .primitives import stack, zeros_like
 from .selection import integers
 from .sweep import leaves
-from .tensor import Tensor, tensor
+from .tensor import Tensor, as_tensor, tensor
 
 
 def _variable(x: Any) -> Tensor:
@@ -21,9 +21,7 @@ def _variable(x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else tensor(x)
     if x.dtype.kind != "f":
         raise DTypeError(f"only real floating tensors have gradients, got {x.dtype.name}; convert with t.to('float32')")
-    if x._node is None:
-        return Tensor._wrap(x._array, x.device, tape.Node(x._array, x.device), x._version)
-    return x + 0.0  # a node of its own: nested transforms of one variable do not get into each other's way
+    return autograd.stand_in(x, connected=x._node is not None)
 
 
 def _nested(root: tape.Node, variables: list[Tensor]) -> bool:
@@ -132,7 +130,7 @@ def _vjp(name: str, f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callabl
         if y._node is not None:
             # a cotangent that requires grad is differentiated through as well
             create = nested or (isinstance(v, Tensor) and v.requires_grad)
-            found = autograd.grad(y, variables, v, retain_graph=True, create_graph=create, allow_unused=True)
+            found = autograd.grad(y, variables, [v], retain_graph=True, create_graph=create, allow_unused=True)
         return tuple(zeros_like(x.detach()) if g is None else g for g, x in zip(found, variables, strict=True))
 
     return (y if nested else y.detach()), pull_back
@@ -188,13 +186,13 @@ def jacobian(f: Callable[[Tensor], Tensor]) -> Callable[[Any], Tensor]:
     @wraps(f)
     def jacobian_at(x: Any) -> Tensor:
         y, pull_back = _vjp("jacobian", f, x)
-        place, dtype = y.device, y.dtype
-        basis = place.xp.eye(y.size, dtype=dtype).reshape(y.size, *y.shape)
+        place = y.device
+        basis = place.xp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
         rows = [pull_back(Tensor._wrap(basis[i], place, None))[0] for i in range(y.size)]
-        shape = x.shape if isinstance(x, Tensor) else tensor(x).shape
+        x = as_tensor(x)
         if not rows:
-            return Tensor._wrap(place.xp.zeros((*y.shape, *shape), dtype), place, None)
-        return stack(rows).reshape(*y.shape, *shape)
+            return Tensor._wrap(place.xp.zeros((*y.shape, *x.shape), x.dtype), place, None)
+        return stack(rows).reshape(*y.shape, *x.shape)
 
     return jacobian_at
 

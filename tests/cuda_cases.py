@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.program import trees
+from minigrad import trees
 from minigrad.program.passes import simplify
 from minigrad.tensor import Tensor, Version
 from minigrad.testing import strategies

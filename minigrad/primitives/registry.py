@@ -27,10 +27,12 @@ class Samples:
 
     Attributes
     ----------
-    shapes : str
+    shapes : str or callable
         A family of shapes: "any" (each input has one of its own), "broadcast" (they broadcast against each other), or a
         key of `_FAMILIES` in `minigrad/testing/strategies.py` or of `FAMILIES` in `minigrad/testing/families.py`, where
-        a new family is added. A family draws the options of the forward too.
+        a new family of the library is added. A family draws the options of the forward too. A function is a family as
+        those of `FAMILIES` are: from hypothesis' `draw` to (shapes, options, None or a function that turns arrays of
+        free numbers into valid inputs).
     domains : tuple of Domain
         One for each input; the last one also stands for further inputs.
     ties : bool
@@ -39,7 +41,7 @@ class Samples:
         Whether the forward is a complex-analytic function, so that the complex step is valid.
     """
 
-    shapes: str
+    shapes: str | Callable[[Any], tuple]
     domains: tuple[Domain, ...]
     ties: bool = False
     analytic: bool = True
@@ -125,8 +127,8 @@ class Primitive:
 
     def __call__(self, *args: Any, **metadata: Any) -> Any:
         if self.variadic and self.arity == 0:
-            arrays, given = tuple(args[0]), args[1:]
-            if not arrays:
+            arrays, given = tuple(*args[:1]), args[1:]
+            if args and not arrays:
                 raise ShapeError(f"{self.name} needs at least one array, got an empty sequence")
         elif self.variadic:
             arrays, given = args, ()

@@ -18,7 +18,7 @@ from ..atomic import write_atomically
 from ..errors import DataError, GraphError
 from ..sweep import reachable
 from ..tensor import Tensor
-from .program import Equation, Program, Variable, is_literal, roles
+from .program import Equation, Program, Variable, roles, targets_of
 
 WIDTH, HEIGHT, GAP = 250, 40, 22  # of a box, and between boxes one above the other
 STEP = HEIGHT + GAP
@@ -160,7 +160,7 @@ class _Layout:
         self.folded = fold_updates
         self.boxes: dict[Variable, Box] = {}
         self.hidden: dict[Variable, Equation] = {}  # the equations that a folded update stands for
-        shown = [*program.arguments, *(v for v in program.captured if not is_literal(v))]
+        shown = [*program.arguments, *(v for v in program.captured if v not in program.literals)]
         self.inputs = {v: _input_box(v, program) for v in shown}
         self.next_input = self.height = float(TOP)
         self.width = 0.0
@@ -209,6 +209,7 @@ class _Layout:
 
     def _place_updates(self, x: float) -> None:
         y = float(TOP)
+        targets = targets_of(self.program)
         updates = [e for e in self.program.equations if self.role[e.output] == "update"]
         if self.folded:
             self.hidden = {e.output: e for e in updates if not e.primitive.effect}
@@ -218,7 +219,7 @@ class _Layout:
             box = self.boxes[e.output] = _equation_box(e, "update", x, y)
             if self.folded:
                 parts = _behind(e, self.hidden)
-                box.title = f"{e.output.name} = update of {e.variables[0].name}"
+                box.title = f"{e.output.name} = update of {targets[e.output].name}"
                 box.detail = f"{len(parts)} operation{'s' * (len(parts) != 1)}, {e.line}"
                 box.tooltip = "\n".join(map(repr, parts))
                 used = [v for part in parts for v in part.variables]

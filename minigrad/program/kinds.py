@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import tape, trees
 from ..devices import default_device
 from ..errors import DTypeError
 from ..tensor import Tensor
-from . import trees
 
 
 def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
@@ -29,13 +28,24 @@ def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
                     f"a compiled function got a {type(x).__name__} with the attributes {', '.join(attributes)}, in "
                     "which a change would go unnoticed; give them as arguments of their own, or as items"
                 )
-            kind += [type(x), len(x), *(map(_value, x) if isinstance(x, dict) else ())]
+            kind += [type(x), len(x), *(map(_hashed, x) if isinstance(x, dict) else ())]
             kind += kind_of(tuple(x.values()) if isinstance(x, dict) else tuple(x), nodes)
         elif isinstance(x, np.ndarray):
             kind += (np.ndarray, x.shape, x.dtype, x.strides)
         else:
-            kind += _value(x)
+            kind += _hashed(x)
     return tuple(kind)
+
+
+def is_same(x: Any, y: Any) -> bool:
+    """Return whether two arguments that are no tensors are one to a program."""
+    if x is y:
+        return True
+    a, b = _value(x), _value(y)
+    try:
+        return hash(a) == hash(b) and a == b  # tensors in a set are equal where their values are
+    except TypeError:
+        return bool(a == b)
 
 
 def _value(x: Any) -> tuple:
@@ -44,12 +54,17 @@ def _value(x: Any) -> tuple:
         return (slice, *map(_value, (x.start, x.stop, x.step)))
     if isinstance(x, set | frozenset | tuple):  # a set in the order in which a step would go through it
         return (type(x), *map(_value, x))
+    # 0.0 and -0.0 are equal
+    return (type(x), x, repr(x)) if isinstance(x, float | complex | np.inexact) else (type(x), x)
+
+
+def _hashed(x: Any) -> tuple:
+    value = _value(x)
     try:
-        hash(x)
+        hash(value)
     except TypeError as error:
         raise DTypeError(
             f"a compiled function got a {type(x).__name__}, in which a change would go unnoticed ({error}). Give what "
             "is used of it as tensors, numbers, lists or dicts, or give its class a hash, as a frozen dataclass has"
         ) from error
-    # 0.0 and -0.0 are equal
-    return (type(x), x, repr(x)) if isinstance(x, float | complex | np.inexact) else (type(x), x)
+    return value

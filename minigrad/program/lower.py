@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 
-class Call:
+class ArrayCall:
     """One array function, its inputs (symbols and numbers) and its result."""
 
     __slots__ = ("inputs", "name", "result")
@@ -31,14 +31,14 @@ class Symbol:
 
     __array_ufunc__ = None  # a NumPy function called on it directly is an error, and the forward then stays as it is
 
-    def __init__(self, dtype: np.dtype, calls: list[Call]) -> None:
+    def __init__(self, dtype: np.dtype, calls: list[ArrayCall]) -> None:
         self.dtype = dtype
         self._calls = calls
 
     def astype(self, dtype: Any, copy: bool = True) -> Symbol:
         """Write down a conversion."""
         result = Symbol(np.dtype(dtype), self._calls)
-        self._calls.append(Call("astype", (self,), result))
+        self._calls.append(ArrayCall("astype", (self,), result))
         return result
 
     def __neg__(self) -> Symbol:
@@ -99,7 +99,7 @@ class NotLowered(Exception):
 class _Functions:
     """The array module as a forward sees it while it runs on symbols."""
 
-    def __init__(self, calls: list[Call]) -> None:
+    def __init__(self, calls: list[ArrayCall]) -> None:
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
@@ -121,7 +121,7 @@ def _is_operand(x: Any) -> bool:
     return isinstance(x, Symbol | bool | int | float | complex | np.generic)
 
 
-def _write(calls: list[Call], name: str, inputs: tuple) -> Symbol:
+def _write(calls: list[ArrayCall], name: str, inputs: tuple) -> Symbol:
     if not all(x is None or _is_operand(x) for x in inputs):
         raise NotLowered(f"{name} of {inputs}")
     blanks = [np.zeros(1, x.dtype) if isinstance(x, Symbol) else x for x in inputs]
@@ -130,11 +130,13 @@ def _write(calls: list[Call], name: str, inputs: tuple) -> Symbol:
     if not isinstance(result, np.ndarray):
         raise NotLowered(f"{name} with several results")
     symbol = Symbol(result.dtype, calls)
-    calls.append(Call(name, inputs, symbol))
+    calls.append(ArrayCall(name, inputs, symbol))
     return symbol
 
 
-def lower(forward: Callable, inputs: list[Any], metadata: dict[str, Any], dtype: np.dtype) -> tuple[list, list[Call]]:
+def lower(
+    forward: Callable, inputs: list[Any], metadata: dict[str, Any], dtype: np.dtype
+) -> tuple[list, list[ArrayCall]]:
     """Return the symbols (or numbers) of the inputs, and the calls; the last call makes the result, of `dtype`.
 
     Parameters
@@ -159,7 +161,7 @@ def lower(forward: Callable, inputs: list[Any], metadata: dict[str, Any], dtype:
     >>> [call.name for call in calls]
     ['abs', 'negative', 'exp']
     """
-    calls: list[Call] = []
+    calls: list[ArrayCall] = []
     symbols = [Symbol(x, calls) if isinstance(x, np.dtype) else x for x in inputs]
     try:
         result = forward(_Functions(calls), *symbols, **metadata)

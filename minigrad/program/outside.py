@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import trees
 from ..sweep import reachable
 from ..tensor import Tensor, Version
-from . import trees
 from .groups import storage_roots
-from .program import Program, Variable
+from .program import Program, Variable, targets_of
 from .record import Recording
 
 
@@ -68,15 +68,6 @@ def leads_outside(program: Program, args: tuple, result: Any) -> bool:
     outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
     made = [t._node for t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
     return any(not outside.isdisjoint(reachable([node], None)) for node in made if node is not None)
-
-
-def targets_of(program: Program) -> dict[Variable, Variable]:
-    """Return for what an assign returns the variable that it assigns to."""
-    found: dict[Variable, Variable] = {}
-    for e in program.equations:
-        if e.primitive.effect:
-            found[e.output] = found.get(e.variables[0], e.variables[0])
-    return found
 
 
 def callers_own(argument: int | None, captured: Tensor | None, given: list[Any]) -> Tensor | None:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import tape, trees
 from ..tensor import Tensor
-from . import trees
 from .groups import storage_roots
 from .program import Equation, Program, Variable
 
@@ -174,6 +173,5 @@ def _rebuilt(
     replaced: dict[Variable, Variable],
 ) -> Program:
     result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
-    return Program(
-        program.name, program.inputs, captured, list(equations), result, program.conditions, program.computed
-    )
+    kept = program.conditions, program.literals, program.computed
+    return Program(program.name, program.inputs, captured, list(equations), result, *kept)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import tape
+from .. import tape, trees
 from ..devices import Device, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
-from . import trees
+from .kinds import is_same
 
 if TYPE_CHECKING:
     from .memory import Plan
@@ -124,10 +124,18 @@ class Program:
     ----------
     name : str
         The name of the recorded function.
+    inputs : tuple
+        The arguments, with a Variable in the place of each tensor.
+    result : Any
+        What the function returned, likewise.
+    conditions : tuple of (owner, attribute, value)
+        What must still be so for the program to do what the function does.
     arguments : list of Variable
         The tensors among the arguments, in order.
     captured : dict from Variable to Tensor
         Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
+    literals : set of Variable
+        Those of the captured that are numbers which the code made on the spot, and are called after their value.
     computed : set of Variable
         Those of the captured that a pass computed in advance.
     equations : list of Equation
@@ -154,15 +162,17 @@ class Program:
         equations: list[Equation],
         result: Any,
         conditions: tuple = (),
+        literals: frozenset[Variable] = frozenset(),
         computed: frozenset[Variable] = frozenset(),
     ) -> None:
         self.name = self.__name__ = name
-        self.conditions = conditions  # (owner, attribute, value): what must still be so for it to hold
-        self.inputs = inputs  # the arguments, and
-        self.result = result  # what was returned: trees with a Variable for each tensor
+        self.conditions = conditions
+        self.inputs = inputs
+        self.result = result
         self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
-        self.computed = computed  # those of the captured that a pass computed in advance
+        self.literals = literals
+        self.computed = computed
         self.equations = equations
         self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
 
@@ -181,7 +191,7 @@ class Program:
             lines.append("  captured:")
             changing = {e.variables[0] for e in self.equations if e.primitive.effect}
             for v, t in self.captured.items():
-                value = "" if v in changing or is_literal(v) else _value(t)
+                value = "" if v in changing or v in self.literals else _value(t)
                 lines.append(f"    {v!r}{value}{', computed in advance' if v in self.computed else ''}")
         update_of = updated(self)
         for text, e in zip(equations, self.equations, strict=True):
@@ -230,7 +240,7 @@ class Program:
 
     # Running
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Do to `args` what the function did; return what it returned.
 
         Raises
@@ -238,6 +248,7 @@ class Program:
         ShapeError, DTypeError, DeviceError, GraphError
             The arguments differ from those of the recording; nothing has been changed then.
         """
+        trees.refuse_keywords("a program", keywords)
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
         last_use = {v: e for e in self.equations for v in e.variables}
         kept = set(self.outputs)
@@ -249,22 +260,51 @@ class Program:
                 else:
                     with nullcontext() if e.differentiable else tape.no_grad():
                         values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
-                for v in set(e.variables):  # free memory as early as the function did
-                    if last_use[v] is e and v not in kept:
+                for v in {e.output, *e.variables}:  # free memory as early as the function did
+                    if last_use.get(v, e) is e and v not in kept:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
+
+    def values(self, *args: Any) -> dict[str, Tensor]:
+        """Return what every line gives for these arguments, by the name that the program prints: `values["a"]`.
+
+        Raises
+        ------
+        ShapeError, DTypeError, DeviceError, GraphError
+            The arguments differ from those of the recording, or the program assigns to tensors.
+
+        Examples
+        --------
+        >>> import minigrad as mg
+        >>> program = mg.record(mg.grad(lambda x: mg.square(x).sum()))(mg.tensor([1.0, 2.0]))
+        >>> program.values(mg.tensor([3.0, 4.0]))["a"]
+        tensor([ 9., 16.])
+        """
+        if self.has_effects:
+            raise GraphError(
+                f"{self.name} assigns to tensors, and to look at its values would change them: record the part without "
+                "assign, such as the gradient alone (random numbers assign to the counter of their generator)"
+            )
+        values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        with tape.no_grad():
+            for e in self.equations:
+                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
+                values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
+        return {e.output.name: values[e.output] for e in self.equations}
 
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
         """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
         given, expected = list(trees.named_leaves(args)), list(trees.named_leaves(self.inputs))
-        if [path for path, _ in given] != [path for path, _ in expected]:
+        # which there are says nothing about empty containers and their classes
+        classes = [[type(tree) for tree in trees.containers(x)] for x in (args, self.inputs)]
+        if [path for path, _ in given] != [path for path, _ in expected] or classes[0] != classes[1]:
             raise GraphError(
                 f"{self.name} was recorded with {len(expected)} arguments (counting inside lists and dicts), got "
-                f"{len(given)} or other keys; record it again for another structure"
+                f"{len(given)}, other keys or other containers; record it again for another structure"
             )
         for (_, x), (path, v) in zip(given, expected, strict=True):
             if not isinstance(v, Variable):
-                if x is not v and (type(x) is not type(v) or x != v):
+                if not is_same(x, v):
                     raise GraphError(
                         f"argument {path} was {v!r} when {self.name} was recorded and is part of the program; "
                         f"got {x!r}: record it again"
@@ -329,6 +369,15 @@ class Program:
         return dot(self)
 
 
+def targets_of(program: Program) -> dict[Variable, Variable]:
+    """Return for what an assign returns the variable that it assigns to."""
+    found: dict[Variable, Variable] = {}
+    for e in program.equations:
+        if e.primitive.effect:
+            found[e.output] = found.get(e.variables[0], e.variables[0])
+    return found
+
+
 def roles(program: Program) -> dict[Variable, str]:
     """Return for every equation's output whether it is "forward", "backward" or "update".
 
@@ -358,12 +407,12 @@ def updated(program: Program) -> dict[Variable, str]:
     updates, as a count of steps does, is not in the dictionary.
     """
     users: dict[Variable, list[Variable]] = defaultdict(list)
-    role = roles(program)
+    role, targets = roles(program), targets_of(program)
     found: dict[Variable, set[str]] = {}
     for e in reversed(program.equations):
         if role[e.output] == "update":
             names = {name for user in users[e.output] for name in found[user]}
-            found[e.output] = names or {e.variables[0].name}  # only an assignment leads nowhere
+            found[e.output] = names or {targets[e.output].name}  # only an assignment leads nowhere
             for v in e.variables:
                 users[v].append(e.output)
     return {v: min(names) for v, names in found.items() if len(names) == 1}
@@ -404,11 +453,6 @@ def _value(t: Tensor) -> str:
     numbers = [str(number) for number in to_numpy(t._array).reshape(-1)]
     text = f"[{', '.join(numbers)}]" if t.ndim else numbers[0]
     return f" = {text}" if t._version is None else f", now {text}"
-
-
-def is_literal(v: Variable) -> bool:
-    """Return whether a captured variable is a number that the code made on the spot, and is called after it."""
-    return v.name[0] in "-0123456789"
 
 
 def _result(tree: Any) -> str:

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import source, tape
+from .. import source, tape, trees
 from ..devices import to_numpy
 from ..errors import DTypeError, RecordingError
+from ..observing import Observer
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
-from . import trees
+from .names import name_in_code
 from .program import Equation, Program, Variable
 
 # what a program may return besides tensors: values that do not change
@@ -63,7 +64,8 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
         raise DTypeError(f"mg.record takes a function, got {type(f).__name__}")
 
     @wraps(f)
-    def recorded(*args: Any) -> Program:
+    def recorded(*args: Any, **keywords: Any) -> Program:
+        trees.refuse_keywords("mg.record(f)", keywords)
         return run_and_record(f, args).program
 
     return recorded
@@ -112,7 +114,8 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         raise
     recorder.name_results()
     conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
-    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions)
+    literals = frozenset(recorder.literals)
+    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
     return Recording(program, result, recorder.gradients, made)
 
@@ -162,7 +165,7 @@ def _own_identity(x: Any) -> Any:
     return x
 
 
-class _Recorder:
+class _Recorder(Observer):
     """The observer that writes equations."""
 
     def __init__(self) -> None:
@@ -177,6 +180,7 @@ class _Recorder:
         self.gradients: dict[tape.Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
+        self.literals: set[Variable] = set()  # those of them that are called after their value
         self.conditions: dict[tuple[Any, str], Any] = {}
         self._names: set[str] = set()
 
@@ -220,7 +224,7 @@ class _Recorder:
         return self._captured[key]
 
     def _capture(self, x: Tensor) -> Variable:
-        name = _name_in_code(x)
+        name = name_in_code(x)
         if name is not None:
             return _typed(self._unused(name), x)
         name = "seed" if any(x is seed for seed in self._seeds) else None
@@ -232,7 +236,9 @@ class _Recorder:
         value = repr(to_numpy(x._array).item())
         key = name, value, x.dtype, x.device
         if key not in self._numbers:
-            self._numbers[key] = _typed(self._unused(name or value), x)
+            v = self._numbers[key] = _typed(self._unused(name or value), x)
+            if name is None:
+                self.literals.add(v)
         return self._numbers[key]
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
@@ -309,43 +315,3 @@ def _as_it_was(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_it_was(item) for item in value]
     return set(value) if isinstance(value, set) else value
-
-
-def _name_in_code(x: Tensor) -> str | None:
-    """Return what the code that is running calls a captured tensor: "W1", "weights[0]", or "model.0.weight"."""
-    frames = list(source.frames())
-    try:
-        return _name_in(frames, x)
-    finally:
-        frames.clear()  # this frame may be among them, and all that they hold would wait for the garbage collector
-
-
-def _name_in(frames: list[Any], x: Tensor) -> str | None:
-    """Return what one of these frames calls a tensor."""
-    for frame in sorted(frames, key=source.in_project):  # the user's own names first
-        if not source.in_package(frame):
-            variables = {**frame.f_globals, **frame.f_locals}
-            names = [n for name, value in variables.items() if name != "self" for n in _names(name, value, x)]
-            # a dotted name says more than that of a local variable, and one letter is mostly the variable of a loop
-            names = sorted(names, key=lambda n: ("." not in n, len(n) == 1, "[" in n))
-            if names:
-                return names[0]
-    # nothing but an object whose method is running holds it; of the library's own names only these tell something
-    for frame in sorted(frames, key=source.in_package):
-        owner = frame.f_locals.get("self")
-        names = [] if owner is x else list(_names("self", owner, x))
-        if names:
-            return names[0]
-    return None
-
-
-def _names(name: str, value: Any, x: Tensor) -> Iterator[str]:
-    """Yield under which names x is held by a variable: itself, in a list or dict, or among the tensors of an object."""
-    if value is x:
-        yield name
-    elif hasattr(type(value), "named_tensors"):
-        owner = type(value).__name__.lower() if name == "self" else name
-        yield from (f"{owner}.{path}" for path, held in value.named_tensors() if held is x)
-    elif isinstance(value, list | tuple | dict) and len(value) <= 100 and not name.startswith("_"):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        yield from (f"{name}[{key!r}]" for key, held in items if held is x)

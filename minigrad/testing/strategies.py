@@ -228,11 +228,18 @@ def primitive_inputs(
         call = _Call([draw(shapes()) for _ in range(primitive.arity)])
     elif samples.shapes in _FAMILIES:
         call = _FAMILIES[samples.shapes](draw)
-    elif samples.shapes in families.FAMILIES:
-        sizes, metadata, prepare = families.FAMILIES[samples.shapes](draw)
+    elif callable(samples.shapes) or samples.shapes in families.FAMILIES:
+        family = samples.shapes if callable(samples.shapes) else families.FAMILIES[samples.shapes]
+        sizes, metadata, prepare = family(draw)
         call = _Call(sizes, metadata, prepare=prepare)
     else:
         raise MinigradError(f"no strategy draws the shape family {samples.shapes!r} of primitive {primitive.name!r}")
+    drawn = len(call.shapes) + len(call.indices)
+    if drawn < primitive.arity or (drawn > primitive.arity and not primitive.variadic):
+        raise MinigradError(
+            f"the shape family {samples.shapes!r} of primitive {primitive.name!r} draws {drawn} arrays, and its "
+            f"forward takes {primitive.arity}"
+        )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     domains = [samples.domains[min(i, len(samples.domains) - 1)] for i in range(len(call.shapes))]
     values = [drawn_values(rng, shape, dtype, domain) for shape, domain in zip(call.shapes, domains, strict=True)]

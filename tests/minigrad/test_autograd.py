@@ -27,6 +27,17 @@ def test_grad_outputs_gives_the_direction():
         mg.autograd.grad(x * x, x, grad_outputs=mg.tensor(np.ones(3)))
 
 
+def test_cotangents_may_be_numbers_and_lists():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y, total = x * x, (x * x).sum()
+    assert mg.autograd.grad(total, x, 2.0, retain_graph=True)[0].numpy().tolist() == [4.0, 8.0]
+    assert mg.autograd.grad([total, y], x, [1.0, [1.0, 10.0]])[0].numpy().tolist() == [4.0, 44.0]
+    assert mg.vjp(lambda t: (t * t).sum(), x)[1](2.0)[0].numpy().tolist() == [4.0, 8.0]
+    assert mg.vjp(lambda t: t * t, x)[1]([1.0, 10.0])[0].numpy().tolist() == [2.0, 40.0]
+    with pytest.raises(ShapeError, match=r"must have that shape, got \(3,\)"):
+        mg.vjp(lambda t: t * t, x)[1]([1.0, 10.0, 100.0])
+
+
 def test_unused_inputs():
     x, unused = mg.tensor(1.0, requires_grad=True), mg.tensor(1.0, requires_grad=True)
     with pytest.raises(GraphError, match="do not depend on input 1"):
@@ -77,6 +88,22 @@ def test_nested_grad_over_a_closed_over_variable_is_not_confused():
     assert confused(mg.tensor(np.array(5.0))).item() == 1.0
 
 
+def test_nested_transforms_keep_the_sign_of_zero():
+    zero = mg.tensor(-0.0, requires_grad=True)
+
+    def branch(t):  # arctan2 is -pi at -0, and pi at 0
+        return mg.arctan2(t, mg.tensor(-1.0)) ** 3
+
+    (first,) = mg.autograd.grad(branch(zero), zero, create_graph=True)
+    (second,) = mg.autograd.grad(first, zero)
+    assert second.item() < -18
+    x, one = mg.tensor(-0.0), mg.tensor(1.0)
+    for found in (mg.grad(mg.grad(branch))(x), mg.hessian(branch)(x), mg.hvp(branch, x, one)):
+        assert found.item() == second.item()
+    assert mg.value_and_grad(branch)(zero)[0].item() == branch(x).item()
+    assert mg.vjp(branch, zero)[0].item() == branch(x).item()
+
+
 def test_grad_of_a_function_that_is_not_scalar_says_what_it_returned():
     with pytest.raises(ShapeError, match=r"shape \(2,\)"):
         mg.grad(lambda x: x * x)(mg.tensor([1.0, 2.0]))
@@ -108,6 +135,13 @@ def test_jacobian_vjp_and_jvp_agree_with_the_formula():
     np.testing.assert_array_equal(value.numpy(), y.numpy())
     np.testing.assert_allclose(tangent.numpy(), J @ t, rtol=1e-13)
     assert not tangent.requires_grad
+
+
+def test_a_jacobian_has_the_dtype_of_the_point_an_empty_one_too():
+    x = mg.tensor([1.0, 2.0])
+    for rows in (slice(1), slice(0)):
+        J = mg.jacobian(lambda t, rows=rows: (t * t).to("float64")[rows])(x)
+        assert J.dtype == np.float32 and J.shape == (len([0, 1][rows]), 2)
 
 
 def test_jvp_of_several_inputs_and_of_a_constant():

@@ -192,6 +192,22 @@ def test_gradients_alias_nothing(name, way):
     assert not any(np.shares_memory(p, q) for i, p in enumerate(arrays) for q in arrays[:i])
 
 
+def test_gradients_without_a_graph_alias_nothing_with_create_graph_either():
+    w, c = mg.Parameter([1.0, 2.0]), mg.Parameter([3.0, 4.0])
+    direction = mg.tensor([1.0, 1.0])
+    (w + c).backward(direction, create_graph=True)
+    assert w.grad is not c.grad and w.grad is not direction
+    w.grad.assign([5.0, 6.0])
+    assert c.grad.numpy().tolist() == direction.numpy().tolist() == [1.0, 1.0]
+    for g in mg.autograd.grad(w + c, [w, c, w], direction, create_graph=True):
+        g.assign([7.0, 8.0])
+        assert direction.numpy().tolist() == [1.0, 1.0]
+    live = mg.tensor([1.0, 1.0], requires_grad=True)
+    (g,) = mg.autograd.grad(w * 2.0, w, live, create_graph=True)
+    g.sum().backward()  # one that has a graph keeps it
+    assert live.grad.numpy().tolist() == [2.0, 2.0]
+
+
 def test_accumulating_leaves_the_first_gradient_alone():
     x = leaf([1.0, 2.0])
     (x * 3.0).sum().backward()

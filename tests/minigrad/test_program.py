@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -133,6 +134,15 @@ def test_the_numbers_of_what_is_captured_say_whether_they_are_live() -> None:
     assert shown(constants(program))[2:] == ["    c:f32[2] = [0.0, 0.0], computed in advance"]
 
 
+@pytest.mark.parametrize("value", [1.5, -2, np.inf, np.nan, True])
+def test_a_number_that_is_made_on_the_spot_is_its_own_name(value: float) -> None:
+    state = mg.tensor(value)
+    program = mg.record(lambda: state.assign(value))()
+    (literal,) = program.literals
+    assert literal.name == repr(value) and f"    {literal!r}\n" in str(program)
+    assert f">{literal!r}<" not in program.draw(fold_updates=False)  # it is in the box of what uses it
+
+
 A = mg.tensor(RNG.uniform(0.5, 2, (3, 4)).astype("f4"))
 B = mg.tensor(RNG.uniform(0.5, 2, (4, 2)).astype("f4"))
 
@@ -227,6 +237,69 @@ def test_arguments_and_results_inside_lists_and_dicts() -> None:
         program({"x": mg.tensor(3.0)}, [mg.tensor(1.0)], 3)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "other"),
+    [
+        (0.0, -0.0), (1, True), (1, 1.0), ({0.0}, {-0.0}), ([BATCHES[0]], (BATCHES[0],)), ((), {}), ([], [[]]),
+        ({"a": 1}, {True: 1}), ({1: 2}, {1.0: 2}), ({mg.tensor(1.0)}, {mg.tensor(1.0)}), (slice(1), slice(0, 1)),
+    ],
+)  # fmt: skip
+def test_arguments_that_are_equal_but_not_alike_are_refused(recorded: object, other: object) -> None:
+    program = mg.record(lambda x, what: x * 2.0)(mg.ones((2,)), recorded)
+    for _ in range(2):
+        assert program(mg.ones((2,)), recorded).numpy().tolist() == [2.0, 2.0]
+        with pytest.raises(GraphError, match="record it again"):
+            program(mg.ones((2,)), other)
+
+
+def test_an_empty_container_may_not_be_left_out() -> None:
+    program = mg.record(lambda x, settings: x * 2.0)(mg.ones((2,)), {})
+    with pytest.raises(GraphError, match="record it again for another structure"):
+        program(mg.ones((2,)))
+
+
+def test_arguments_are_given_by_position() -> None:
+    def f(x: mg.Tensor, a: float = 1.0) -> mg.Tensor:
+        return x * a
+
+    x = mg.tensor([1.0], requires_grad=True)
+    for call in (mg.record(f), mg.record(f)(x), mg.compile(f), mg.checkpoint(f)):
+        with pytest.raises(TypeError, match=r"takes its arguments by position, got a by name"):
+            call(x, a=2.0)
+
+
+def test_the_values_of_all_lines_can_be_seen() -> None:
+    w = mg.Parameter([2.0, 3.0])
+    program = mg.record(mg.grad(lambda x: (mg.exp(x) * w).sum()))(mg.zeros((2,)))
+    x = mg.tensor([0.5, -1.0])
+    values = program.values(x)
+    assert list(values) == [e.output.name for e in program.equations]
+    assert same(values["a"], mg.exp(x)) and same(values[program.outputs[0].name], program(x))
+    assert not any(value.requires_grad for value in values.values())
+    with pytest.raises(ShapeError, match="recorded with"):
+        program.values(mg.zeros((3,)))
+    program = mg.record(lambda x: w.assign(w + x))(x)
+    before = w.detach().numpy().tolist()
+    with pytest.raises(GraphError, match="assigns to tensors, and to look at its values would change them"):
+        program.values(x)
+    assert w.detach().numpy().tolist() == before
+
+
+def test_a_run_holds_no_result_that_nobody_reads() -> None:
+    def f(x: mg.Tensor) -> mg.Tensor:
+        for _ in range(5):
+            mg.exp(x)
+        return x.sum()
+
+    x = mg.ones((100_000,))
+    program = mg.record(f)(x)
+    tracemalloc.start()
+    program(x)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 * 400_000
+
+
 def test_arguments_of_another_kind_are_refused_before_anything_changes() -> None:
     p = mg.Parameter([1.0, 1.0])
     program = mg.record(lambda x: p.assign(p + x))(mg.zeros(2))
@@ -293,6 +366,14 @@ def test_two_backward_passes_in_one_recording_accumulate() -> None:
         return p.grad
 
     assert mg.record(f)(mg.zeros(2))(mg.tensor([10.0, 20.0])).numpy().tolist() == [12.0, 24.0]
+
+
+def test_a_tensor_that_is_assigned_twice_is_updated_under_its_own_name() -> None:
+    g = mg.random.Generator(0)
+    program = mg.record(lambda x: x * g.uniform((2,)) + g.uniform((2,)))(mg.ones((2,)))
+    assigns = [line for line in str(program).splitlines() if " = assign " in line]
+    assert len(assigns) == 2 and all(line.endswith(", update of g.counter") for line in assigns)
+    assert "g.counter'' = update of g.counter<" in program.draw()
 
 
 def test_check_finds_what_is_wrong_with_a_program() -> None:

@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import devices, sweep, tape
 from minigrad.errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from minigrad.observing import InnerObserver, Observer
 from minigrad.primitives.registry import Domain, Primitive, Samples
 
 
@@ -52,6 +53,13 @@ def test_a_graph_made_with_create_graph_is_freed_too(without_gc):
     assert watched() is None
 
 
+def test_a_leaf_has_all_that_a_node_has():
+    a = leaf(1.0)
+    for node in (a._node, (a * 2.0)._node):
+        assert all(hasattr(node, name) for name in type(node).__slots__)
+    assert a._node.inputs == a._node.parents == () and a._node.metadata == {} and a._node.result is None
+
+
 def test_an_array_that_no_rule_reads_is_not_kept():
     x = leaf(1.0, 2.0)
     middle = x * 2.0
@@ -86,6 +94,18 @@ def test_a_rule_cannot_read_what_it_did_not_save():
     for create_graph in (False, True):
         with pytest.raises(GraphError, match=r"rule of wrong for input 0 failed: .* keeps .* nothing \(it has no"):
             y.backward(retain_graph=True, create_graph=create_graph)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_rule_that_fails_for_another_reason_says_only_that(create_graph):
+    row = Primitive(
+        "row",
+        forward=lambda xp, x, /: x * x,
+        vjps=[lambda F, g, y, x: F.var(x) * g],
+        samples=Samples("any", (Domain(0, 1),)),
+    )
+    with pytest.raises(GraphError, match=r"rule of row for input 0 failed: .* no attribute 'var'$"):
+        row(leaf(1.0)).sum().backward(create_graph=create_graph)
 
 
 def test_what_a_rule_keeps_is_not_written_to():
@@ -488,7 +508,7 @@ def test_two_devices_in_one_operation_are_refused():
 
 
 def test_a_recording_that_is_interrupted_as_it_begins_ends():
-    class Interrupting:
+    class Interrupting(Observer):
         def note(self, owner, attribute):
             raise KeyboardInterrupt
 
@@ -505,6 +525,49 @@ def test_observing_sees_every_operation_in_order():
         mg.exp(mg.ones(2) + 1.0)
     mg.ones(2) * 2.0
     assert seen == ["add", "exp"]
+
+
+def test_an_observer_need_not_have_all_that_it_may_be_told():
+    w = mg.Parameter([1.0, 2.0])
+    with tape.observing(Observer(), recording=True):
+        w.grad = None
+        (w * w).sum().backward()
+        assert w.grad is not None
+        w.assign([3.0, 4.0])
+        mg.nn.Dropout(0.5)(w)
+
+
+def test_an_inner_observer_passes_on_all_that_it_is_told():
+    told = [name for name in vars(Observer) if callable(getattr(Observer, name))]
+    assert {"__call__", "before_assign", "note", "note_seed", "note_gradient", "knows"} <= set(told)
+    assert set(told) <= set(vars(InnerObserver))
+
+    class Outer(Observer):
+        def __init__(self):
+            self.made_inside, self.told = [], set()
+
+        def __call__(self, *operation):
+            self.told.add("operation")
+
+        def note(self, owner, attribute):
+            self.told.add(attribute)
+
+        def note_seed(self, x):
+            self.told.add("seed")
+
+        def note_gradient(self, leaf, added):
+            self.told.add("gradient")
+
+        def before_assign(self, x):
+            self.told.add("assign")
+
+    outer, w = Outer(), mg.Parameter([1.0, 2.0])
+    with tape.observing(outer, recording=True), mg.detect_anomaly():
+        made = mg.ones((2,))
+        mg.nn.Dropout(0.5)(w * made).sum().backward()
+        w.assign([3.0, 4.0])
+    assert {"operation", "seed", "gradient", "assign", "_training"} <= outer.told
+    assert any(x is made for x in outer.made_inside)
 
 
 def test_a_primitive_without_samples_or_with_a_wrong_number_of_rules_is_refused():

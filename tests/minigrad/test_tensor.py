@@ -168,6 +168,11 @@ def test_metadata_may_be_given_by_position_as_in_numpy_and_too_much_is_refused()
         mg.sum(x, 0, True, 7)
     with pytest.raises(TypeError, match="add takes 2 arrays"):
         mg.add(x)
+    for call in (lambda: mg.concat(), lambda: mg.concat(axis=1)):
+        with pytest.raises(TypeError, match="concat takes a sequence of arrays and .*, got 0 arguments"):
+            call()
+    with pytest.raises(ShapeError, match="concat needs at least one array"):
+        mg.concat([])
 
 
 def test_slips_of_the_hand_are_named():
@@ -289,7 +294,7 @@ def test_at_does_not_cut_a_value_to_an_integer(value):
         for write in (x.at[:1].set, x.at[:1].add):
             if write.__name__ == "set" and isinstance(value, list):
                 continue  # set takes no lists
-            with pytest.raises(DTypeError, match=rf"{write.__name__}\(\) got .* for a tensor of {x.dtype.name}"):
+            with pytest.raises(DTypeError, match=rf"{write.__name__}\(\) got .* for {x.dtype.name}, which holds"):
                 write(value)
 
 
@@ -309,8 +314,45 @@ def test_full_refuses_what_is_out_of_the_range_of_its_dtype(value, dtype):
 @pytest.mark.parametrize(("value", "dtype"), [*OUTSIDE, ([1, 300], "uint8"), ([2**70, 0], "int64")])
 def test_at_refuses_what_is_out_of_the_range_of_its_tensor(name, value, dtype):
     write = getattr(mg.tensor([1, 2], dtype=dtype).at[:], name)
-    with pytest.raises(DTypeError, match=rf"{name}\(\) got -?\d+ for a tensor of {dtype}, which holds integers from"):
+    with pytest.raises(DTypeError, match=rf"{name}\(\) got -?\d+ for {dtype}, which holds integers from"):
         write(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [*OUTSIDE, ([1, 300], "uint8"), (1.5, "int32"), ([1.5, 2.0], "int32"), (mg.tensor([1.0]), "int32"), (5, "bool")],
+)
+def test_assign_refuses_what_its_tensor_does_not_hold_before_changing_anything(value, dtype):
+    x = mg.tensor([1, 0], dtype=dtype)
+    version = x._version.count
+    if np.shape(value) == (1,):
+        x = x[:1]
+    with pytest.raises(DTypeError, match=rf"assign\(\) got .* for {dtype}, which holds integers from -?\d+ to \d+"):
+        x.assign(value)
+    assert x.numpy().tolist()[:1] == [1] and x._version.count == version
+
+
+def test_assign_takes_what_its_tensor_holds():
+    for value in (5, 5.0, np.int64(5), np.array(5), mg.tensor(5), mg.tensor(5, dtype="uint8")):
+        for dtype in ("uint8", "int8", "float32", "complex64"):
+            assert mg.tensor([1], dtype=dtype).assign(value).numpy().tolist() == [5]
+    assert mg.tensor([1.0]).assign(2**70).item() == 2**70
+    assert mg.tensor([False, True]).assign([1, 0]).numpy().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype", "wrong"),
+    [((298, 302), "int8", 298), ((9, 129), "int8", 128), ((1, -3, -2), "uint8", -1), ((2**63, 2**63 + 2), None, 2**63)],
+)
+def test_arange_refuses_what_its_dtype_does_not_hold(numbers, dtype, wrong):
+    with pytest.raises(DTypeError, match=rf"arange got {wrong} for u?int\d+, which holds integers"):
+        mg.arange(*numbers, dtype=dtype)
+
+
+def test_arange_reaches_the_ends_of_a_range():
+    assert mg.arange(126, 128, dtype="int8").numpy().tolist() == [126, 127]  # 128 is not among them
+    assert mg.arange(1, -1, -1, dtype="uint8").numpy().tolist() == [1, 0]
+    assert mg.arange(300, 0, dtype="int8").shape == (0,)
 
 
 def test_the_ends_of_a_range_are_in_it_and_sums_wrap():
@@ -330,5 +372,5 @@ def test_at_takes_what_fits():
     assert x.at[[]].add([]).numpy().tolist() == [1, 2]
     assert mg.tensor([1.0, 2.0]).at[0].set(3).numpy().tolist() == [3, 2]
     assert mg.tensor([True, True]).at[0].set(False).numpy().tolist() == [False, True]
-    with pytest.raises(DTypeError, match="got 1j for a tensor of float32"):
+    with pytest.raises(DTypeError, match="got 1j for float32"):
         mg.tensor([1.0]).at[0].set(1j)

@@ -5,14 +5,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 
 import minigrad as mg
 from minigrad import sweep, tape
-from minigrad.errors import CheckError, DTypeError
+from minigrad.errors import CheckError, DTypeError, MinigradError
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.testing import check_grad
+from minigrad.testing.strategies import primitive_inputs
 
 RNG = np.random.default_rng(0)
 ONE = Samples("any", (Domain(-3, 3),))
@@ -368,3 +371,33 @@ def test_only_the_strategies_need_hypothesis():
     root = Path(mg.__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert "needs hypothesis" in result.stdout
+
+
+def axes(draw):
+    shape = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
+    return [shape, shape], {"axis": draw(st.integers(0, len(shape) - 1))}, lambda values: [values[0], values[1] + 10.0]
+
+
+@given(st.data())
+def test_a_family_of_shapes_may_be_a_function(data):
+    row = Primitive(
+        "row",
+        forward=lambda xp, a, b, /, *, axis: xp.sum(a * b, axis=axis),
+        vjps=[
+            lambda F, g, y, a, b, axis: F.expand_dims(g, axis=axis) * b,
+            lambda F, g, y, a, b, axis: F.expand_dims(g, axis=axis) * a,
+        ],
+        saves="ab",
+        samples=Samples(axes, (Domain(-3, 3),)),
+    )
+    (a, b), options = data.draw(primitive_inputs(row))
+    assert a.shape == b.shape and options.keys() == {"axis"} and b.min() >= 7
+    check_grad(lambda a, b: row(a, b, **options), a, b)
+
+
+@given(st.data())
+def test_a_family_that_draws_another_number_of_arrays_is_refused(data):
+    for shapes in (axes, "matmul"):
+        row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples(shapes, (Domain(-3, 3),)))
+        with pytest.raises(MinigradError, match="of primitive 'row' draws 2 arrays, .* takes 1"):
+            data.draw(primitive_inputs(row))

@@ -36,6 +36,13 @@ def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
+def refuse_keywords(what: str, keywords: dict[str, Any]) -> None:
+    """Raise where arguments were given by name to what knows them by their position."""
+    if keywords:
+        names = ", ".join(keywords)
+        raise TypeError(f"{what} takes its arguments by position, got {names} by name: leave the name out, f(x, y)")
+
+
 def containers(tree: Any) -> Iterator[Any]:
     """Yield the lists, tuples and dicts that a tree is made of."""
     if isinstance(tree, TREES):
