@@ -41,7 +41,9 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
 def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
     if isinstance(g, Tensor):
-        if create_graph or tape.recording():
+        if tape.recording():
+            return tape.result_of(g)
+        if create_graph:
             return g
         # somebody looks at the operations, and gradients are what they would be if nobody did
         g, owned = g._array, False
