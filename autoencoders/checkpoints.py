@@ -49,6 +49,7 @@ class Checkpoint:
         self.path = Path(os.path.realpath(path))
         self.settings = settings
         self._lr: float | None = None  # with which the training began
+        self._by_epoch = False  # whether it began with a schedule that is a function of the epoch
         self._is_new = False
         self._lock = Lock(self.path)
         if self.path.is_dir():
@@ -110,6 +111,7 @@ class Checkpoint:
             self.refuse_to_replace()  # another training may have ended since it was asked before
         self._kept = (model, optimizer, schedule, generators, history)
         self._lr = optimizer.lr
+        self._by_epoch = schedule is not None and not isinstance(schedule, optim.Schedule)
 
     def end(self) -> None:
         """Leave the file to others."""
@@ -131,6 +133,7 @@ class Checkpoint:
             "epoch": epoch,
             "settings": self.settings,
             "schedule": schedule_numbers if kept else None,
+            "schedule by epoch": self._by_epoch,
             "generators": {name: g.state() for name, g in generators.items()},
             "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
             "best": {name: value for name, value in best.items() if name != "state"},
@@ -196,6 +199,11 @@ class Checkpoint:
             found = "without" if numbers["schedule"] is None else "with"
             raise DataError(
                 f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
+            )
+        self._by_epoch = numbers.get("schedule by epoch", False)
+        if self._by_epoch and schedule is None:
+            raise DataError(
+                f"fit: {self.path} is of a training whose schedule is a function of the epoch; give it to resume"
             )
         before = model.state_dict(), optimizer.state_dict()
         self._compare("optimizer", numbers.get("optimizer", {}), _settings(optimizer, before[1]))

@@ -64,8 +64,8 @@ def fit(
     X : Tensor, array_like or iterable of batches, shape (m, ...)
         The training set, one sample per row; converted to the dtype and device of the model. A memory-mapped array
         (``np.load(path, mmap_mode="r")``) may be larger than memory: each batch is read when it is needed. An iterable
-        that is no sequence, such as an object with ``__iter__``, gives batches, or pairs (x, y), of its own order;
-        to resume bit for bit, it must give the same ones in every epoch.
+        that is no sequence, such as an object with ``__iter__``, gives batches, or tuples or lists of x and y, in its
+        own order; to resume bit for bit, it must give the same ones in every epoch.
     objective : callable
         ``objective(model, x)`` for a batch x returns a scalar tensor, or a dict of them whose sum is minimised.
     y : Tensor or array_like, shape (m, ...), optional
@@ -115,7 +115,8 @@ def fit(
         only (`nn.Buffer`): one that only the objective or the callback knows begins anew.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
-        Other data (their number, and the first batch), settings, optimizers and objectives are refused. An objective is
+        Other data (their number, and the first batch), settings, optimizers and objectives are refused. A training that
+        its callback ended is at its end; without a callback it goes on. An objective is
         known by its operations and their numbers where the step is compiled; of tensors, only shapes are compared.
 
     Returns
@@ -292,13 +293,14 @@ class _Trainer:
                 noise(self.seed, NOISE),
                 progress_bar(steps and epochs * steps, progress) as bar,
             ):
-                done = 0
+                done, ended = 0, False
                 if self.file is not None and resume:
                     done, best = self.file.restore(epochs, self._operations(repeated_operations))
                     self.early_stopping.set_state(best)
+                    ended = self.callback is not None and best.get("ended", False)  # not in files of older versions
                     bar.update(done * (steps or 0))
                 for epoch in range(done + 1, epochs + 1):
-                    if self.early_stopping.due:
+                    if ended or self.early_stopping.due:
                         break
                     self._epoch(epoch, bar)
                     if self._after_epoch(epoch):
@@ -356,11 +358,14 @@ class _Trainer:
         if isinstance(self.schedule, optim.Schedule):
             self.schedule.step(loss)
         self.early_stopping.see(loss)
+        ended = False
         try:
-            return self.callback is not None and bool(self.callback(self.model, self.history))
+            ended = self.callback is not None and bool(self.callback(self.model, self.history))
+            return ended
         finally:  # after the callback, which may draw numbers or change the model
             if self.file is not None:
-                self.file.save(epoch, self.early_stopping.state(), self._operations(operations_of))
+                best = {**self.early_stopping.state(), "ended": ended}
+                self.file.save(epoch, best, self._operations(operations_of))
 
     def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
         """Return what the objective does in training mode, where the step is thought to repeat it."""
