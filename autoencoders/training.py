@@ -91,7 +91,8 @@ def fit(
     device : str or Device, optional
         Where to train: the model is moved there. By default, where it is.
     callback : callable, optional
-        ``callback(model, history)`` is called after every epoch; training ends when it returns True.
+        ``callback(model, history)`` is called after every epoch; training ends when it returns True, also one that goes
+        on from a checkpoint with a callback.
     compile : bool
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
