@@ -137,7 +137,8 @@ def _kind(model: nn.Module) -> tuple[str, dict[str, Any]]:
     kind = type(model).__name__ if type(model) in KINDS.values() else OWN  # a subclass has code of its own
     from autoencoders.classifier import SoftmaxRegression  # which uses models, and so imports this package
 
-    return kind, model.config() if isinstance(model, Model | SoftmaxRegression) else {}
+    config = model.config() if isinstance(model, Model | SoftmaxRegression) else {}
+    return kind, json.loads(json.dumps(config))  # as a file gives it back: tuples become lists
 
 
 def _differences(kind: str, config: Any, into: nn.Module) -> str:
