@@ -91,8 +91,7 @@ def fit(
     device : str or Device, optional
         Where to train: the model is moved there. By default, where it is.
     callback : callable, optional
-        ``callback(model, history)`` is called after every epoch; training ends when it returns True, also one that goes
-        on from a checkpoint with a callback.
+        ``callback(model, history)`` is called after every epoch; training ends when it returns True, also for `resume`.
     compile : bool
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
@@ -117,7 +116,7 @@ def fit(
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
         Other data (their number, and the first batch), settings, optimizers and objectives are refused. A training that
-        its callback ended is at its end; without a callback it goes on. An objective is
+        its callback ended goes on without a callback only. An objective is
         known by its operations and their numbers where the step is compiled; of tensors, only shapes are compared.
 
     Returns
