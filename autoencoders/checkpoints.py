@@ -66,6 +66,7 @@ class Checkpoint:
         self.path = Path(os.path.realpath(path))
         self.settings = settings
         self._lr: float | None = None  # with which the training began
+        self._by_epoch = False  # whether it began with a schedule that is a function of the epoch
         self._is_new = False
         self._lock = Lock(self.path)
         if self.path.is_dir():
@@ -127,6 +128,7 @@ class Checkpoint:
             self.refuse_to_replace()  # another training may have ended since it was asked before
         self._kept = _Training(model, optimizer, schedule, generators, history)
         self._lr = optimizer.lr
+        self._by_epoch = schedule is not None and not isinstance(schedule, optim.Schedule)
 
     def end(self) -> None:
         """Leave the file to others."""
@@ -148,6 +150,7 @@ class Checkpoint:
             "epoch": epoch,
             "settings": self.settings,
             "schedule": schedule_numbers if kept else None,
+            "schedule by epoch": self._by_epoch,
             "generators": {name: g.state() for name, g in self._kept.generators.items()},
             "history": {"terms": history.terms, "validation": history.validation, "seconds": history.seconds},
             "best": {name: value for name, value in best.items() if name != "state"},
@@ -193,6 +196,7 @@ class Checkpoint:
         self._check_objective(numbers.get("objective"), operations)
         self._load(groups, numbers["schedule"])
         self._lr = numbers.get("learning rate")
+        self._by_epoch = numbers.get("schedule by epoch", False)
         for name, g in self._kept.generators.items():
             g.set_state(numbers["generators"][name])
         history = self._kept.history
@@ -268,6 +272,10 @@ class Checkpoint:
             found = "without" if numbers["schedule"] is None else "with"
             raise DataError(
                 f"fit: {self.path} is of a training {found} a schedule with a state; give the same to resume"
+            )
+        if schedule is None and numbers.get("schedule by epoch", False):
+            raise DataError(
+                f"fit: {self.path} is of a training whose schedule is a function of the epoch; give it to resume"
             )
         self._compare("optimizer", numbers.get("optimizer", {}), _settings(optimizer, optimizer.state_dict()))
         if kept:

@@ -52,9 +52,11 @@ class SoftmaxRegression(Configured):
     ) -> None:
         super().__init__()
         check_floating("SoftmaxRegression", dtype)
-        self.classes = as_array(classes, "SoftmaxRegression: classes")
+        self.classes = _label_array(classes, "SoftmaxRegression: classes")
         if self.classes.ndim != 1 or len(self.classes) < 2:
-            raise DataError(f"SoftmaxRegression: got classes {self.classes.tolist()}; expected at least two")
+            raise DataError(f"SoftmaxRegression: got classes {classes!r}; expected at least two in their order")
+        if len(set(self.classes.tolist())) < len(self.classes):
+            raise DataError(f"SoftmaxRegression: got classes {self.classes.tolist()}; expected each of them once")
         if model is not None:
             self.model = model
         self.dropout = nn.Dropout(dropout)
@@ -66,7 +68,7 @@ class SoftmaxRegression(Configured):
     @property
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample."""
-        return self.model.input_shape if hasattr(self, "model") else self.linear.weight.shape[:1]
+        return getattr(self.model, "input_shape", None) if hasattr(self, "model") else self.linear.weight.shape[:1]
 
     def config(self) -> dict[str, Any]:
         """Return the labels as JSON knows them: a file holds them, so that it is not read for other classes."""
@@ -87,7 +89,7 @@ class SoftmaxRegression(Configured):
 
     def accuracy(self, X: mg.Tensor | ArrayLike, y: ArrayLike) -> float:
         """Return the fraction of samples whose most probable label is that of y, shape (m,)."""
-        found, labels = self.predict(X), as_array(y, "accuracy: y")
+        found, labels = self.predict(X), _label_array(y, "accuracy: y")
         if labels.shape != found.shape:
             raise ShapeError(f"accuracy: y has shape {labels.shape}; expected {found.shape}, a label for every sample")
         if _family(labels) != _family(found):  # such are never equal
@@ -276,7 +278,8 @@ def fine_tune(
             )
         if not np.array_equal(softmax.classes, classes):
             raise DataError(f"fine_tune: softmax has classes {softmax.classes.tolist()}; expected {classes.tolist()}")
-        whole.linear.load_state_dict(softmax.linear.state_dict())
+        dtype = whole.linear.weight.dtype  # of the model: softmax_regression may have searched in float64
+        whole.linear.load_state_dict({name: a.astype(dtype) for name, a in softmax.linear.state_dict().items()})
 
     def objective(net: Any, x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
         return mg.cross_entropy(net(x if corrupt is None else corrupt(x)), y)
@@ -289,9 +292,17 @@ def fine_tune(
     return whole
 
 
+def _label_array(labels: ArrayLike, name: str) -> NDArray[Any]:
+    """Return labels as an array, of strings where all are, which pandas has in arrays of Python objects."""
+    found = as_array(labels, name)
+    if found.dtype.kind == "O" and found.size and all(isinstance(label, str) for label in found.flat):
+        return found.astype(str)
+    return found
+
+
 def _labels(y: ArrayLike, samples: int, caller: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the classes in y in their order, and for every sample the number of its class."""
-    labels = as_array(y, f"{caller}: y")
+    labels = _label_array(y, f"{caller}: y")
     if labels.shape != (samples,):
         raise ShapeError(f"{caller}: y has shape {labels.shape}; expected ({samples},), a label for every row of X")
     if labels.dtype.kind in "fcmM" and not np.isfinite(labels).all():

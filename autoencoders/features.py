@@ -268,7 +268,7 @@ def jacobian_norms(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size: int = 
     """Return |J(x_i)|, the Frobenius norm of the encoder's Jacobian at every sample.
 
     The mean of the squares is ``contractive(encode, x)``. In closed form for ``model.encode`` of an `Autoencoder` with
-    one encoder layer, else exactly, by one backward pass per unit.
+    one encoder layer and X of shape (m, n), else exactly, by one backward pass per unit.
 
     Parameters
     ----------
@@ -301,11 +301,12 @@ def jacobian_norms(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size: int = 
     [5.0, 1.0]
     """
     check_encode(encode, "jacobian_norms")
-    method = "auto" if one_layer(encode) is not None else "exact"
-    return in_pieces(
-        lambda x: mg.sqrt(squared_norms(encode, x, method, caller="jacobian_norms")),
-        encode, X, batch_size, "jacobian_norms",
-    )  # fmt: skip
+
+    def norms(x: mg.Tensor) -> mg.Tensor:
+        method = "closed" if one_layer(encode) is not None and x.ndim == 2 else "exact"
+        return mg.sqrt(squared_norms(encode, x, method, caller="jacobian_norms"))
+
+    return in_pieces(norms, encode, X, batch_size, "jacobian_norms")
 
 
 def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size: int = 64) -> NDArray[Any]:

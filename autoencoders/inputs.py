@@ -68,15 +68,22 @@ def refuse_data_set(value: Any, name: str) -> None:
         )
 
 
+def refuse_masked(value: Any, name: str) -> None:
+    """Refuse masked values: what is under a mask is no data, and an array would show it."""
+    if np.ma.is_masked(value):
+        raise DataError(
+            f"{name} has {np.ma.count_masked(value)} masked values; fill them, as X.filled(0) does, or leave them out"
+        )
+
+
 def as_array(value: Any, name: str) -> NDArray[Any]:
     """A tensor or something array-like as an array."""
     if isinstance(value, mg.Tensor):
         return value.detach().numpy()
     refuse_data_set(value, name)
-    if np.ma.is_masked(value):  # what is under a mask is no data, and an array would show it
-        raise DataError(
-            f"{name} has {np.ma.count_masked(value)} masked values; fill them, as X.filled(0) does, or leave them out"
-        )
+    refuse_masked(value, name)
+    if hasattr(value, "toarray"):
+        raise DTypeError(f"{name} is sparse, a {type(value).__name__}; give the array of it, as X.toarray() does")
     try:
         return np.asarray(value)
     except ValueError as error:

@@ -46,6 +46,10 @@ def terms_of(objective: Objective, model: nn.Module, batch: Batch) -> Mapping[st
             raise DTypeError(
                 f"fit: the objective's term {name!r} is a {type(term).__name__}; expected tensors, named by str"
             )
+        if name == "seconds" or name.startswith("validation "):
+            raise DataError(
+                f"fit: the objective's term {name!r} has the name of another curve of a History; give it another"
+            )
         if term.shape != ():
             raise ShapeError(
                 f"fit: the objective's term {name!r} has shape {term.shape}; expected a scalar, such as a sum or a mean"

@@ -18,10 +18,18 @@ class _NoBar:
         """Do nothing."""
 
 
+def _is_watched() -> bool:
+    """Return whether standard error is a terminal; it may be there no more, or be replaced by what knows of none."""
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
 @contextmanager
 def progress_bar(steps: int | None, progress: bool) -> Iterator[Any]:
     """A progress bar on standard error, where there is somebody to see it."""
-    if progress and sys.stderr.isatty():
+    if progress and _is_watched():
         try:
             from tqdm import tqdm
         except ImportError:

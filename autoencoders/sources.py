@@ -112,7 +112,8 @@ class Stream:
         if head is END:
             raise DataError(f"fit: {convert.name} is an iterable without a batch")
         self._begun: Iterator[Any] | None = itertools.chain([head], begun)
-        self.first = convert.of_batch(1)(*_parts(head))
+        self._in_lists = _is_list_of_parts(head)
+        self.first = convert.of_batch(1)(*self._split(head))
         self.extremes: list[Batch] | None = None
 
     def batches(self, generator: Generator | None, shuffle: bool) -> Iterator[Batch]:
@@ -126,14 +127,14 @@ class Stream:
             )
         items = enumerate(itertools.chain([head], source), start=1)
         batches = ((self._convert.of_batch(number), self._parts(number, item)) for number, item in items)
-        if self._convert.stays(_parts(head)[0]):
+        if self._convert.stays(self._split(head)[0]):
             yield from (convert(*parts) for convert, parts in batches)
         else:
             yield from data.sent((convert.arrays(*parts) for convert, parts in batches), self._convert.place)
 
     def _parts(self, number: int, item: Any) -> tuple[Any, ...]:
         """Return x, or x and y, as the first batch has them."""
-        parts = _parts(item)
+        parts = self._split(item)
         if len(parts) != len(self.first):
             raise DataError(
                 f"fit: batch {number} of {self._convert.name} has {_named(len(parts))}, and the first one "
@@ -141,13 +142,23 @@ class Stream:
             )
         return parts
 
+    def _split(self, item: Any) -> tuple[Any, ...]:
+        """Return the parts of what the iterable gave."""
+        if isinstance(item, tuple) or (self._in_lists and isinstance(item, list)):
+            return tuple(item)
+        return (item,)
+
 
 def _named(parts: int) -> str:
     return {1: "x alone", 2: "x and y"}.get(parts, f"{parts} parts")
 
 
-def _parts(item: Any) -> tuple[Any, ...]:
-    return item if isinstance(item, tuple) else (item,)
+def _is_list_of_parts(item: Any) -> bool:
+    """Whether a batch is [x] or [x, y], as PyTorch's DataLoader gives it, and not a list of samples or of numbers."""
+    if not isinstance(item, list) or not 1 <= len(item) <= 2:
+        return False
+    x, y = item[0], item[-1]
+    return getattr(x, "ndim", 0) >= 2 and getattr(y, "ndim", 0) >= 1
 
 
 def _extreme_rows(xp: Any, parts: Sequence[Any], batch_size: int) -> Iterator[list[int]]:
@@ -271,5 +282,5 @@ class _Convert:
 
 def is_stream(X: Any) -> bool:
     """Whether X is an iterable that NumPy would not take for an array."""
-    array_like = isinstance(X, mg.Tensor | np.ndarray | Sequence) or hasattr(X, "__array__")
+    array_like = isinstance(X, mg.Tensor | np.ndarray | Sequence) or hasattr(X, "__array__") or hasattr(X, "toarray")
     return isinstance(X, Iterable) and not array_like

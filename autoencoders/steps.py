@@ -72,7 +72,8 @@ class GradientStep:
         terms = terms_of(self._objective, self._model, batch)
         kept: Any
         if batch[0].device.type == "cpu":
-            kept = {name: (term * 1.0 if term.is_leaf else term).detach() for name, term in terms.items()}
+            # copies: a term that is a parameter, or a view of one, becomes what the update makes of it
+            kept = {name: (term * 1.0).detach() for name, term in terms.items()}
         else:
             kept = vector_of(terms)
             self._names[kind_of(batch)] = tuple(terms)

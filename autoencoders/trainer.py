@@ -52,14 +52,15 @@ class Trainer:
                 noise(self.seed, NOISE),
                 progress_bar(steps and epochs * steps, progress) as bar,
             ):
-                done = 0
+                done, ended = 0, False
                 if self.file is not None and resume:
                     self.modes.train()
                     done, best = self.file.restore(epochs, self._operations(repeated_operations))
                     self.early_stopping.set_state(best)
+                    ended = self.callback is not None and best.get("ended", False)  # not in files of older versions
                     bar.update(done * (steps or 0))
                 for epoch in range(done + 1, epochs + 1):
-                    if self.early_stopping.due:
+                    if ended or self.early_stopping.due:
                         break
                     self._epoch(epoch, bar)
                     if self._after_epoch(epoch):
@@ -111,12 +112,15 @@ class Trainer:
             self.schedule.step(loss)
         self.early_stopping.see(loss)
         self.model.eval()  # also where there is no validation
+        ended = False
         try:
-            return self.callback is not None and bool(self.callback(self.model, self.history))
+            ended = self.callback is not None and bool(self.callback(self.model, self.history))
+            return ended
         finally:  # after the callback, which may draw numbers or change the model
             if self.file is not None:
                 self.modes.train()
-                self.file.save(epoch, self.early_stopping.state(), self._operations(operations_of))
+                best = {**self.early_stopping.state(), "ended": ended}
+                self.file.save(epoch, best, self._operations(operations_of))
 
     def _operations(self, find: Callable[..., Operations | None]) -> Operations | None:
         """Return what the objective does with the model in its mode, where the step is thought to repeat it."""

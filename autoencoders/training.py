@@ -59,8 +59,8 @@ def fit(
     X : Tensor, array_like or iterable of batches, shape (m, ...)
         The training set, one sample per row; converted to the dtype and device of the model. A memory-mapped array
         (``np.load(path, mmap_mode="r")``) may be larger than memory: each batch is read when it is needed. An iterable
-        that is no sequence, such as an object with ``__iter__``, gives batches, or pairs (x, y), of its own order;
-        to resume bit for bit, it must give the same ones in every epoch.
+        that is no sequence, such as an object with ``__iter__``, gives batches, or tuples or lists of x and y, in its
+        own order; to resume bit for bit, it must give the same ones in every epoch.
     objective : callable
         ``objective(model, x)`` for a batch x returns a scalar tensor, or a dict of them whose sum is minimised.
     y : Tensor or array_like, shape (m, ...), optional
@@ -87,7 +87,7 @@ def fit(
         Where to train: the model is moved there. By default, where it is.
     callback : callable, optional
         ``callback(model, history)`` is called after every epoch, with the model in evaluation mode; training ends when
-        it returns True.
+        it returns True, also for `resume`.
     compile : bool
         Record the training step once and replay it (`mg.compile`): the same bits, faster. Python code of the objective
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
@@ -111,7 +111,8 @@ def fit(
         only (`nn.Buffer`): one that only the objective or the callback knows begins anew.
     resume : bool
         Go on from that file: bit for bit as if the training had not been interrupted. `epochs` counts from the start.
-        Other data (their number, and the first batch), settings, optimizers and objectives are refused. An objective is
+        Other data (their number, and the first batch), settings, optimizers and objectives are refused. A training that
+        its callback ended goes on without a callback only. An objective is
         known by its operations and their numbers where the step is compiled; of tensors, only shapes are compared.
 
     Returns

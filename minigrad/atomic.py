@@ -41,10 +41,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     ...     os.listdir(folder)
     ['a']
     """
-    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+    target, temporary = _part_of(path)
     try:
         _remove_parts(target)
         with _alone(temporary, wait=True) as file:  # its lock tells the next writer that this one lives
@@ -60,6 +57,38 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # a write does not know its file
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise where `write_atomically` could not begin: in a folder that is not to be written to, or for too long a name.
+
+    Raises
+    ------
+    OSError
+        As `write_atomically`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_writable(f"{folder}/a")
+    ...     os.listdir(folder)
+    []
+    """
+    _, temporary = _part_of(path)
+    try:
+        with open(temporary, "xb"):
+            pass
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _part_of(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return the file that is written, and a name for it while it is not complete."""
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
+    return target, target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
 
 
 class Lock:

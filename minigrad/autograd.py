@@ -51,7 +51,9 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
 def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
     if isinstance(g, Tensor):
-        if tape.recording() or (create_graph and g._node is not None):
+        if tape.recording():
+            return tape.result_of(g)
+        if create_graph and g._node is not None:
             return g
         # no derivative passes through it: it is what it would be if nobody looked at the operations
         g, owned = g._array, False

@@ -28,8 +28,13 @@ class Data(NamedTuple):
     image_shape: tuple[int, int] | None
 
 
-def read(name: str, labels: str | None = None, images: Path | None = None, seed: int = 0) -> Data:
-    """Return what --data names; a file of arrays is both training and test data, unless there are labels."""
+def read(
+    name: str, labels: str | None = None, images: Path | None = None, seed: int = 0, held_out: float = 0.0
+) -> Data:
+    """Return what --data names; a file of arrays is both training and test data, or is split if it has labels.
+
+    A fraction `held_out` of it is test data then.
+    """
     if images is not None and name != "patches":
         raise MinigradError(f"--images is for --data patches, got --data {name}")
     if labels is not None and not name.endswith(".npy"):
@@ -64,7 +69,9 @@ def read(name: str, labels: str | None = None, images: Path | None = None, seed:
         raise MinigradError(
             f"--labels {labels}: {len(np.unique(y))} different values for {len(y)} samples are no classes"
         )
-    (x, test), (y, y_test) = split(seed, 0.2, "--data", x, y)
+    if not held_out:
+        return Data(x, x, y, y, shape)
+    (x, test), (y, y_test) = split(seed, held_out, "--data", x, y)
     return Data(x, test, y, y_test, shape)
 
 

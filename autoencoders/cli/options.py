@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import minigrad as mg
 from autoencoders import corruption
+from minigrad.atomic import check_writable
 from minigrad.errors import DataError, MinigradError
 
 N = TypeVar("N", int, float)
@@ -120,16 +121,23 @@ def noise(text: str) -> Callable[[mg.Tensor], mg.Tensor] | None:
 
 def check_out(path: Path, suffix: str) -> None:
     """Refuse what could not be written after the work, and names of which another kind of file is expected."""
-    if path.suffix != suffix or path.is_dir():
+    if path.suffix != suffix or os.path.isdir(path):
         raise MinigradError(f"--out {path}: expected the name of a {suffix} file")
     folder = Path(os.path.realpath(path)).parent  # of a symbolic link, where the file is written
     if not folder.is_dir():
         raise MinigradError(f"--out {path}: there is no folder {folder}")
+    check_written(path, path)
+
+
+def check_written(out: Path, file: Path) -> None:
+    """Refuse an --out for which a file, that itself or one beside it, could not be written."""
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        check_writable(file)
     except OSError as error:
-        raise MinigradError(f"--out {path}: the folder {folder} is not writable ({error.strerror})") from error
+        problem = f"the folder {Path(os.path.realpath(file)).parent} is not writable ({error.strerror})"
+        if error.errno == errno.ENAMETOOLONG:
+            problem = "the name is too long, with what is added to it while files are written; give a shorter one"
+        raise MinigradError(f"--out {out}: {problem}") from error
 
 
 def check_replace(path: Path, force: bool, **inputs: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,26 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from autoencoders import losses, models, regularizers, training
+from autoencoders import divergence, losses, models, regularizers, training
 from autoencoders.checkpoints import previous_of
 from autoencoders.cli import data
-from autoencoders.cli.options import Help, check_out, check_replace, fraction, noise, number, sizes, sparsity, whole
+from autoencoders.cli.options import (
+    Help,
+    check_out,
+    check_replace,
+    check_written,
+    fraction,
+    noise,
+    number,
+    sizes,
+    sparsity,
+    whole,
+)
 from autoencoders.contractive import contractive
 from autoencoders.history import History
 from minigrad import optim
 from minigrad.atomic import Lock, write_atomically
-from minigrad.errors import MinigradError
+from minigrad.errors import DivergenceError, MinigradError
 
 LOSSES: dict[str, Callable[[mg.Tensor, mg.Tensor], mg.Tensor]] = {
     "squared": losses.squared_error,
@@ -91,7 +103,7 @@ def kept(options: argparse.Namespace) -> str:
     """Return where an interrupted training goes on from, if it got that far."""
     if options.command != "train":
         return ""
-    if not checkpoint_of(options.out).exists():
+    if not os.path.exists(checkpoint_of(options.out)):  # of a name that no file can have, too
         return ""
     return f"; the last epoch is in {checkpoint_of(options.out)}: the same command with --resume goes on from there"
 
@@ -109,7 +121,12 @@ def run(options: argparse.Namespace) -> None:
         raise MinigradError("--sparsity needs --activation sigmoid; use --l1 with another activation")
     if options.epochs == 0 and options.pretrain is None:
         raise MinigradError("--epochs 0 trains nothing; give at least 1, or --pretrain")
+    if options.epochs == 0 and options.resume:
+        raise MinigradError(
+            "--resume goes on with epochs after those of --pretrain, and --epochs 0 has none; give more"
+        )
     check_out(options.out, ".safetensors")
+    check_written(options.out, _previous(checkpoint_of(options.out)))  # whose name is the longest
     lock = Lock(options.out)
     try:
         lock.acquire()
@@ -135,6 +152,10 @@ def _run(options: argparse.Namespace) -> None:
     _check_checkpoint(options, checkpoint)
     try:
         history = _train(options, model, x, held_out, checkpoint)
+    except DivergenceError as error:
+        left = f"; {checkpoint}, the training until then, is to be removed before" if checkpoint.exists() else ""
+        told = str(error).removesuffix(divergence.ANOMALY)  # which is for Python
+        raise DivergenceError(f"{told}Begin again with a smaller --learning-rate or other options{left}") from error
     finally:
         if not checkpoint.exists():
             _asked(checkpoint).unlink(missing_ok=True)

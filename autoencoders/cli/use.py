@@ -91,7 +91,7 @@ def _features(options: argparse.Namespace) -> None:
         raise MinigradError("--noise and --dropout are for --fine-tune")
     if options.fine_tune is not None and (options.model is None or estimator is not None):
         raise MinigradError("--fine-tune needs --model, and its classifier is softmax")
-    found = data.read(options.data, options.labels, seed=options.seed)
+    found = data.read(options.data, options.labels, seed=options.seed, held_out=0.2)
     if found.y_train is None or found.y_test is None:
         raise MinigradError(f"--data {options.data} has no classes; give them with --labels FILE.npy")
     model, train, test = None, found.x_train, found.x_test

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autoencoders.inputs import positive
-from minigrad.errors import DataError
+from autoencoders.inputs import number, positive
 from minigrad.random import Generator
 
 INNER, OUTER = 1.5 * math.pi, 4.5 * math.pi  # of the spiral: the angles between which the swiss roll is usually drawn
@@ -174,8 +173,6 @@ def _places(n: int, caller: str, generator: Generator) -> NDArray[np.float64]:
 def _curve(
     points: NDArray[np.float64], tangents: NDArray[np.float64], noise: float, caller: str, generator: Generator
 ) -> Curve:
-    if not (noise >= 0 and math.isfinite(noise)):
-        raise DataError(f"{caller}: got noise={noise!r}; expected a finite standard deviation of at least 0.")
-    moved = points + noise * generator.normal(points.shape, dtype="float64").numpy()
+    moved = points + number(noise, "noise", caller) * generator.normal(points.shape, dtype="float64").numpy()
     arrays = (moved, tangents, -_left_of(tangents))
     return Curve(*(array.astype(np.float32) for array in arrays))

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from autoencoders.inputs import as_array
 from minigrad.atomic import write_atomically
 from minigrad.errors import DataError, DTypeError, ShapeError
 
@@ -142,6 +143,8 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
     ------
     DTypeError
         The format has no code for this dtype.
+    DataError
+        The array has masked values, which the format does not know.
     ShapeError
         The array has no dimension, or one that a 32-bit size cannot express.
     OSError
@@ -156,7 +159,7 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
     '00 00 08 01 00 00 00 02 07 08'
     """
     path = Path(path)
-    array = np.asarray(array)
+    array = as_array(array, "write_idx: array")
     name = f"{array.dtype.kind}{array.dtype.itemsize}"
     if name not in _TYPE_CODES:
         raise DTypeError(

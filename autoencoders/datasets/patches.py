@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from autoencoders.inputs import positive
+from autoencoders.inputs import as_array, positive
 from minigrad.errors import DataError, DTypeError, MissingDependencyError, ShapeError
 from minigrad.random import Generator
 
@@ -127,7 +127,7 @@ def _load(images: Images | None) -> list[tuple[str, NDArray[Any]]]:
     if images is None:
         return [(f"photograph {i}", image) for i, image in enumerate(_sample_photographs())]
     if not isinstance(images, str | os.PathLike):
-        return [(f"image {i}", np.asarray(image)) for i, image in enumerate(images)]
+        return [(f"image {i}", as_array(image, f"natural_patches: image {i}")) for i, image in enumerate(images)]
     folder = Path(images).expanduser()
     if not folder.is_dir():
         raise DataError(f"natural_patches: {folder} is not a folder; expected one with PNG, JPEG or .npy files.")

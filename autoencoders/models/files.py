@@ -133,7 +133,8 @@ def describe_file(path: str | Path) -> str:
 def _kind(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Return what a file says of a model: the kind and the configuration."""
     kind = type(model).__name__ if type(model) in KINDS.values() else OWN  # a subclass has code of its own
-    return kind, model.config() if isinstance(model, Configured) else {}
+    config = model.config() if isinstance(model, Configured) else {}
+    return kind, json.loads(json.dumps(config))  # as a file gives it back: tuples become lists
 
 
 def _differences(kind: str, config: Any, into: nn.Module) -> str:

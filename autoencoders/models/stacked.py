@@ -11,6 +11,7 @@ import minigrad as mg
 from autoencoders.history import History
 from autoencoders.inputs import as_array
 from autoencoders.models.dense import Autoencoder
+from autoencoders.sources import is_stream
 from autoencoders.training import Objective, fit
 from minigrad import optim
 from minigrad.errors import DataError, DTypeError
@@ -96,7 +97,7 @@ class StackedAutoencoder(Autoencoder):
         Raises
         ------
         DataError, DTypeError
-            The number of objectives is not that of the layers, or the optimizer is no callable.
+            The number of objectives is not that of the layers, the optimizer is no callable, or X is no array.
         Exception
             What `fit` raises; the layers before stay trained.
         """
@@ -110,6 +111,11 @@ class StackedAutoencoder(Autoencoder):
             raise DTypeError(
                 f"pretrain: got {type(optimizer).__name__} for optimizer, and each layer needs its own; expected a "
                 "callable that makes one, such as lambda parameters: optim.Adam(parameters)"
+            )
+        if is_stream(X):
+            raise DTypeError(
+                f"pretrain: X is {type(X).__name__}, an iterable of batches; expected an array of samples, whose codes "
+                "are the data of the next layer"
             )
         x = as_array(X, "pretrain: X")
         histories = []

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import minigrad as mg
 from autoencoders import losses
-from autoencoders.features import in_pieces
-from autoencoders.inputs import positive
+from autoencoders.features import in_pieces, squared_errors
+from autoencoders.inputs import positive, refuse_masked
 from autoencoders.models import Autoencoder
 from autoencoders.regularizers import l2
 from autoencoders.training import fit
@@ -101,7 +101,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """
         self._check_parameters()
         # it writes n_features_in_ into the estimator: into a clone until the training has succeeded
-        train: NDArray[Any] = validate_data(clone(self), X, dtype=DTYPES)
+        train = self._samples(X, clone(self))
         if self.loss == "cross_entropy" and not (train.min() >= 0 and train.max() <= 1):
             raise DataError(
                 f"{type(self).__name__}: loss='cross_entropy' needs X in [0, 1], but it reaches from {train.min():g} "
@@ -143,11 +143,13 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         X : array_like, shape (m, n)
             Clean samples: corruption is for training only.
         """
-        return self._in_pieces(self._model().encode, validate_data(self, X, dtype=DTYPES, reset=False))
+        return self._in_pieces(self._model().encode, self._samples(X))
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """Return the reconstructions, shape (m, n), that codes X, shape (m, n_components), decode to."""
-        return self._in_pieces(self._model().decode, check_array(X, dtype=DTYPES))
+        model = self._model()
+        refuse_masked(X, f"{type(self).__name__}: X")
+        return self._in_pieces(model.decode, check_array(X, dtype=DTYPES))
 
     def score_samples(self, X: ArrayLike) -> NDArray[Any]:
         """Return the negative squared reconstruction error of every sample, summed over its features.
@@ -165,8 +167,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             At most 0, in squared units of X.
         """
         model = self._model()
-        x: NDArray[Any] = validate_data(self, X, dtype=DTYPES, reset=False)
-        return np.asarray(-np.square(self._in_pieces(model, x) - x).sum(axis=1))
+        return -squared_errors(model, self._samples(X), batch_size=ROWS)
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean of `score_samples`: higher is better. y is ignored.
@@ -189,6 +190,12 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _model(self) -> Autoencoder:
         check_is_fitted(self)
         return self.model_
+
+    def _samples(self, X: ArrayLike, new: Self | None = None) -> NDArray[Any]:
+        """Return X as samples that this estimator takes, or with which a new one like it is to be fitted."""
+        refuse_masked(X, f"{type(self).__name__}: X")  # scikit-learn would take what is under the mask
+        samples: NDArray[Any] = validate_data(self if new is None else new, X, dtype=DTYPES, reset=new is not None)
+        return samples
 
     def _in_pieces(self, function: Callable[[mg.Tensor], mg.Tensor], X: NDArray[Any]) -> NDArray[Any]:
         """Return function(X), computed for some rows at a time."""

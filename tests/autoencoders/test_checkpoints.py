@@ -425,3 +425,42 @@ def test_a_schedule_with_a_state_that_cannot_be_kept_is_refused_at_the_start(tmp
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
     assert all((before[name] == a).all() for name, a in model.state_dict().items())
+
+
+def test_a_training_that_its_callback_ended_goes_on_without_one_only(tmp_path):
+    def run(path=None, resume=False, callback=None):
+        model = ae.Autoencoder((6, 3), output="sigmoid")
+        history = ae.fit(model, X, objective, epochs=6, checkpoint=path, resume=resume, callback=callback)
+        return history.epochs, [p.detach().numpy().tobytes() for p in model.parameters()]
+
+    def enough(model, history):
+        return history.epochs >= 3
+
+    path = tmp_path / "training.safetensors"
+    ended = run(path, callback=enough)
+    before = path.read_bytes()
+    for _ in range(2):
+        assert run(path, resume=True, callback=enough) == ended
+        assert run(path, resume=True, callback=lambda model, history: False) == ended
+    assert ended[0] == 3 and path.read_bytes() == before
+    assert run(path, resume=True) == run()
+
+
+def test_a_schedule_that_is_a_function_is_given_again(tmp_path):
+    def run(epochs, schedule, **options):
+        model = ae.Autoencoder((6, 3), output="sigmoid")
+        ae.fit(model, X, objective, epochs=epochs, schedule=schedule, **options)
+        return [p.detach().numpy().tobytes() for p in model.parameters()]
+
+    def falling(epoch):
+        return 0.01 / epoch
+
+    path = tmp_path / "training.safetensors"
+    run(2, falling, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="whose schedule is a function of the epoch; give it to resume"):
+        run(4, None, checkpoint=path, resume=True)
+    assert path.read_bytes() == before
+    assert run(4, falling, checkpoint=path, resume=True) == run(4, falling)
+    with pytest.raises(DataError, match="whose schedule is a function of the epoch"):
+        run(5, None, checkpoint=path, resume=True)

@@ -252,3 +252,48 @@ def test_it_is_fitted_under_no_grad_too():
         model = ae.softmax_regression(X, Y)
         assert not mg.square(mg.Parameter([1.0])).requires_grad  # which is as it was
     np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+def test_strings_in_an_array_of_objects_are_strings():
+    y = np.array(["left", "right", "up"], object)[Y]  # as pandas has them
+    model = ae.softmax_regression(X, y)
+    np.testing.assert_array_equal(model.predict(X), ae.softmax_regression(X, y.astype(str)).predict(X))
+    assert model.classes.dtype.kind == "U" and model.accuracy(X, y) == model.accuracy(X, y.astype(str)) > 0.6
+    assert ae.SoftmaxRegression(5, np.array(["a", "b"], object)).classes.dtype.kind == "U"
+
+
+def test_fine_tuning_begins_at_a_softmax_of_another_dtype_too():
+    model = ae.Autoencoder((5, 3))
+    softmax = ae.softmax_regression(ae.features.codes(model, X), Y, dtype="float64")
+    tuned = ae.fine_tune(model, X, Y, epochs=1, learning_rate=1e-30, softmax=softmax)
+    for name, array in tuned.linear.state_dict().items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, softmax.linear.state_dict()[name].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ({"a", "b"}, "got classes {'.', '.'}; expected at least two in their order"),
+        (["a", "a", "b"], r"got classes \['a', 'a', 'b'\]; expected each of them once"),
+        ([1, 1.0], "expected each of them once"),
+        (["a"], "expected at least two"),
+    ],
+)
+def test_classes_are_different_labels_in_their_order(classes, words):
+    with pytest.raises(DataError, match=words):
+        ae.SoftmaxRegression(3, classes)
+
+
+def test_the_shape_of_a_sample_is_not_known_on_top_of_a_model_that_has_none():
+    class Halved(mg.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = mg.Parameter([0.5])
+
+        def encode(self, x):
+            return x * self.scale
+
+    model = ae.SoftmaxRegression(5, [0, 1], Halved())
+    assert model.input_shape is None and ae.SoftmaxRegression(5, [0, 1]).input_shape == (5,)
+    assert model.predict(X).shape == (120,)

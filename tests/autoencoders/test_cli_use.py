@@ -430,3 +430,77 @@ def test_a_full_disk_is_told_with_the_file(model, monkeypatch, capsys):
     assert "(epoch 2 is not saved; the checkpoint of epoch 1 is whole): " in told
     assert "the last epoch is in n.checkpoint.safetensors: the same command with --resume goes on from there" in told
     assert main("train --epochs 2 --out n.safetensors --resume".split()) == 0
+
+
+def test_a_pretraining_alone_is_not_what_resume_goes_on_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    common = "train --sizes 64,8,4 --pretrain 1 --out m.safetensors".split()
+    save = checkpoints.Checkpoint.save
+
+    def interrupting(self, *args):
+        save(self, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "save", interrupting)
+        assert main([*common, "--epochs", "3"]) == 130
+    before = {name: Path(name).read_bytes() for name in os.listdir()}
+    assert main([*common, "--epochs", "0", "--resume"]) == 2
+    assert "--resume goes on with epochs after those of --pretrain, and --epochs 0 has none" in capsys.readouterr().err
+    assert before == {name: Path(name).read_bytes() for name in os.listdir()}
+
+
+@pytest.mark.parametrize(("letters", "command"), [(215, "train"), (208, "train"), (240, "encode"), (300, "train")])
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path, monkeypatch, capsys, letters, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ae.training, "fit", lambda *args, **kwargs: pytest.fail("it trained"))
+    suffix, more = (".safetensors", []) if command == "train" else (".npy", ["--model", "m.safetensors"])
+    assert main([command, *more, "--out", "a" * letters + suffix]) == 2
+    told = capsys.readouterr()
+    assert "a: the name is too long, with what is added to it" in told.err.replace(suffix, "") and not told.out
+    assert os.listdir() == []
+
+
+def test_a_training_with_the_longest_name_that_is_accepted_writes_all_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    most = os.pathconf(".", "PC_NAME_MAX") - len("..checkpoint.previous.safetensors.0123456789ab.part")
+    assert main(["train", "--sizes", "64,2", "--epochs", "2", "--out", "a" * (most + 1) + ".safetensors"]) == 2
+    assert main(["train", "--sizes", "64,2", "--epochs", "2", "--out", "a" * most + ".safetensors"]) == 0
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--out", "a" * 300 + "/m.safetensors"]) == 2
+    assert "train: [Errno 36] File name too long: " in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+def test_after_a_training_that_diverged_what_can_be_done_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = (
+        "train --sizes 64,8 --activation linear --output linear --loss squared --optimizer sgd --out m.safetensors"
+    )
+    slow = [*command.split(), "--batch-size", "2000", "--epochs", "100", "--learning-rate"]
+    assert main([*slow, "1"]) == 2
+    told = capsys.readouterr().err
+    assert "Begin again with a smaller --learning-rate or other options; m.checkpoint.safetensors, " in told
+    assert "is to be removed before" in told and "detect_anomaly" not in told
+    Path("m.checkpoint.safetensors").unlink()
+    Path("m.checkpoint.previous.safetensors").unlink()
+    assert main([*slow, "1e-4"]) == 0
+    assert main([*command.split(), "--force", "--learning-rate", "1e30"]) == 2  # in its first epoch
+    assert capsys.readouterr().err.endswith("Begin again with a smaller --learning-rate or other options\n")
+
+
+def test_figures_with_labels_draw_all_samples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ae.Autoencoder((5, 3)).save("m.safetensors")
+    np.save("x.npy", np.random.default_rng(0).normal(size=(40, 5)))
+    np.save("y.npy", np.arange(40) % 2)
+    drawn = []
+    monkeypatch.setattr(
+        ae.figures, "codes_2d", lambda h, y: drawn.append((h, y)) or ae.figures.mean_activations({"": h})
+    )
+    assert main("figures --model m.safetensors --data x.npy --labels y.npy --out drawn".split()) == 0
+    np.testing.assert_array_equal(drawn[0][0], ae.features.codes(ae.load_model("m.safetensors"), np.load("x.npy")))
+    np.testing.assert_array_equal(drawn[0][1], np.load("y.npy"))

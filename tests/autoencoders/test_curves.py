@@ -124,6 +124,7 @@ def test_bad_arguments_are_refused(curve):
         ((2.5,), DTypeError, f"{name}: got n=2.5; expected an integer"),
         ((3, -0.1), DataError, f"{name}: got noise=-0.1"),
         ((3, float("nan")), DataError, f"{name}: got noise=nan"),
+        ((3, "a"), DTypeError, f"{name}: got noise='a'; expected a number"),
         ((3, 0.0, -1), DataError, "seed"),
     ]:
         with pytest.raises(error, match=words):

@@ -97,6 +97,14 @@ def test_only_the_encoder_of_one_layer_has_the_closed_form():
     np.testing.assert_allclose(features.jacobian_norms(model.encode, X), 2 * plain, rtol=1e-12)
 
 
+def test_rows_of_rows_are_exact_however_many_units_there_are():
+    """Where there is no closed form: x of shape (m, k, n) has k codes a sample."""
+    model = ae.Autoencoder((4, 30), dtype="float64")
+    x = rng.normal(size=(5, 3, 4))
+    rows = features.jacobian_norms(model.encode, x.reshape(15, 4)).reshape(5, 3)
+    np.testing.assert_allclose(features.jacobian_norms(model.encode, x), np.sqrt((rows**2).sum(axis=1)), rtol=1e-12)
+
+
 # ---------------------------------------------------------------- in pieces
 
 

@@ -210,3 +210,9 @@ def test_the_deflate_bound_holds_for_the_most_compressible_data():
     """The reader refuses a gzip file by its length alone, so the bound must never refuse a good one."""
     zeros = bytes(2**26)
     assert len(zeros) <= idx._MAX_DEFLATE_RATIO * len(zlib.compress(zeros, 9))
+
+
+def test_masked_values_are_not_written(tmp_path):
+    with pytest.raises(DataError, match="write_idx: array has 1 masked values; fill them"):
+        write_idx(tmp_path / "a", np.ma.masked_equal(EXAMPLE, 300))
+    assert not list(tmp_path.iterdir())

@@ -193,6 +193,16 @@ def test_a_subclass_is_a_module_of_your_own(tmp_path):
     assert isinstance(ae.load_model(file, into=Noisy((4, 2), seed=1)), Noisy)
 
 
+def test_a_configuration_with_a_tuple_is_read_back(tmp_path):
+    class Shaped(ae.Autoencoder):
+        def config(self):
+            return {**super().config(), "shape": (2, 2), "of": {"these": ((1, 2), 3)}}
+
+    model = Shaped((4, 2))
+    again = ae.load_model(model.save(tmp_path), into=Shaped((4, 2), seed=1))
+    assert bits(again) == bits(model)
+
+
 def test_a_file_of_another_model_is_refused_and_nothing_changes(tmp_path):
     file = ae.Autoencoder((6, 3), "tanh").save(tmp_path)
     for into in (ae.Autoencoder((6, 3), "sigmoid"), ae.StackedAutoencoder((6, 3), "tanh"), pair(), nn.Linear(6, 3)):

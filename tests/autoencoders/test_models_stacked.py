@@ -102,6 +102,8 @@ def test_pretraining_refuses_before_anything_changes():
         model.pretrain(X, plain, epochs=0)
     with pytest.raises(DataError, match=r"pretrain: X has \d+ masked values"):
         model.pretrain(np.ma.masked_less(X, 0.1), plain, epochs=1)
+    with pytest.raises(DTypeError, match="pretrain: X is list_iterator, an iterable of batches; expected an array of"):
+        model.pretrain(iter([X]), plain, epochs=1)
     with pytest.raises(DTypeError, match="got Adam for optimizer, and each layer needs its own; expected a callable"):
         model.pretrain(X, plain, epochs=1, optimizer=optim.Adam(model.parameters()))
     assert arrays(model) == before

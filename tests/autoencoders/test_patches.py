@@ -252,3 +252,9 @@ def test_without_scikit_learn_images_of_ones_own_still_serve(monkeypatch):
     with pytest.raises(MissingDependencyError, match="or name images of your own"):
         natural_patches(3)
     assert len(natural_patches(3, 2, [np.ones((4, 4))])) == 3
+
+
+def test_masked_pixels_are_refused():
+    assert len(natural_patches(3, 2, [np.ma.masked_array(np.ones((4, 4)))])) == 3  # nothing is under the mask
+    with pytest.raises(DataError, match="natural_patches: image 1 has 1 masked values"):
+        natural_patches(3, 2, [np.ones((4, 4)), np.ma.masked_equal(np.eye(1, 16).reshape(4, 4), 1)])

@@ -311,3 +311,20 @@ def test_the_estimators_show_their_parameters_and_tags():
     assert set(LinearAutoencoder().get_params()) < set(AutoencoderTransformer().get_params())
     assert "activation" not in LinearAutoencoder().get_params()
     assert repr(clone(LinearAutoencoder(4, tied=True))) == "LinearAutoencoder(n_components=4, tied=True)"
+
+
+@pytest.mark.parametrize("method", ["fit", "transform", "inverse_transform", "score_samples", "score"])
+def test_masked_values_are_refused(method):
+    estimator = AutoencoderTransformer(**SHORT).fit(DIGITS[:50])
+    given = DIGITS[:50, :3] if method == "inverse_transform" else DIGITS[:50]
+    getattr(estimator, method)(np.ma.masked_array(given))  # nothing is under the mask
+    with pytest.raises(DataError, match="AutoencoderTransformer: X has 50 masked values; fill them"):
+        getattr(estimator, method)(np.ma.masked_array(given, np.arange(given.shape[1]) == np.zeros((50, 1))))
+
+
+def test_scores_of_large_float32_numbers_are_finite():
+    estimator = LinearAutoencoder(**SHORT).fit(DIGITS[:50].astype(np.float32))
+    x = np.full((2, 64), 1e30, np.float32)
+    errors = (estimator.model_(x).detach().numpy().astype(np.float64) - x) ** 2
+    np.testing.assert_allclose(estimator.score_samples(x), -errors.sum(axis=1), rtol=1e-12)
+    assert np.isfinite(estimator.score(x))

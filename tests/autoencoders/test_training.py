@@ -424,6 +424,12 @@ def test_terms_may_not_come_and_go():
         ae.fit(make(), X, objective, epochs=1, batch_size=25, compile=False)
 
 
+@pytest.mark.parametrize("name", ["seconds", "validation loss"])
+def test_terms_with_the_names_of_other_curves_are_refused(name):
+    with pytest.raises(DataError, match=f"the objective's term '{name}' has the name of another curve"):
+        ae.fit(make(), X, lambda model, x: {"loss": plain(model, x), name: ae.l2(model)}, epochs=1)
+
+
 def test_a_model_without_parameters_is_refused():
     with pytest.raises(DataError, match="no parameters"):
         ae.fit(nn.Sequential(), X, plain, epochs=1)
@@ -465,6 +471,14 @@ def test_the_bar_shows_only_where_somebody_looks(monkeypatch, stream, progress, 
     monkeypatch.setattr(sys, "stderr", stream())
     ae.fit(make(), X, plain, epochs=2, progress=progress)
     assert ("2/2" in sys.stderr.getvalue()) is shown
+
+
+@pytest.mark.parametrize("stream", [None, object(), io.StringIO()])
+def test_no_bar_where_standard_error_is_none_or_closed(monkeypatch, stream):
+    if isinstance(stream, io.StringIO):
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert ae.fit(make(), X, plain, epochs=1).epochs == 1
 
 
 def test_no_bar_without_tqdm(monkeypatch):

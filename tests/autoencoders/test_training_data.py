@@ -43,6 +43,18 @@ class Batches:
         yield from self.parts
 
 
+class Sparse:
+    """What SciPy's sparse matrices have in common: they can be gone through, and made into an array."""
+
+    shape = X.shape
+
+    def __iter__(self):
+        return iter(X)
+
+    def toarray(self):
+        return X
+
+
 # ---------------------------------------------------------------- labels
 
 
@@ -180,6 +192,32 @@ def test_pairs_of_an_iterable_are_samples_and_labels():
     assert seen == [Y[:3].tolist(), Y[3:5].tolist()]
 
 
+@pytest.mark.parametrize("kind", [np.asarray, mg.tensor])
+def test_lists_of_x_and_y_are_such_pairs_as_tuples_are(kind):
+    def fit(wrap, labels=True):
+        def objective(model, x, *y):
+            return ae.squared_error(model(x), x)
+
+        model, parts = make(), [(X[i : i + 25], Y[i : i + 25]) for i in (0, 25)]
+        batches = Batches([wrap(map(kind, part if labels else part[:1])) for part in parts])
+        return ae.fit(model, batches, objective, epochs=2, validation=batches).loss, values(model).tolist()
+
+    assert fit(list) == fit(tuple) == fit(list, labels=False)
+
+
+def test_a_list_of_samples_is_a_batch():
+    model = ae.EncoderDecoder(nn.Linear(6, 3), nn.Linear(3, 6))
+    history = ae.fit(
+        model, Batches([list(X[:20]), X[20:40].tolist(), list(X[40:42]), [X[42]]]), error, epochs=1, compile=False
+    )
+    assert history.epochs == 1
+    images = ae.EncoderDecoder(nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), nn.Linear(3, 6))
+    pictures = X.reshape(50, 2, 3)
+    objective = lambda model, x: ae.squared_error(model(x), x.reshape(len(x), -1))  # noqa: E731
+    # the last batch is no pair, since the first is none
+    assert ae.fit(images, Batches([list(pictures[:48]), list(pictures[48:])]), objective, epochs=1).epochs == 1
+
+
 def test_a_generator_serves_one_epoch():
     model = make()
     before = values(model)
@@ -249,6 +287,9 @@ def test_an_iterable_that_does_not_begin_anew_is_an_error_that_says_so():
         ({"X": np.ma.masked_greater(X, 0.9)}, DataError, r"fit: X has \d+ masked values; fill them"),
         ({"y": np.ma.masked_equal(Y, 1)}, DataError, r"fit: y of X has \d+ masked values"),
         ({"X": Batches([X, np.ma.masked_less(X, 0.1)])}, DataError, r"fit: batch 2 of X has \d+ masked values"),
+        ({"X": Sparse()}, DTypeError, r"fit: X is sparse, a Sparse; give the array of it, as X\.toarray\(\) does"),
+        ({"X": Batches([X, Sparse()])}, DTypeError, "fit: batch 2 of X is sparse"),
+        ({"validation": Sparse()}, DTypeError, "fit: validation is sparse"),
         ({"X": Batches([None, X])}, DTypeError, "fit: batch 1 of X has dtype object; expected real numbers"),
         ({"X": Batches([X, None])}, DTypeError, "fit: batch 2 of X has dtype object; expected real numbers"),
         ({"seed": None}, DTypeError, "got seed=None; expected an integer"),

@@ -532,19 +532,28 @@ def test_an_objective_may_take_gradients_of_its_own():
 
 
 @pytest.mark.parametrize("compile", [True, False])
-def test_a_term_that_is_a_parameter_is_that_before_the_update(compile):
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.filterwarnings("error")  # it is compiled
+def test_a_term_that_is_a_parameter_is_that_before_the_update(compile, shape):
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
-            self.p = mg.Parameter(np.float32(0.5))
+            self.p = mg.Parameter(np.full(shape, 0.5, np.float32))
 
         def forward(self, x):
             return self.p * x
 
-    history = ae.fit(
-        Scaled(), U, lambda model, x: {"error": plain(model, x), "p": model.p}, epochs=1, batch_size=40, compile=compile
-    )
-    assert history.terms["p"] == [0.5]
+    def objective(model, x):
+        return {"error": plain(model, x), "p": model.p.reshape(()) if shape else model.p}
+
+    def looking(model, x):
+        seen.append(model.p.detach().numpy().item())
+        return objective(model, x)
+
+    seen = []
+    ae.fit(Scaled(), U, looking, epochs=1, batch_size=10, compile=False)
+    history = ae.fit(Scaled(), U, objective, epochs=1, batch_size=10, compile=compile)
+    assert len(set(seen)) == 4 and history.terms["p"] == pytest.approx([np.mean(seen)], rel=1e-6)
 
 
 def test_validation_has_no_influence_on_generators_and_buffers_of_the_model():

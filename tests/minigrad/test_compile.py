@@ -1438,6 +1438,27 @@ def test_a_step_adds_to_gradients_that_are_there_as_it_would_without_compiling()
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("cotangent", [None, 2.0])
+def test_a_gradient_that_is_the_cotangent_is_one_of_the_recording(cotangent, create_graph):
+    found = []
+    for compiled in (False, True):
+        w = mg.Parameter(np.float32(3.0))
+        optimizer = mg.optim.SGD([w], lr=0.1)
+        v = None if cotangent is None else mg.tensor(np.float32(cotangent))
+
+        def step(x, w=w, optimizer=optimizer, v=v):
+            optimizer.zero_grad()
+            (w + x).backward(v, create_graph=create_graph)
+            optimizer.step()
+            return w.grad * 1.0
+
+        step = mg.compile(step) if compiled else step
+        found.append([step(mg.tensor(np.float32(x))).item() for x in range(4)] + [w.item()])
+        assert v is None or v.item() == cotangent
+    assert found[0] == found[1]
+
+
 def test_whose_gradient_a_step_sets_has_none_afterwards():
     v, w, z = (mg.Parameter([x]) for x in (1.0, 2.0, 3.0))
 
