@@ -18,6 +18,8 @@ def check_holds(dtype: np.dtype, value: Any, got: str, instead: str) -> None:
     Of floats an integer dtype holds a single whole number; of those in a tensor or a list nobody knows what they are.
     `got` and `instead` begin and end the message: who got the value, and what to do.
     """
+    if dtype.kind == "f" and isinstance(value, int | float):  # the usual case, at once
+        return
     if (number := _outside(dtype, value)) is not None:
         raise DTypeError(f"{got} {number} for {dtype.name}, which holds {_held(dtype)}; {instead}")
     # an empty list counts as one of floats
