@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import threading
 import uuid
 import weakref
@@ -25,13 +26,15 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # of s
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file that takes its name only when it is complete; after an error, what was there is still there.
 
-    A symbolic link stays, and what it points to is written. What is not complete has a name of its own,
+    A symbolic link stays, and what it points to is written. A file that is replaced hands on its permissions. What is
+    not complete has a name of its own,
     ``.NAME.<digits>.part``; where a killed process left such a file, the next who writes the same file removes it.
 
     Raises
     ------
     OSError
-        The folder does not exist, or the file cannot be written.
+        The folder does not exist, the file cannot be written, or it is no regular file: a pipe or a device would be
+        replaced by one.
 
     Examples
     --------
@@ -44,10 +47,15 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
+    mode = os.stat(target).st_mode if target.exists() else None
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "is no regular file", os.fspath(path))
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         _remove_parts(target)
         with _alone(temporary, wait=True) as file:  # its lock tells the next writer that this one lives
+            if mode is not None:
+                os.chmod(temporary, stat.S_IMODE(mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
