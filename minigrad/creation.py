@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .devices import CPU, default_device, device, out_of_memory
-from .errors import DataError, DeviceError, DTypeError
+from .errors import DataError, DeviceError, DTypeError, GraphError
 from .indexing import number_outside, range_of
 from .tensor import Tensor, Version
 
@@ -20,6 +20,8 @@ def full(shape: int | tuple[int, ...], value: Any, dtype: Any = None, device: An
     ------
     DTypeError
         The dtype is not one of numbers or bools, or it cannot hold `value`.
+    GraphError
+        The value requires grad: its gradient would be lost.
 
     Examples
     --------
@@ -33,6 +35,8 @@ def full(shape: int | tuple[int, ...], value: Any, dtype: Any = None, device: An
     kind = np.dtype(dtype or "float32")
     if kind.kind not in "biufc":
         raise DTypeError(f"tensors hold numbers and bools, got dtype {kind}")
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise GraphError("full would lose the gradient of its value; use mg.broadcast_to(t, shape), or t.detach()")
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:  # a GPU takes none from elsewhere
         value = value.item()
     _check_holds(kind, value)

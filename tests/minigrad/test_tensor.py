@@ -276,6 +276,15 @@ def test_what_no_tensor_can_hold_is_refused(call, error, words):
         call()
 
 
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_the_gradient_of_a_value_to_fill_with_is_not_lost(value):
+    t = mg.tensor(value, requires_grad=True)
+    for call in (lambda: mg.full((2,), t), lambda: mg.full((2,), t * 1.0), lambda: mg.pad(mg.ones(2), 1, value=t)):
+        with pytest.raises(GraphError, match=r"would lose the gradient of its value.*t\.detach\(\)"):
+            call()
+    np.testing.assert_array_equal(mg.pad(mg.ones(1), 1, value=t.detach()).numpy(), [value, 1.0, value])
+
+
 def test_full_holds_what_its_dtype_does():
     assert mg.full((2,), 2.0, "int32").numpy().tolist() == [2, 2]
     assert mg.full((2,), 1j, "complex64").numpy().tolist() == [1j, 1j]
