@@ -1,5 +1,7 @@
 """Gradients that public libraries were seen to get wrong, case by case; for those of shapes see test_edge_shapes.py."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,27 @@ def test_70000_ties_do_not_overflow_float16():
     x = leaf(np.ones(70_000), "float16")
     mg.max(x).backward(mg.tensor(1024.0, dtype="float16"))
     np.testing.assert_allclose(x.grad.numpy(), np.float16(1024 / 70_000))
+
+
+def test_the_mean_of_more_numbers_than_float16_counts_has_a_gradient():
+    x = mg.tensor(np.full(70_000, 100.0, np.float16))
+    np.testing.assert_allclose(mg.grad(lambda x: mg.mean(mg.square(x)))(x).numpy(), 200 / 70_000, rtol=3e-3)
+    logits = mg.tensor(np.zeros((70_000, 2), np.float16))
+    g = mg.grad(mg.cross_entropy)(logits, mg.zeros(70_000, "int64")).numpy()
+    np.testing.assert_allclose(g, np.tile([-0.5, 0.5], (70_000, 1)) / 70_000, rtol=2e-2)
+
+
+def test_exponentials_of_float16_are_added_up_in_float32():
+    x = leaf(np.zeros(70_000), "float16")
+    expected = math.log(70_000)
+    for f, value in ((mg.logsumexp, expected), (mg.softmax, 1 / 70_000), (mg.log_softmax, -expected)):
+        y = f(x)
+        assert y.dtype == "float16"
+        np.testing.assert_allclose(y.numpy(), value, rtol=3e-3)
+    np.testing.assert_allclose(gradients(mg.logsumexp, x), 1 / 70_000, rtol=5e-3)
+    x.grad = None
+    mg.log_softmax(x).backward(np.ones(70_000, np.float16))
+    np.testing.assert_allclose(x.grad.numpy(), 0.0, atol=5e-3)
 
 
 def test_conventions_at_kinks():
