@@ -299,6 +299,8 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         array = device.xp.asarray(array)
     if mixed or array.dtype is not dtype:
         array = _settle_dtype(primitive, arrays, array)
+        if array is None:
+            return apply(primitive, *(x.to("float32") if isinstance(x, Tensor) else x for x in inputs), **metadata)
         if tracked and array.dtype.kind == "c" and state.grad_enabled and primitive.vjps is not None:
             raise DTypeError(
                 f"{_call(primitive, inputs, metadata)} would give complex numbers that require grad, and derivatives "
@@ -390,8 +392,11 @@ def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
 
 
 def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
-    """Give a floating result the floating dtype of its inputs: nothing promotes silently."""
-    if primitive.is_looked_at and result.dtype.kind == "O":  # NumPy makes an array of anything
+    """Give a floating result the floating dtype of its inputs: nothing promotes silently.
+
+    Return None for what NumPy computed in float16 because all inputs are bools and integers of 8 bits.
+    """
+    if primitive.is_looked_at and result.dtype.kind not in "biufc":  # NumPy makes an array of anything
         raise DTypeError(
             f"the forward of {primitive.name} returned {type(result[()]).__name__}, not an array of numbers"
         )
@@ -404,6 +409,8 @@ def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
         )
     if not primitive.keeps_dtype or result.dtype.kind != "f":
         return result
+    if not floating and result.dtype == "float16":
+        return None
     return result.astype(floating.pop() if floating else np.dtype("float32"), copy=False)
 
 
