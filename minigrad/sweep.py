@@ -16,7 +16,7 @@ from typing import Any
 from .devices import Device, out_of_memory
 from .errors import GraphError, MinigradError, OutOfMemoryError, ShapeError
 from .primitives import primitives
-from .primitives.registry import Primitive
+from .primitives.registry import Primitive, namespaces
 from .tape import Node, apply, state
 from .tensor import Tensor
 
@@ -29,15 +29,13 @@ def _count_of_one() -> int:
 
 HELD_HERE = _count_of_one()
 
-_namespaces: dict[Any, SimpleNamespace] = {}
-
 
 def _namespace(xp: Any) -> SimpleNamespace:
     """Return the F of derivative rules: bare forwards on arrays of `xp`, or recorded operations for None."""
-    found = _namespaces.get(xp)
+    found = namespaces.get(xp)
     if found is None or len(found.__dict__) != len(primitives):
         bind = (lambda p: partial(apply, p)) if xp is None else (lambda p: partial(p.forward, xp))
-        found = _namespaces[xp] = SimpleNamespace(**{name: bind(p) for name, p in primitives.items()})
+        found = namespaces[xp] = SimpleNamespace(**{name: bind(p) for name, p in primitives.items()})
     return found
 
 

@@ -11,13 +11,14 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from .determinism import setting
 from .devices import Device, matmul_settings, out_of_memory
-from .errors import DataError, DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
+from .errors import DataError, DeviceError, DTypeError, GraphError, LinAlgError, RecordingError, ShapeError
 from .primitives.registry import Primitive
 from .source import user_line
 from .tensor import Tensor, Version, tensor
@@ -105,6 +106,14 @@ class _grad_mode:
         state.grad_enabled = self._before[threading.get_ident()].pop()
 
     def __call__(self, f: Callable[P, R]) -> Callable[P, R]:
+        if isgeneratorfunction(f) or iscoroutinefunction(f) or isasyncgenfunction(f):
+            # its body runs after the call; and between its parts the mode must be the caller's
+            mode, name = type(self).__name__, getattr(f, "__qualname__", f)
+            raise GraphError(
+                f"{mode} decorates functions that run when they are called, and {name} is a generator or a coroutine; "
+                f"write `with mg.{mode}():` in it, around what contains no yield and no await"
+            )
+
         @wraps(f)
         def in_this_mode(*args: P.args, **kwargs: P.kwargs) -> R:
             before = state.grad_enabled
@@ -120,6 +129,8 @@ class _grad_mode:
 class no_grad(_grad_mode):
     """Context manager or decorator: operations in it leave no nodes, so their results require no gradient.
 
+    It decorates functions, but no generators and coroutines, whose bodies run after the call.
+
     Examples
     --------
     >>> import minigrad as mg
@@ -134,6 +145,8 @@ class no_grad(_grad_mode):
 
 class enable_grad(_grad_mode):
     """Context manager or decorator: switch recording of gradients on again inside `no_grad`.
+
+    It decorates functions, but no generators and coroutines, whose bodies run after the call.
 
     Examples
     --------

@@ -162,8 +162,12 @@ log_softmax = primitive(
 
 def _sum_to(xp: Any, x: Any, /, *, shape: tuple[int, ...]) -> Any:
     extra = x.ndim - len(shape)
+    if extra < 0:
+        raise ValueError(f"shape {x.shape} is not one to which {shape} broadcasts")
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
     total = xp.sum(x, axis=axes, keepdims=True) if axes else x
+    if total.shape[extra:] != shape:  # of the same size it would be reshaped
+        raise ValueError(f"shape {x.shape} is not one to which {shape} broadcasts")
     return total.reshape(shape)
 
 
