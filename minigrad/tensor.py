@@ -11,6 +11,7 @@ import numpy as np
 from . import indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
+from .dtypes import number_dtype
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
@@ -236,8 +237,9 @@ class Tensor:
             if self._node is not None:
                 raise GraphError("moving a tensor that requires grad would cut its graph; move the data or the module")
             return Tensor._wrap(place.put(self._array), place, None, Version())
-        dtype = np.dtype(target)
-        return self if dtype == self.dtype else tape.apply(P.astype, self, dtype=dtype)
+        if target is not None and np.dtype(target) == self.dtype:
+            return self
+        return tape.apply(P.astype, self, dtype=number_dtype(target))
 
     # Changing a leaf
 
@@ -246,10 +248,10 @@ class Tensor:
 
         A graph that saved the old value then refuses to run backward.
         """
-        if not self.is_leaf or self._version is None:
+        if not self.is_leaf or self._version is None or not getattr(self._array.flags, "writeable", True):
             raise GraphError(
                 "assign() changes leaves made by mg.tensor or mg.Parameter; this is an operation's result, or it is "
-                "read-only memory of another library"
+                "read-only memory: of another library, or of a view that repeats elements"
             )
         array = value._array if isinstance(value, Tensor) else value
         if isinstance(value, Tensor) and value.device is not self.device:
@@ -464,12 +466,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if not hasattr(data, "dtype"):
         data = np.asarray(_plain(data), dtype)
         dtype = np.float32 if dtype is None and data.dtype == np.float64 else dtype
-    if dtype is None and isinstance(data, np.ndarray) and not data.dtype.isnative:
-        dtype = data.dtype.newbyteorder("=")
-    kind = data.dtype if dtype is None else np.dtype(dtype)
-    if kind.kind not in "biufc":
-        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {kind}")
-    array = place.put(data, dtype)
+    array = place.put(data, number_dtype(data.dtype if dtype is None else dtype))
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError(f"only real floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import tape
 from ..devices import Device, device
+from ..dtypes import number_dtype
 from ..errors import DataError, DTypeError
 from ..parameter import Parameter
 from ..state import check
@@ -205,7 +206,7 @@ class Module:
         if isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda")):
             options = {"device": device(target)}
         else:
-            options = {"dtype": np.dtype(target)}
+            options = {"dtype": number_dtype(target)}
             if options["dtype"].kind != "f":
                 raise DTypeError(f"parameters are floating, so Module.to cannot convert them to {options['dtype']}")
         # all copies are made before the first parameter changes: a full device leaves the module as it was

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import number_dtype
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
@@ -427,9 +428,7 @@ isfinite = primitive(
 
 
 def _astype(xp: Any, x: Any, /, *, dtype: Any) -> Any:
-    if np.dtype(dtype).kind not in "biufc":
-        raise TypeError(f"tensors hold numbers and bools, got dtype {np.dtype(dtype)}")
-    return x.astype(dtype)
+    return x.astype(number_dtype(dtype))
 
 
 astype = primitive(

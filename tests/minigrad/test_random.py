@@ -67,3 +67,16 @@ def test_the_default_generator_belongs_to_a_thread():
     thread.join()
     np.testing.assert_array_equal(mg.random.uniform((4,)).numpy(), expected)
     assert len(seen) == 1
+
+
+def test_a_state_comes_back_from_a_file(tmp_path):
+    g = mg.random.Generator(2**64 - 1, 7)
+    g.uniform((3,))
+    mg.save(tmp_path / "g", g.state())
+    other = mg.random.Generator(0)
+    other.set_state(mg.load(tmp_path / "g"))
+    assert other.state() == g.state()
+    for bad in (np.array(0.5), np.array([1]), np.array(-1), 2**64):
+        with pytest.raises(DataError, match="the counter of a generator is an integer in"):
+            other.set_state({**g.state(), "counter": bad})
+    assert other.state() == g.state()

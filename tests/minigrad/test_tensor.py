@@ -341,3 +341,43 @@ def test_at_takes_what_fits():
     assert mg.tensor([True, True]).at[0].set(False).numpy().tolist() == [False, True]
     with pytest.raises(DTypeError, match="got 1j for a tensor of float32"):
         mg.tensor([1.0]).at[0].set(1j)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: mg.zeros(2, ">f4"), lambda: mg.tensor([1.0, 2.0], dtype=">f4"), lambda: mg.tensor(np.ones(2, ">f4")),
+    lambda: mg.tensor(np.ones(2)).to(">f4"), lambda: mg.astype(mg.tensor(np.ones(2)), ">f4"),
+    lambda: mg.ones(2).to(">f4"),
+    lambda: mg.Parameter([1.0, 2.0], dtype=">f4"), lambda: mg.arange(2, dtype=">f4"), lambda: mg.one_hot(1, 2, ">f4"),
+    lambda: mg.random.uniform((2,), ">f4"), lambda: mg.nn.Linear(2, 1, dtype=">f4").weight.reshape(-1),
+    lambda: mg.nn.Linear(2, 1, dtype="float64").to(">f4").weight.reshape(-1), lambda: mg.full(2, 1.0, np.dtype(">f4")),
+])  # fmt: skip
+def test_all_tensors_have_the_byte_order_of_the_machine(make):
+    t = make()
+    assert t.dtype == "float32" and t.dtype.isnative
+    assert (t + mg.ones(2)).dtype == "float32"
+
+
+def test_a_state_may_have_another_byte_order():
+    layer, state = mg.nn.Linear(2, 1), {"weight": np.array([[1.0], [2.0]], ">f4"), "bias": np.array([3.0], ">f4")}
+    layer.load_state_dict(state)
+    np.testing.assert_array_equal(layer(mg.tensor([1.0, 10.0])).detach().numpy(), [24.0])
+
+
+@pytest.mark.parametrize("call", [
+    lambda: mg.ones(2).to(None), lambda: mg.ones(2, "float64").to(None), lambda: mg.nn.Linear(2, 1).to(None),
+    lambda: mg.astype(mg.ones(2), None),
+])  # fmt: skip
+def test_none_is_no_dtype(call):
+    with pytest.raises(DTypeError, match="got None where a dtype is expected"):
+        call()
+
+
+def test_an_assign_to_a_view_that_repeats_elements_is_refused_and_does_not_count():
+    w = mg.Parameter([1.0])
+    y = mg.square(w).sum()
+    with mg.no_grad():
+        repeated = mg.broadcast_to(w, (3,))
+    with pytest.raises(GraphError, match="a view that repeats elements"):
+        repeated.assign(2.0)
+    y.backward()
+    assert w.grad.item() == 2.0
