@@ -10,7 +10,7 @@ import numpy as np
 
 from . import primitives as P
 from .creation import full
-from .errors import GraphError, ShapeError
+from .errors import DTypeError, GraphError, ShapeError
 from .selection import axis_of, integer, integers, positions, take
 from .tensor import Tensor, as_tensor
 
@@ -185,7 +185,10 @@ def pad(x: Any, width: int | Sequence[Any], mode: str = "constant", value: float
     if isinstance(value, Tensor) and value.requires_grad:
         raise GraphError("pad would lose the gradient of its value; join parts with mg.concat, or give t.detach()")
     try:
-        widths = np.broadcast_to(np.asarray(width, dtype=np.int64), (x.ndim, 2)).tolist()
+        counts = np.asarray(width)
+        if counts.size and counts.dtype.kind not in "iu":
+            raise DTypeError(f"pad got width={width!r}; expected integers")
+        widths = np.broadcast_to(counts.astype(np.int64), (x.ndim, 2)).tolist()
     except ValueError as error:
         raise ShapeError(
             f"pad takes a width, (before, after) or a pair for each of {x.ndim} axes, got {width!r}"

@@ -16,6 +16,7 @@ from .dtypes import number_dtype
 from .errors import DataError
 from .primitives.random import random_integers, random_normal, random_uniform
 from .primitives.registry import Primitive
+from .selection import integer
 from .tensor import Tensor, Version
 
 Shape = int | tuple[int, ...]
@@ -133,7 +134,8 @@ class Generator:
 
     def integers(self, low: int, high: int, shape: Shape = (), device: Any = None) -> Tensor:
         """Return int64 numbers uniform in [low, high)."""
-        return self._draw(random_integers, "integers", shape, device, low=int(low), high=int(high))
+        ends = {"low": integer(low, "integers", "low"), "high": integer(high, "integers", "high")}
+        return self._draw(random_integers, "integers", shape, device, **ends)
 
     def permutation(self, n: int, device: Any = None) -> Tensor:
         """Return the integers 0 to n - 1 in random order."""

@@ -29,6 +29,10 @@ R = TypeVar("R")
 SCALARS = (float, int, bool, complex)
 
 
+class NotAnOperand(TypeError):
+    """An operation got what is neither a number nor an array nor a tensor, nor numbers in a list."""
+
+
 class Node:
     """How a tensor was made: its primitive, the parents' nodes, and the values that the derivative rules need.
 
@@ -398,7 +402,8 @@ def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
         elif isinstance(x, np.ndarray) or (device is not None and isinstance(x, device.array_type)):
             result.append(tensor(x, device=device))
         else:
-            raise TypeError(
+            error = TypeError if isinstance(x, list | tuple) else NotAnOperand
+            raise error(
                 f"{primitive.name} takes tensors, arrays and numbers, got {type(x).__name__}; wrap it in mg.tensor(...)"
             )
     return result

@@ -373,10 +373,16 @@ class Tensor:
         return tape.apply(P.abs, self)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return tape.apply(P.equal, self, other)
+        try:
+            return tape.apply(P.equal, self, other)
+        except tape.NotAnOperand:  # such as None
+            return NotImplemented
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return tape.apply(P.not_equal, self, other)
+        try:
+            return tape.apply(P.not_equal, self, other)
+        except tape.NotAnOperand:
+            return NotImplemented
 
     def __lt__(self, other: Any) -> Tensor:
         return tape.apply(P.less, self, other)

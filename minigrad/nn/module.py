@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from reprlib import recursive_repr
 from typing import Any, Self
 
 import numpy as np
@@ -225,6 +226,7 @@ class Module:
         """Return what `repr` shows in the parentheses, before the modules below; a subclass may say more."""
         return ""
 
+    @recursive_repr()  # a module may hold one that holds it
     def __repr__(self) -> str:
         children = [(name, repr(module)) for name, module in self._members() if isinstance(module, Module)]
         lines = "".join(f"\n  ({name}): " + text.replace("\n", "\n  ") for name, text in children)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import ShapeError
+from minigrad.errors import DTypeError, ShapeError
 from minigrad.testing import check_grad
 from tests import standin
 
@@ -140,3 +140,18 @@ def test_what_a_forward_takes_its_rule_takes_too(f):
     loss = mg.grad(lambda x, y: mg.square(f(x, y)).sum())
     x = mg.tensor(x)
     np.testing.assert_array_equal(mg.compile(loss)(x, x).numpy(), loss(x, x).numpy())
+
+
+def test_descending_order_of_all_values_and_of_one():
+    x = mg.tensor([[2.0, 3.0], [1.0, 3.0]])
+    np.testing.assert_array_equal(mg.argsort(x, axis=None, descending=True).numpy(), [1, 3, 0, 2])
+    np.testing.assert_array_equal(
+        mg.argsort(x[0, 0], descending=True).numpy(), mg.argsort(x[0, 0]).numpy(), strict=True
+    )
+
+
+@pytest.mark.parametrize("width", [1.5, "1", [(1, 2.0)], True])
+def test_pad_takes_whole_widths(width):
+    with pytest.raises(DTypeError, match="expected integers"):
+        mg.pad(mg.ones(2), width)
+    assert mg.pad(mg.ones(()), 0).shape == ()

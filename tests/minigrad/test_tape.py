@@ -95,6 +95,32 @@ def test_rules_know_the_row_that_the_table_has_now(create_graph):
         del mg.primitives["redefined"]
 
 
+@pytest.mark.parametrize("uses", [1, 2])
+def test_a_rule_that_returns_a_tensor_is_named(uses):
+    factor = mg.tensor([2.0], dtype="float64")
+    captures = Primitive(
+        "captures",
+        forward=lambda xp, x, /: x * 2.0,
+        vjps=[lambda F, g, y, x: g * factor],
+        samples=Samples("any", (Domain(0, 1),)),
+    )
+    x = leaf(1.0)
+    with pytest.raises(
+        GraphError, match=r"rule of captures for input 0 returned a Tensor, .* an input of the operation"
+    ):
+        sum(tape.apply(captures, x) for _ in range(uses)).sum().backward()
+
+
+@pytest.mark.parametrize("values", [["text"], ["2026-01-01"]])
+def test_a_forward_returns_numbers(values):
+    kind = "M8[D]" if "-" in values[0] else None
+    words = Primitive(
+        "words", forward=lambda xp, x, /: np.array(values, kind), vjps=None, samples=Samples("any", (Domain(0, 1),))
+    )
+    with pytest.raises(DTypeError, match="the forward of words returned"):
+        tape.apply(words, leaf(1.0))
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_a_gradient_of_another_shape_is_not_reshaped(create_graph):
     turned = Primitive(

@@ -381,3 +381,11 @@ def test_an_assign_to_a_view_that_repeats_elements_is_refused_and_does_not_count
         repeated.assign(2.0)
     y.backward()
     assert w.grad.item() == 2.0
+
+
+def test_a_tensor_equals_nothing_that_is_no_number():
+    t = mg.tensor([1.0, 2.0])
+    assert t != None and t not in [None] and t != "a" and ("a" == t) is False  # noqa: E711, SIM300
+    for operation in (lambda: t == [1.0, 2.0], lambda: t < None, lambda: t + "a"):
+        with pytest.raises(TypeError, match=r"takes tensors, arrays and numbers, got .*mg\.tensor"):
+            operation()
