@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import threading
 import uuid
 import weakref
@@ -25,13 +26,15 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # of s
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file that takes its name only when it is complete; after an error, what was there is still there.
 
-    A symbolic link stays, and what it points to is written. What is not complete has a name of its own,
-    ``.NAME.<digits>.part``; where a killed process left such a file, the next who writes the same file removes it.
+    A symbolic link stays, and what it points to is written. A file that is replaced hands on its permissions. What is
+    not complete has a name of its own, ``.NAME.<digits>.part``; where a killed process left such a file, the next who
+    writes the same file removes it.
 
     Raises
     ------
     OSError
-        The folder does not exist, or the file cannot be written.
+        The folder does not exist, the file cannot be written, or it is no regular file: a pipe or a device would be
+        replaced by one.
 
     Examples
     --------
@@ -41,10 +44,12 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     ...     os.listdir(folder)
     ['a']
     """
-    target, temporary = _part_of(path)
+    target, temporary, mode = _part_of(path)
     try:
         _remove_parts(target)
         with _alone(temporary, wait=True) as file:  # its lock tells the next writer that this one lives
+            if mode is not None:
+                os.chmod(temporary, stat.S_IMODE(mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -75,7 +80,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     ...     os.listdir(folder)
     []
     """
-    _, temporary = _part_of(path)
+    _, temporary, _ = _part_of(path)
     try:
         with open(temporary, "xb"):
             pass
@@ -83,12 +88,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _part_of(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Return the file that is written, and a name for it while it is not complete."""
+def _part_of(path: str | os.PathLike[str]) -> tuple[Path, Path, int | None]:
+    """Return the file that is written, its name while it is not complete, and the mode of the file that is there."""
     target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
-    return target, target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+    mode = os.stat(target).st_mode if target.exists() else None
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "is no regular file", os.fspath(path))
+    return target, target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part"), mode
 
 
 class Lock:

@@ -61,6 +61,9 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     The gradient of a gradient needs the values that `f` read: where one that it assigns to has changed since, a
     GraphError says so, as it does for `f` itself.
 
+    The first run of `f` leaves no graph: `register_hook`, `backward` and `mg.autograd.grad` of what `f` computes are
+    errors in it, which say that nothing requires a gradient. `mg.grad` and `mg.vjp` of another function work.
+
     In a recorded or compiled step this is `f` itself: nothing is computed twice, and no memory is saved. Where `f` uses
     a tensor several times, an eager step adds up the terms of its gradient in another order: the last bits may differ.
 

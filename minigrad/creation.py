@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .devices import CPU, default_device, device, out_of_memory
-from .errors import DataError, DeviceError, DTypeError
+from .dtypes import number_dtype
+from .errors import DataError, DeviceError, DTypeError, GraphError
 from .ranges import check_holds
 from .tensor import Tensor, Version
 
@@ -20,6 +21,8 @@ def full(shape: int | tuple[int, ...], value: Any, dtype: Any = None, device: An
     ------
     DTypeError
         The dtype is not one of numbers or bools, or it cannot hold `value`.
+    GraphError
+        The value requires grad: its gradient would be lost.
 
     Examples
     --------
@@ -30,9 +33,9 @@ def full(shape: int | tuple[int, ...], value: Any, dtype: Any = None, device: An
     place = _place(device)
     if isinstance(dtype, int):
         raise DTypeError(f"got {dtype} where a dtype is expected; a shape is one argument: ({shape}, {dtype}, ...)")
-    kind = np.dtype(dtype or "float32")
-    if kind.kind not in "biufc":
-        raise DTypeError(f"tensors hold numbers and bools, got dtype {kind}")
+    kind = number_dtype(dtype or "float32")
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise GraphError("full would lose the gradient of its value; use mg.broadcast_to(t, shape), or t.detach()")
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:  # a GPU takes none from elsewhere
         value = value.item()
     check_holds(kind, value, "full got", "give another dtype")
@@ -103,7 +106,7 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
         if not math.isfinite(value) or (name == "step" and value == 0):
             raise DataError(f"arange got {name}={value!r}, with which it would never arrive")
     whole = all(np.asarray(value).dtype.kind in "iu" for value in given.values())
-    kind = np.dtype(dtype or ("int64" if whole else "float32"))
+    kind = number_dtype(dtype or ("int64" if whole else "float32"))
     if kind.kind not in "iufc":
         raise DTypeError(f"arange gives numbers, got dtype {kind}")
     # of floats in float64, and rounded once: in float32 the error of the step would be added up

@@ -95,6 +95,7 @@ def norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> T
     -----
     The derivative at x = 0 is 0, where the written-out form `mg.sqrt((x * x).sum())` gives NaN. Squares of float16 are
     added up in float32. As in NumPy, those of float32 values above 1e19 are infinite; divide by the largest one first.
+    Integers and bools are converted to float32.
 
     Examples
     --------
@@ -105,6 +106,8 @@ def norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> T
     tensor([0., 0.])
     """
     x = as_tensor(x)
+    if x.dtype.kind in "biu":  # which have no squares as large, and -128 has no magnitude
+        x = x.to("float32")
     if ord == 2:
         return narrow(_sqrt_or_zero(P.sum(P.square(wide(x)), axis=axis, keepdims=keepdims)), x)
     if ord == 1:
@@ -310,7 +313,8 @@ def huber(x: Any, delta: float = 1.0) -> Tensor:
         raise ShapeError(f"huber needs delta > 0, got {delta!r}")
     x = as_tensor(x)
     clipped = P.clip(x, low=-delta, high=delta)
-    return clipped * (x - clipped * 0.5)
+    # where x is not clipped its excess is 0, where it is the slope is a constant: inf times 0 is nowhere
+    return P.square(clipped) * 0.5 + clipped.detach() * (x - clipped)
 
 
 def cross_entropy(logits: Any, targets: Any, axis: int = -1) -> Tensor:

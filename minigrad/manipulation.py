@@ -10,7 +10,7 @@ import numpy as np
 
 from . import primitives as P
 from .creation import full
-from .errors import ShapeError
+from .errors import DTypeError, GraphError, ShapeError
 from .selection import axis_of, integer, integers, positions, take
 from .tensor import Tensor, as_tensor
 
@@ -159,7 +159,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     return take(x, np.repeat(np.arange(length), counts), axis)
 
 
-def pad(x: Any, width: int | Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
+def pad(x: Any, width: int | Sequence[Any], mode: str = "constant", value: float | Tensor = 0.0) -> Tensor:
     """Return x with values added before and after along each axis.
 
     Parameters
@@ -170,7 +170,7 @@ def pad(x: Any, width: int | Sequence[Any], mode: str = "constant", value: float
         How many values to add.
     mode : "constant", "edge", "reflect", "symmetric" or "wrap"
         What to add: `value`, or values of x as numpy.pad defines it.
-    value : float
+    value : float, or 0-d Tensor without gradient
         For mode "constant".
 
     Examples
@@ -182,8 +182,13 @@ def pad(x: Any, width: int | Sequence[Any], mode: str = "constant", value: float
     tensor([2., 1., 2., 3., 2.])
     """
     x = as_tensor(x)
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise GraphError("pad would lose the gradient of its value; join parts with mg.concat, or give t.detach()")
     try:
-        widths = np.broadcast_to(np.asarray(width, dtype=np.int64), (x.ndim, 2)).tolist()
+        counts = np.asarray(width)
+        if counts.size and counts.dtype.kind not in "iu":
+            raise DTypeError(f"pad got width={width!r}; expected integers")
+        widths = np.broadcast_to(counts.astype(np.int64), (x.ndim, 2)).tolist()
     except ValueError as error:
         raise ShapeError(
             f"pad takes a width, (before, after) or a pair for each of {x.ndim} axes, got {width!r}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from . import devices, philox, tape
 from .devices import Device, default_device, device
+from .dtypes import number_dtype
 from .errors import DataError
 from .primitives.random import random_integers, random_normal, random_uniform
 from .primitives.registry import Primitive
+from .selection import integer
 from .tensor import Tensor, Version
 
 Shape = int | tuple[int, ...]
@@ -88,14 +90,12 @@ class Generator:
         with self._lock:
             return {"seed": self.seed, "stream": self.stream, "counter": self.counter}
 
-    def set_state(self, state: dict[str, int]) -> None:
-        """Continue from what `state()` returned."""
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state()` returned, also where it comes from a file: `set_state(mg.load(path))`."""
         missing = {"seed", "stream", "counter"} - set(state)
         if missing:
             raise DataError(f"the state of a generator has seed, stream and counter; {sorted(missing)} is missing")
-        counter = state["counter"]
-        if not isinstance(counter, int | np.integer) or not 0 <= counter < 2**64:
-            raise DataError(f"the counter of a generator is an integer in [0, 2**64), got {counter!r}")
+        counter = _word("counter", state["counter"])
         tape.refuse_while_recording("set_state() of a generator", "set it before the step")
         key = _checked(state["seed"], state["stream"])
         with self._lock:
@@ -126,15 +126,16 @@ class Generator:
 
     def uniform(self, shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> Tensor:
         """Return numbers uniform in [0, 1)."""
-        return self._draw(random_uniform, "uniform", shape, device, dtype=np.dtype(dtype))
+        return self._draw(random_uniform, "uniform", shape, device, dtype=number_dtype(dtype))
 
     def normal(self, shape: Shape = (), dtype: Any = np.float32, device: Any = None) -> Tensor:
         """Return numbers of the normal distribution with mean 0 and variance 1."""
-        return self._draw(random_normal, "normal", shape, device, dtype=np.dtype(dtype))
+        return self._draw(random_normal, "normal", shape, device, dtype=number_dtype(dtype))
 
     def integers(self, low: int, high: int, shape: Shape = (), device: Any = None) -> Tensor:
         """Return int64 numbers uniform in [low, high)."""
-        return self._draw(random_integers, "integers", shape, device, low=int(low), high=int(high))
+        ends = {"low": integer(low, "integers", "low"), "high": integer(high, "integers", "high")}
+        return self._draw(random_integers, "integers", shape, device, **ends)
 
     def permutation(self, n: int, device: Any = None) -> Tensor:
         """Return the integers 0 to n - 1 in random order."""
@@ -149,10 +150,15 @@ class Generator:
 
 
 def _checked(seed: int, stream: int) -> tuple[int, int]:
-    for name, value in (("seed", seed), ("stream", stream)):
-        if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
-            raise DataError(f"the {name} of a generator is an integer in [0, 2**64), got {value!r}")
-    return int(seed), int(stream)
+    return _word("seed", seed), _word("stream", stream)
+
+
+def _word(name: str, value: Any) -> int:
+    """Return an integer of a generator's state, which comes from a file as an array without axes."""
+    number = value.item() if isinstance(value, np.ndarray | Tensor) and value.ndim == 0 else value
+    if not isinstance(number, int | np.integer) or not 0 <= number < 2**64:
+        raise DataError(f"the {name} of a generator is an integer in [0, 2**64), got {value!r}")
+    return int(number)
 
 
 def _count(n: int, place: Device) -> Tensor:

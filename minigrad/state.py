@@ -12,8 +12,11 @@ from .tensor import Tensor
 
 
 def to_array(value: Any) -> np.ndarray:
-    """Return a tensor's, an array's or a number's values in host memory."""
-    return value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    """Return a tensor's, an array's or a number's values in host memory, in the byte order of this machine."""
+    if isinstance(value, Tensor):
+        return value.detach().numpy()
+    array = np.asarray(value)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def check(owner: str, expected: Mapping[str, Tensor], state: Any, strict: bool = True) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from typing import Any
 from .devices import Device, out_of_memory
 from .errors import GraphError, MinigradError, OutOfMemoryError, ShapeError
 from .primitives import primitives
-from .primitives.registry import Primitive
+from .primitives.registry import Primitive, namespaces
 from .tape import Node, apply, state
 from .tensor import Tensor
 
@@ -29,15 +29,13 @@ def _count_of_one() -> int:
 
 HELD_HERE = _count_of_one()
 
-_namespaces: dict[Any, SimpleNamespace] = {}
-
 
 def _namespace(xp: Any) -> SimpleNamespace:
     """Return the F of derivative rules: bare forwards on arrays of `xp`, or recorded operations for None."""
-    found = _namespaces.get(xp)
+    found = namespaces.get(xp)
     if found is None or len(found.__dict__) != len(primitives):
         bind = (lambda p: partial(apply, p)) if xp is None else (lambda p: partial(p.forward, xp))
-        found = _namespaces[xp] = SimpleNamespace(**{name: bind(p) for name, p in primitives.items()})
+        found = namespaces[xp] = SimpleNamespace(**{name: bind(p) for name, p in primitives.items()})
     return found
 
 
@@ -156,19 +154,25 @@ def _sweep(
                 contribution = _sum_to(F, contribution, node, parent)
             if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
                 contribution = F.astype(contribution, dtype=parent.dtype)
-            known = cotangents.get(parent)
-            if known is None:
-                # nobody else holds it: neither the graph nor a rule that returns what it has at hand
-                if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
+            try:
+                known = cotangents.get(parent)
+                if known is None:
+                    # nobody else holds it: neither the graph nor a rule that returns what it has at hand
+                    if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
+                        owned.add(parent)
+                    cotangents[parent] = contribution
+                elif (
+                    as_tensors or parent not in owned or known.strides != contribution.strides or not is_writable(known)
+                ):
+                    # in place only where the sum would have the same layout: a program, whose sums are new, has
+                    # these bits
+                    cotangents[parent] = known + contribution
                     owned.add(parent)
-                cotangents[parent] = contribution
-            elif as_tensors or parent not in owned or known.strides != contribution.strides or not is_writable(known):
-                # in place only where the sum would have the same layout: a program, whose sums are new, has these bits
-                cotangents[parent] = known + contribution
-                owned.add(parent)
-            else:
-                known += contribution
-                cotangents[parent] = known
+                else:
+                    known += contribution
+                    cotangents[parent] = known
+            except AttributeError:
+                raise _no_array(primitive, position, contribution) from None
         if not retain_graph:
             node.inputs = None
             node.result = None
@@ -194,9 +198,12 @@ def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError
 
 
 def _no_array(primitive: Primitive, position: int, returned: Any) -> GraphError:
+    instead = "compute it from g, or with F.broadcast_to"
+    if isinstance(returned, Tensor):
+        instead = "make the tensor that it uses besides its arguments an input of the operation"
     return GraphError(
         f"the derivative rule of {primitive.name} for input {position} returned a {type(returned).__name__}, not an "
-        "array: compute it from g, or with F.broadcast_to"
+        f"array: {instead}"
     )
 
 

@@ -11,13 +11,14 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from .determinism import setting
 from .devices import Device, matmul_settings, out_of_memory
-from .errors import DataError, DeviceError, DTypeError, LinAlgError, RecordingError, ShapeError
+from .errors import DataError, DeviceError, DTypeError, GraphError, LinAlgError, RecordingError, ShapeError
 from .observing import Callback, Observer
 from .primitives.registry import Primitive
 from .source import user_line
@@ -27,6 +28,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SCALARS = (float, int, bool, complex)
+
+
+class NotAnOperand(TypeError):
+    """An operation got what is neither a number nor an array nor a tensor, nor numbers in a list."""
 
 
 class Node:
@@ -107,6 +112,14 @@ class _grad_mode:
         state.grad_enabled = self._before[threading.get_ident()].pop()
 
     def __call__(self, f: Callable[P, R]) -> Callable[P, R]:
+        if isgeneratorfunction(f) or iscoroutinefunction(f) or isasyncgenfunction(f):
+            # its body runs after the call; and between its parts the mode must be the caller's
+            mode, name = type(self).__name__, getattr(f, "__qualname__", f)
+            raise GraphError(
+                f"{mode} decorates functions that run when they are called, and {name} is a generator or a coroutine; "
+                f"write `with mg.{mode}():` in it, around what contains no yield and no await"
+            )
+
         @wraps(f)
         def in_this_mode(*args: P.args, **kwargs: P.kwargs) -> R:
             before = state.grad_enabled
@@ -122,6 +135,8 @@ class _grad_mode:
 class no_grad(_grad_mode):
     """Context manager or decorator: operations in it leave no nodes, so their results require no gradient.
 
+    It decorates functions, but no generators and coroutines, whose bodies run after the call.
+
     Examples
     --------
     >>> import minigrad as mg
@@ -136,6 +151,8 @@ class no_grad(_grad_mode):
 
 class enable_grad(_grad_mode):
     """Context manager or decorator: switch recording of gradients on again inside `no_grad`.
+
+    It decorates functions, but no generators and coroutines, whose bodies run after the call.
 
     Examples
     --------
@@ -306,6 +323,8 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
         array = device.xp.asarray(array)
     if mixed or array.dtype is not dtype:
         array = _settle_dtype(primitive, arrays, array)
+        if array is None:
+            return apply(primitive, *(x.to("float32") if isinstance(x, Tensor) else x for x in inputs), **metadata)
         if tracked and array.dtype.kind == "c" and state.grad_enabled and primitive.vjps is not None:
             raise DTypeError(
                 f"{_call(primitive, inputs, metadata)} would give complex numbers that require grad, and derivatives "
@@ -390,15 +409,19 @@ def _as_inputs(primitive: Primitive, inputs: tuple) -> list:
         elif isinstance(x, np.ndarray) or (device is not None and isinstance(x, device.array_type)):
             result.append(tensor(x, device=device))
         else:
-            raise TypeError(
+            error = TypeError if isinstance(x, list | tuple) else NotAnOperand
+            raise error(
                 f"{primitive.name} takes tensors, arrays and numbers, got {type(x).__name__}; wrap it in mg.tensor(...)"
             )
     return result
 
 
 def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
-    """Give a floating result the floating dtype of its inputs: nothing promotes silently."""
-    if primitive.is_looked_at and result.dtype.kind == "O":  # NumPy makes an array of anything
+    """Give a floating result the floating dtype of its inputs: nothing promotes silently.
+
+    Return None for what NumPy computed in float16 because all inputs are bools and integers of 8 bits.
+    """
+    if primitive.is_looked_at and result.dtype.kind not in "biufc":  # NumPy makes an array of anything
         raise DTypeError(
             f"the forward of {primitive.name} returned {type(result[()]).__name__}, not an array of numbers"
         )
@@ -411,6 +434,8 @@ def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
         )
     if not primitive.keeps_dtype or result.dtype.kind != "f":
         return result
+    if not floating and result.dtype == "float16":
+        return None
     return result.astype(floating.pop() if floating else np.dtype("float32"), copy=False)
 
 

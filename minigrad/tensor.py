@@ -11,6 +11,7 @@ import numpy as np
 from . import devices, indexing, tape
 from . import primitives as P  # type: ignore[no-redef]
 from .devices import CPU, Device, default_device, device, to_numpy
+from .dtypes import number_dtype
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
 from .ranges import check_holds
 
@@ -237,8 +238,9 @@ class Tensor:
             if self._node is not None:
                 raise GraphError("moving a tensor that requires grad would cut its graph; move the data or the module")
             return Tensor._wrap(place.put(self._array), place, None, Version())
-        dtype = np.dtype(target)
-        return self if dtype == self.dtype else tape.apply(P.astype, self, dtype=dtype)
+        if target is not None and np.dtype(target) == self.dtype:
+            return self
+        return tape.apply(P.astype, self, dtype=number_dtype(target))
 
     # Changing a leaf
 
@@ -252,10 +254,10 @@ class Tensor:
         DTypeError
             The dtype of the leaf does not hold the value; the leaf is then as it was.
         """
-        if not self.is_leaf or self._version is None:
+        if not self.is_leaf or self._version is None or not getattr(self._array.flags, "writeable", True):
             raise GraphError(
                 "assign() changes leaves made by mg.tensor or mg.Parameter; this is an operation's result, or it is "
-                "read-only memory of another library"
+                "read-only memory: of another library, or of a view that repeats elements"
             )
         array = value._array if isinstance(value, Tensor) else value
         if isinstance(value, Tensor) and value.device is not self.device:
@@ -376,10 +378,16 @@ class Tensor:
         return tape.apply(P.abs, self)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return tape.apply(P.equal, self, other)
+        try:
+            return tape.apply(P.equal, self, other)
+        except tape.NotAnOperand:  # such as None
+            return NotImplemented
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return tape.apply(P.not_equal, self, other)
+        try:
+            return tape.apply(P.not_equal, self, other)
+        except tape.NotAnOperand:
+            return NotImplemented
 
     def __lt__(self, other: Any) -> Tensor:
         return tape.apply(P.less, self, other)
@@ -469,12 +477,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if not hasattr(data, "dtype"):
         data = np.asarray(_plain(data), dtype)
         dtype = np.float32 if dtype is None and data.dtype == np.float64 else dtype
-    if dtype is None and isinstance(data, np.ndarray) and not data.dtype.isnative:
-        dtype = data.dtype.newbyteorder("=")
-    kind = data.dtype if dtype is None else np.dtype(dtype)
-    if kind.kind not in "biufc":
-        raise DTypeError(f"tensors hold numbers and bools, got data of dtype {kind}")
-    array = place.put(data, dtype)
+    array = place.put(data, number_dtype(data.dtype if dtype is None else dtype))
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError(f"only real floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
     return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())

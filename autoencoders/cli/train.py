@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
             "--resume goes on with epochs after those of --pretrain, and --epochs 0 has none; give more"
         )
     check_out(options.out, ".safetensors")
-    check_written(options.out, _previous(checkpoint_of(options.out)))  # whose name is the longest
+    check_written(options.out, previous_of(checkpoint_of(options.out)))  # whose name is the longest
     lock = Lock(options.out)
     try:
         lock.acquire()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from reprlib import recursive_repr
 from typing import Any, Self
 
 import numpy as np
 
 from .. import tape
 from ..devices import Device, device
+from ..dtypes import number_dtype
 from ..errors import DataError, DTypeError
 from ..parameter import Parameter
 from ..state import check
@@ -205,7 +207,7 @@ class Module:
         if isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda")):
             options = {"device": device(target)}
         else:
-            options = {"dtype": np.dtype(target)}
+            options = {"dtype": number_dtype(target)}
             if options["dtype"].kind != "f":
                 raise DTypeError(f"parameters are floating, so Module.to cannot convert them to {options['dtype']}")
         # all copies are made before the first parameter changes: a full device leaves the module as it was
@@ -224,6 +226,7 @@ class Module:
         """Return what `repr` shows in the parentheses, before the modules below; a subclass may say more."""
         return ""
 
+    @recursive_repr()  # a module may hold one that holds it
     def __repr__(self) -> str:
         children = [(name, repr(module)) for name, module in self._members() if isinstance(module, Module)]
         lines = "".join(f"\n  ({name}): " + text.replace("\n", "\n  ") for name, text in children)

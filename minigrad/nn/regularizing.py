@@ -12,6 +12,7 @@ from ..functions import narrow, var, wide
 from ..parameter import Parameter
 from ..primitives import mean, sqrt
 from ..random import Generator, default_generator
+from ..selection import positions
 from ..tensor import Tensor, as_tensor
 from .layers import given, positive
 from .module import Buffer, Module
@@ -211,9 +212,9 @@ class Embedding(Module):
     def forward(self, indices: Any) -> Tensor:
         """Return the vectors, shape (..., features), of integer indices, shape (...)."""
         indices = as_tensor(indices)
-        if indices.dtype.kind not in "iu":
+        if indices.size and indices.dtype.kind not in "iu":
             raise DTypeError(f"{self!r}: got indices of dtype {indices.dtype.name}; expected integers")
-        return self.weight[indices]
+        return self.weight[positions(indices, self.weight)]
 
     def describe(self) -> str:
         """Return the shape of the table."""

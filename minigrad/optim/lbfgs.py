@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -241,6 +241,8 @@ class LBFGS(Optimizer):
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from what `state_dict` returned, or change nothing and raise."""
+        if not isinstance(state, Mapping):
+            raise DTypeError(f"LBFGS.load_state_dict: a state is a dict of arrays by name, got {type(state).__name__}")
         missing = {"pairs", "evaluations"} - set(state)
         if missing:
             raise DataError(f"LBFGS.load_state_dict: {', '.join(sorted(missing))} missing; is it another optimizer's?")

@@ -50,7 +50,7 @@ class Schedule:
         self.optimizer = optimizer
         self.base = optimizer.lr
         self.steps = 0
-        self._factor = factor
+        self._factor = factor  # of a subclass a method of its own: a copy has its own state, and pickles
         optimizer.lr = self.base * factor(0)
 
     def step(self, value: float | None = None) -> None:
@@ -127,7 +127,10 @@ class StepDecay(Schedule):
         _fraction(self, "factor", factor)
         self.every = every
         self.factor = float(factor)
-        super().__init__(optimizer, lambda n: self.factor ** (n // self.every))
+        super().__init__(optimizer, self._falling)
+
+    def _falling(self, n: int) -> float:
+        return self.factor ** (n // self.every)
 
 
 class ExponentialDecay(Schedule):
@@ -136,7 +139,10 @@ class ExponentialDecay(Schedule):
     def __init__(self, optimizer: Optimizer, factor: float) -> None:
         _fraction(self, "factor", factor)
         self.factor = float(factor)
-        super().__init__(optimizer, lambda n: self.factor**n)
+        super().__init__(optimizer, self._falling)
+
+    def _falling(self, n: int) -> float:
+        return self.factor**n
 
 
 class CosineDecay(Schedule):
@@ -152,22 +158,29 @@ class CosineDecay(Schedule):
             raise DataError(f"CosineDecay: got floor={floor!r}; expected a number in [0, 1]")
         self.total = total
         self.floor = float(floor)
-        super().__init__(optimizer, lambda n: self.floor + (1 - self.floor) * self._cosine(n))
+        super().__init__(optimizer, self._falling)
 
-    def _cosine(self, n: int) -> float:
-        """Return half a cosine, from 1 to 0."""
-        return 0.5 * (1 + math.cos(math.pi * min(n, self.total) / self.total))
+    def _falling(self, n: int) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * min(n, self.total) / self.total))  # half of one, from 1 to 0
+        return self.floor + (1 - self.floor) * cosine
+
+
+def _constant(n: int) -> float:
+    return 1.0
 
 
 class LinearWarmup(Schedule):
     """lr rises from base / total to base over `total` steps, then follows `then`, a factor of the steps after that."""
 
-    def __init__(self, optimizer: Optimizer, total: int, then: Callable[[int], float] = lambda n: 1.0) -> None:
+    def __init__(self, optimizer: Optimizer, total: int, then: Callable[[int], float] = _constant) -> None:
         _whole(self, "total", total)
         _function(self, "then", then)
         self.total = total
         self.then = then
-        super().__init__(optimizer, lambda n: (n + 1) / self.total if n < self.total else self.then(n - self.total))
+        super().__init__(optimizer, self._rising)
+
+    def _rising(self, n: int) -> float:
+        return (n + 1) / self.total if n < self.total else self.then(n - self.total)
 
 
 class ReduceOnPlateau(Schedule):
@@ -203,7 +216,10 @@ class ReduceOnPlateau(Schedule):
         self.best = math.inf
         self.waited = 0
         self.reduced = 0
-        super().__init__(optimizer, lambda n: self.factor**self.reduced)
+        super().__init__(optimizer, self._falling)
+
+    def _falling(self, n: int) -> float:
+        return self.factor**self.reduced
 
     def step(self, value: float | None = None) -> None:
         """Take the newest value into account."""

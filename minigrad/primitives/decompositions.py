@@ -35,6 +35,8 @@ def _real_matrices(name: str, x: Any) -> Any:
 
 def _symmetric(name: str, x: Any) -> Any:
     x = square_matrices(name, _real_matrices(name, x))
+    if x.dtype.kind in "biu":  # whose sum wraps around, or is `or`
+        x = x.astype("float64")
     return (x + x.swapaxes(-1, -2)) * 0.5  # so that the derivative in every direction is that of what is computed
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import number_dtype
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
 POSITIVE = Domain(0.1, 4.0)
 NONZERO = Domain(-3.0, 3.0, avoid=(0.0,))
 ANY_BOOL = Domain(0, 1, kind="bool")
+DOUBLE = np.dtype("float64")
 
 
 def _one(domain: Domain, analytic: bool = True) -> Samples:
@@ -80,6 +82,9 @@ def _power_base(F: Any, g: Any, y: Any, a: Any, b: Any) -> Any:
     # b a^(b-1), and 0 for b = 0 also where a = 0, where 0 * 0^-1 would give NaN
     if isinstance(b, int | float):
         return g * (a ** (b - 1) * b) if b != 0 else F.zeros_like(g)
+    if b.dtype.kind in "biu":  # whole exponents stay whole: the sign of a negative base depends on them
+        lower = F.astype(a ** (F.where(F.equal(b, 0), 1, b) - 1), dtype=g.dtype)
+        return g * (lower * F.astype(b, dtype=g.dtype))
     return g * (a ** (F.where(b == 0, 1.0, b) - 1.0) * b)
 
 
@@ -87,6 +92,9 @@ def _power_exponent(F: Any, g: Any, y: Any, a: Any, b: Any) -> Any:
     # 0^b has derivative 0 for b > 0, where 0 * log 0 would give NaN
     if isinstance(a, int | float):
         return g * y * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan)
+    if a.dtype.kind in "biu":  # in float64, since in float16 some of them are infinite
+        a = F.where(F.equal(a, 0), 1.0, F.astype(a, dtype=DOUBLE))
+        return g * y * F.astype(F.log(a), dtype=g.dtype)
     return g * y * F.log(F.where(F.equal(a, 0), 1.0, a))
 
 
@@ -197,9 +205,16 @@ sigmoid = primitive(
     doc="1 / (1 + e ** -x), elementwise, without overflow.",
 )
 
+
+def _softplus(xp: Any, x: Any, /, *, out: Any = None) -> Any:
+    if hasattr(x, "dtype") and x.dtype.kind in "biu":
+        x = x.astype("float64")
+    return xp.add(xp.maximum(x, 0.0), xp.log1p(xp.exp(-xp.abs(x))), out=out)
+
+
 softplus = primitive(
     "softplus",
-    forward=lambda xp, x, /, *, out=None: xp.add(xp.maximum(x, 0.0), xp.log1p(xp.exp(-xp.abs(x))), out=out),
+    forward=_softplus,
     vjps=[lambda F, g, y, x: g * F.sigmoid(x)],
     saves="x",
     elementwise=True,
@@ -413,9 +428,7 @@ isfinite = primitive(
 
 
 def _astype(xp: Any, x: Any, /, *, dtype: Any) -> Any:
-    if np.dtype(dtype).kind not in "biufc":
-        raise TypeError(f"tensors hold numbers and bools, got dtype {np.dtype(dtype)}")
-    return x.astype(dtype)
+    return x.astype(number_dtype(dtype))
 
 
 astype = primitive(

@@ -66,9 +66,11 @@ argmin = primitive(
 )
 
 
-def _argsort(xp: Any, x: Any, /, *, axis: int = -1, descending: bool = False) -> Any:
+def _argsort(xp: Any, x: Any, /, *, axis: int | None = -1, descending: bool = False) -> Any:
     if not descending:
         return xp.argsort(x, axis=axis, kind="stable")
+    if axis is None or not x.ndim:
+        x, axis = x.reshape(-1), 0
     # equal values keep their order: sort from the other end, and count positions from there
     return x.shape[axis] - 1 - xp.flip(xp.argsort(xp.flip(x, axis), axis=axis, kind="stable"), axis)
 
@@ -79,7 +81,7 @@ argsort = primitive(
     vjps=None,
     keeps_dtype=False,
     samples=Samples("argsort", (REAL,), analytic=False),
-    doc="The positions that sort x along axis; equal values keep their order; NaN counts as the largest.",
+    doc="The positions that sort x along axis (None: flat); equal values keep their order; NaN counts as the largest.",
 )
 
 any = primitive(

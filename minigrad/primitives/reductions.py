@@ -10,13 +10,15 @@ import numpy as np
 from .registry import Domain, Samples, primitive
 
 REAL = Domain(-3.0, 3.0)
+HALF, SINGLE = np.dtype("float16"), np.dtype("float32")
+LARGEST_HALF = 65504
 
 
 def kept_shape(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """Return `shape` with 1 at every reduced axis."""
     if axis is None or not shape:  # NumPy accepts axis 0 of an array without axes
         return (1,) * len(shape)
-    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int | np.integer) else axis)}
+    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
@@ -37,7 +39,12 @@ sum = primitive(
 
 def _mean(F: Any, g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     count = x.size // y.size if y.size else 1
-    return F.broadcast_to(_keep(F, g, x, axis) / count, shape=x.shape)
+    g = _keep(F, g, x, axis)
+    if count > LARGEST_HALF and x.dtype == HALF:  # the count would be inf
+        g = F.astype(F.astype(g, dtype=SINGLE) / count, dtype=HALF)
+    else:
+        g = g / count
+    return F.broadcast_to(g, shape=x.shape)
 
 
 mean = primitive(
@@ -75,13 +82,20 @@ min = primitive(
 )
 
 
+def _wide(x: Any) -> Any:
+    """Return float16 as float32: the sum of more than 65504 exponentials would overflow."""
+    return x.astype(SINGLE) if x.dtype == HALF else x
+
+
 def _logsumexp(xp: Any, x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    dtype, x = x.dtype, _wide(x)
     shift = xp.max(x, axis=axis, keepdims=True)
     shift = xp.where(xp.isfinite(shift), shift, 0.0)  # -inf - -inf would be NaN
     total = xp.sum(xp.exp(x - shift), axis=axis, keepdims=True)
     # log 0 = -inf is the right value of an all -inf row, and not worth NumPy's warning
     value = xp.where(total == 0, -xp.inf, xp.log(xp.where(total == 0, 1.0, total))) + shift
-    return value if keepdims else value.reshape(xp.sum(x, axis=axis).shape)
+    value = value if keepdims else value.reshape(xp.sum(x, axis=axis).shape)
+    return value.astype(HALF) if dtype == HALF else value
 
 
 def _softmax(F: Any, g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -108,8 +122,9 @@ def _shifted(xp: Any, x: Any, axis: Any) -> tuple[Any, Any]:
 
 
 def _softmax_forward(xp: Any, x: Any, /, *, axis: Any = -1) -> Any:
-    x, total = _shifted(xp, x, axis)
-    return xp.exp(x) / total
+    dtype, (x, total) = x.dtype, _shifted(xp, _wide(x), axis)
+    y = xp.exp(x) / total
+    return y.astype(HALF) if dtype == HALF else y
 
 
 # Not exp(x - logsumexp(x)): in float32 that has an error of 3e-5 at x = 1000.
@@ -124,14 +139,21 @@ softmax = primitive(
 
 
 def _log_softmax_forward(xp: Any, x: Any, /, *, axis: Any = -1) -> Any:
-    x, total = _shifted(xp, x, axis)
-    return x - xp.log(total)
+    dtype, (x, total) = x.dtype, _shifted(xp, _wide(x), axis)
+    y = x - xp.log(total)
+    return y.astype(HALF) if dtype == HALF else y
+
+
+def _log_softmax(F: Any, g: Any, y: Any, x: Any, axis: Any) -> Any:
+    if g.dtype == HALF:  # as in the forward; the engine casts it back
+        g, y = F.astype(g, dtype=SINGLE), F.astype(y, dtype=SINGLE)
+    return g - F.exp(y) * F.sum(g, axis=axis, keepdims=True)
 
 
 log_softmax = primitive(
     "log_softmax",
     forward=_log_softmax_forward,
-    vjps=[lambda F, g, y, x, axis: g - F.exp(y) * F.sum(g, axis=axis, keepdims=True)],
+    vjps=[_log_softmax],
     saves="y",
     samples=Samples("axis_nonempty", (REAL,), analytic=False),
     doc="The logarithm of softmax, finite also where a probability underflows to 0.",
@@ -140,8 +162,12 @@ log_softmax = primitive(
 
 def _sum_to(xp: Any, x: Any, /, *, shape: tuple[int, ...]) -> Any:
     extra = x.ndim - len(shape)
+    if extra < 0:
+        raise ValueError(f"shape {x.shape} is not one to which {shape} broadcasts")
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
     total = xp.sum(x, axis=axes, keepdims=True) if axes else x
+    if total.shape[extra:] != shape:  # of the same size it would be reshaped
+        raise ValueError(f"shape {x.shape} is not one to which {shape} broadcasts")
     return total.reshape(shape)
 
 

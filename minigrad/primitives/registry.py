@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from .. import tape
@@ -167,6 +168,7 @@ def _can_be_called(function: Callable, arguments: list[str], options: list[str])
 
 
 primitives: dict[str, Primitive] = {}
+namespaces: dict[Any, SimpleNamespace] = {}  # the F of derivative rules, made by `minigrad/sweep.py` for each table
 
 
 def _row(name: str) -> Primitive:
@@ -177,4 +179,5 @@ def _row(name: str) -> Primitive:
 def primitive(name: str, **row: Any) -> Primitive:
     """Add one row to the table: see `Primitive` for its fields."""
     primitives[name] = Primitive(name, **row)
+    namespaces.clear()  # a row of the same name may have been taken out
     return primitives[name]

@@ -19,7 +19,9 @@ reshape = primitive(
 )
 
 
-def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+def _inverse(axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if axes is None:  # reversed
+        return None
     order = [a % len(axes) for a in axes]
     return tuple(order.index(i) for i in range(len(axes)))
 
@@ -30,7 +32,7 @@ permute_dims = primitive(
     vjps=[lambda F, g, y, x, axes: F.permute_dims(g, axes=_inverse(axes))],
     view=True,
     samples=Samples("permute_dims", (REAL,)),
-    doc="x with its axes in the order `axes`.",
+    doc="x with its axes in the order `axes` (None: reversed).",
 )
 
 matrix_transpose = primitive(
@@ -70,7 +72,11 @@ squeeze = primitive(
 )
 
 
-def _concat_rule(position: int, F: Any, g: Any, y: Any, *xs: Any, axis: int) -> Any:
+def _concat_rule(position: int, F: Any, g: Any, y: Any, *xs: Any, axis: int | None) -> Any:
+    if axis is None:
+        start = sum(x.size for x in xs[:position])
+        own = F.getitem(g, index=(slice(start, start + xs[position].size),))
+        return F.reshape(own, shape=xs[position].shape)
     axis %= g.ndim
     start = sum(x.shape[axis] for x in xs[:position])
     return F.getitem(g, index=(slice(None),) * axis + (slice(start, start + xs[position].shape[axis]),))
@@ -81,7 +87,7 @@ concat = primitive(
     forward=lambda xp, *x, axis=0: xp.concatenate(x, axis=axis),
     vjps=_concat_rule,
     samples=Samples("concat", (REAL,)),
-    doc="The arrays of a sequence joined along an existing axis.",
+    doc="The arrays of a sequence joined along an existing axis (None: as flat arrays).",
 )
 
 

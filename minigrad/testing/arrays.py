@@ -8,6 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 
+from ..errors import DataError
 from ..primitives.indexing import ARRAY
 from ..primitives.registry import Domain
 
@@ -90,11 +91,26 @@ def drawn_values(rng: np.random.Generator, shape: Shape, dtype: Any, domain: Dom
         return rng.integers(0, 2, shape).astype(bool)
     if domain.kind == "int":
         return rng.integers(int(domain.low), int(domain.high), shape, endpoint=True)
-    x = np.asarray(rng.uniform(domain.low, domain.high, shape))
-    for kink in domain.avoid:
-        side = np.where(x < kink, -1.0, 1.0)
-        x = np.where(np.abs(x - kink) < KINK_MARGIN, kink + 2 * KINK_MARGIN * side, x)
-    return x.astype(dtype)
+    allowed = _allowed(domain)
+    lengths = np.array([high - low for low, high in allowed])
+    ends = np.cumsum(lengths)
+    x = np.asarray(rng.uniform(0.0, ends[-1], shape))  # a place on the intervals, laid end to end
+    which = np.minimum(np.searchsorted(ends, x, side="right"), len(allowed) - 1)
+    return np.asarray(x + np.array([high for _, high in allowed])[which] - ends[which], dtype)
+
+
+def _allowed(domain: Domain) -> list[tuple[float, float]]:
+    """Return the intervals of a domain that are away from its kinks."""
+    low, found = domain.low, []
+    for kink in sorted(k for k in domain.avoid if domain.low - KINK_MARGIN < k < domain.high + KINK_MARGIN):
+        found.append((low, kink - KINK_MARGIN))
+        low = max(low, kink + KINK_MARGIN)
+    found = [(a, b) for a, b in [*found, (low, domain.high)] if a < b]
+    if not found:
+        if not domain.avoid and domain.low == domain.high:
+            return [(domain.low, domain.high)]
+        raise DataError(f"{domain} has no values {KINK_MARGIN} away from what it avoids; make it larger")
+    return found
 
 
 @st.composite

@@ -45,13 +45,27 @@ class Verdict:
 
 @dataclass(frozen=True)
 class NumericalDerivative:
-    """The derivatives of (weights . evaluate) at `point`, found from values; `steps`, of differences, fall."""
+    """The derivatives of (weights . evaluate) at `point`, found from values; `steps`, of differences, fall.
+
+    Values are as coarse as `eps` says.
+    """
 
     evaluate: Callable[[Arrays], np.ndarray]
     point: Arrays
     weights: np.ndarray
     complex_step: bool
     steps: Sequence[float]
+    eps: float = EPS
+
+    def representable(self, direction: Arrays) -> list[np.ndarray]:
+        """Return a direction like this one, along which no step is rounded when it is added to the point."""
+        shortest, longest = self.steps[-1] / 4, self.steps[0]
+        result = []
+        for x, d in zip(self.point, direction, strict=True):
+            apart = 2.0 * np.spacing(np.abs(x).astype(np.float64) + longest * np.abs(d))  # of neighbouring numbers
+            count = np.maximum(np.rint(shortest * np.abs(d) / apart), 1.0)
+            result.append(np.where(d == 0, 0.0, np.copysign(count * apart / shortest, d)))
+        return result
 
     def _at(self, direction: Arrays, t: complex) -> np.ndarray:
         with np.errstate(all="ignore"):  # a long step may leave the domain; a shorter one then decides
@@ -68,7 +82,9 @@ class NumericalDerivative:
             slopes = [(up - down) / (2 * h) for h, (up, down) in zip(steps, values, strict=True)]
             for factor in (4.0, 16.0):  # removes the terms in step^2, then in step^4
                 slopes = [(factor * b - a) / (factor - 1.0) for a, b in pairwise(slopes)]
-            rounding = 32.0 * EPS / steps[-1] * float(np.abs(self.weights) @ np.abs(values[-1][0]))
+            # only what changes is rounded: the other values of f are subtracted from themselves
+            changes = np.any([up != down for up, down in values], axis=0)
+            rounding = 32.0 * EPS / steps[-1] * float(np.abs(self.weights) @ np.abs(changes * values[-1][0]))
             return Estimate(float(self.weights @ slopes[0]), rounding, step)
 
     def judge(self, got: float, direction: Arrays, rtol: float, scale: float) -> Verdict:
@@ -112,7 +128,7 @@ class NumericalDerivative:
         for h in (step, step / 10):
             slopes.append([float(self.weights @ (self._at(direction, s * h) - middle)) / (s * h) for s in (1, -1)])
         (right, left), (right_near, left_near) = slopes
-        noise = 100.0 * EPS / step * float(np.abs(self.weights) @ np.abs(middle))
+        noise = 100.0 * self.eps / step * float(np.abs(self.weights) @ np.abs(middle))
         size = max(abs(right_near), abs(left_near))
         bends = abs(right_near - left_near) > max(0.5 * abs(right - left), 1e-3 * size + noise)
         jumps = size > 5.0 * max(abs(right), abs(left)) + noise  # the slope of a step grows without end

@@ -1557,3 +1557,18 @@ def test_out_of_range_numbers_are_refused_by_where():
     with pytest.raises(OverflowError, match="-1 out of bounds for uint8"):
         mg.compile(lambda x: mg.where(x > 100, -1, x))(x)
     assert mg.where(x > 100, x, 255).numpy().tolist() == [255, 200]
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: mg.grad(lambda x: mg.mean(mg.square(x)))(x), mg.logsumexp, mg.softmax, mg.log_softmax,
+    mg.grad(lambda x: mg.mean(mg.log_softmax(x) * x)), lambda x: mg.exp(x.to("int8")), lambda x: mg.huber(x),
+    lambda x: mg.softplus(mg.abs(x).to("uint8")), lambda x: mg.hypot(x.to("int8"), x.to("uint8")),
+    mg.grad(lambda x: mg.sum(x ** mg.tensor(3)) * 1e-3),
+])  # fmt: skip
+def test_what_has_no_room_in_float16_is_widened_in_a_replay_too(f):
+    x = mg.tensor(np.linspace(-11.0, 11.0, 70_000).astype(np.float16))
+    compiled = mg.compile(f)
+    compiled(x)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "overflow encountered in exp")  # of int8, before it is widened
+        assert bits(compiled(x)) == bits(f(x))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import ShapeError
+from minigrad.errors import DTypeError, ShapeError
 from minigrad.testing import check_grad
 from tests import standin
 
@@ -127,3 +127,31 @@ def test_masks_of_another_shape_are_refused(place, shape, index):
 def test_masks_that_fit_choose_what_numpy_chooses(index):
     x = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(mg.tensor(x)[index].numpy(), x[index])
+
+
+@pytest.mark.parametrize("f", [
+    lambda x, y: mg.concat([x, y * y], axis=None), lambda x, y: mg.permute_dims(x * y, axes=None),
+    lambda x, y: mg.sum(x * y, axis=np.array(1)), lambda x, y: mg.max(x * y, axis=np.array(-1)),
+    lambda x, y: mg.sum(x * y, axis=np.int64(0)),
+])  # fmt: skip
+def test_what_a_forward_takes_its_rule_takes_too(f):
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    check_grad(f, x, x[::-1].copy())
+    loss = mg.grad(lambda x, y: mg.square(f(x, y)).sum())
+    x = mg.tensor(x)
+    np.testing.assert_array_equal(mg.compile(loss)(x, x).numpy(), loss(x, x).numpy())
+
+
+def test_descending_order_of_all_values_and_of_one():
+    x = mg.tensor([[2.0, 3.0], [1.0, 3.0]])
+    np.testing.assert_array_equal(mg.argsort(x, axis=None, descending=True).numpy(), [1, 3, 0, 2])
+    np.testing.assert_array_equal(
+        mg.argsort(x[0, 0], descending=True).numpy(), mg.argsort(x[0, 0]).numpy(), strict=True
+    )
+
+
+@pytest.mark.parametrize("width", [1.5, "1", [(1, 2.0)], True])
+def test_pad_takes_whole_widths(width):
+    with pytest.raises(DTypeError, match="expected integers"):
+        mg.pad(mg.ones(2), width)
+    assert mg.pad(mg.ones(()), 0).shape == ()

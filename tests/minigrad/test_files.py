@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,27 @@ def test_a_symbolic_link_stays_and_its_file_is_written(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "store" / "real").read_bytes() == b"new"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["link", "real", "store"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "folder").mkdir()
+    before = {path.name: path.lstat() for path in tmp_path.iterdir()}
+    for name in before:
+        with pytest.raises(OSError, match=rf"no regular file.*{name}"):
+            write_atomically(tmp_path / name, b"new")
+    assert {path.name: path.lstat() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has other permissions")
+def test_a_file_that_is_replaced_hands_on_its_permissions(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    for mode in (0o600, 0o640):
+        (tmp_path / "a").chmod(mode)
+        write_atomically(tmp_path / "a", b"new")
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
 
 
 def test_an_error_of_a_write_names_the_file(tmp_path, monkeypatch):

@@ -181,3 +181,10 @@ def test_the_value_is_no_worse_than_that_of_pytorch():
 
     theirs.step(closure)
     assert ours <= max(closure().item(), 1e-12) * 1.01 or len(values) < len(count)
+
+
+def test_a_state_is_a_dict():
+    optimizer = mg.optim.LBFGS([mg.Parameter([1.0])])
+    for state in (None, 3, ["pairs", "evaluations"]):
+        with pytest.raises(DTypeError, match="a state is a dict of arrays by name"):
+            optimizer.load_state_dict(state)

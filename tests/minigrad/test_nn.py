@@ -254,3 +254,13 @@ def test_initialisers_need_a_matrix(shape):
     for name in ("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "uniform_fan_in"):
         with pytest.raises(ShapeError, match=name):
             getattr(nn.init, name)(shape)
+
+
+def test_a_module_that_holds_its_parent_has_a_repr():
+    parent, child = nn.Module(), nn.Module()
+    parent.child, child.parent = child, parent
+    assert repr(parent) == "Module(\n  (child): Module(\n    (parent): ...\n  )\n)"
+
+
+def test_an_embedding_of_nothing():
+    assert nn.Embedding(3, 2)([]).shape == (0, 2)

@@ -1,5 +1,7 @@
 """Gradients that public libraries were seen to get wrong, case by case; for those of shapes see test_edge_shapes.py."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,27 @@ def test_70000_ties_do_not_overflow_float16():
     np.testing.assert_allclose(x.grad.numpy(), np.float16(1024 / 70_000))
 
 
+def test_the_mean_of_more_numbers_than_float16_counts_has_a_gradient():
+    x = mg.tensor(np.full(70_000, 100.0, np.float16))
+    np.testing.assert_allclose(mg.grad(lambda x: mg.mean(mg.square(x)))(x).numpy(), 200 / 70_000, rtol=3e-3)
+    logits = mg.tensor(np.zeros((70_000, 2), np.float16))
+    g = mg.grad(mg.cross_entropy)(logits, mg.zeros(70_000, "int64")).numpy()
+    np.testing.assert_allclose(g, np.tile([-0.5, 0.5], (70_000, 1)) / 70_000, rtol=2e-2)
+
+
+def test_exponentials_of_float16_are_added_up_in_float32():
+    x = leaf(np.zeros(70_000), "float16")
+    expected = math.log(70_000)
+    for f, value in ((mg.logsumexp, expected), (mg.softmax, 1 / 70_000), (mg.log_softmax, -expected)):
+        y = f(x)
+        assert y.dtype == "float16"
+        np.testing.assert_allclose(y.numpy(), value, rtol=3e-3)
+    np.testing.assert_allclose(gradients(mg.logsumexp, x), 1 / 70_000, rtol=5e-3)
+    x.grad = None
+    mg.log_softmax(x).backward(np.ones(70_000, np.float16))
+    np.testing.assert_allclose(x.grad.numpy(), 0.0, atol=5e-3)
+
+
 def test_conventions_at_kinks():
     cases = [
         (mg.relu, 0.0, 0.0),
@@ -65,6 +88,36 @@ def test_powers_at_zero():
     a, b = gradients(mg.power, leaf([0.0, 0.0]), leaf([2.0, 1.0]))
     np.testing.assert_array_equal([a, b], [[0.0, 1.0], [0.0, 0.0]])
     np.testing.assert_array_equal(gradients(lambda x: x**3, leaf([-2.0])), [[12.0]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("whole", ["int8", "uint8", "int64", "bool"])
+def test_powers_with_integers_have_derivatives_of_every_order(dtype, whole):
+    n = mg.tensor([0, 1, 1] if whole == "bool" else [0, 3, 2], dtype=whole)
+    m, x = n.numpy().astype(float), np.array([2.0, -3.0, 0.5])
+    t = mg.tensor(x, dtype=dtype)
+    cases = [(lambda t: (t**n).sum(), m * x ** np.maximum(m - 1, 0), m * (m - 1) * x ** np.maximum(m - 2, 0), t)]
+    x, log = np.abs(x), np.log(np.where(m == 0, 1, m))
+    cases.append((lambda t: (n**t).sum(), m**x * log, m**x * log**2, mg.abs(t)))
+    for f, first, second, t in cases:
+        g = mg.grad(f)(t)
+        assert g.dtype == dtype
+        np.testing.assert_allclose(g.numpy(), first, rtol=2e-3)
+        with mg.detect_anomaly():
+            np.testing.assert_array_equal(mg.grad(f)(t).numpy(), g.numpy())
+        np.testing.assert_allclose(mg.hessian(f)(t).numpy(), np.diag(second), rtol=4e-3)
+
+
+def test_the_sign_of_a_negative_base_depends_on_whole_exponents():
+    x = mg.tensor(-1.0, dtype="float16")
+    assert mg.grad(lambda x: x ** mg.tensor(2050))(x).item() == -2050.0  # (-1)^2049, and float16 knows no 2049
+
+
+def test_huber_at_infinity_has_the_slope_of_its_lines():
+    x = leaf([-np.inf, -2.0, -1.0, 1e-9, 1.0, 2.0, np.inf])
+    np.testing.assert_array_equal(gradients(mg.huber, x), [[-1.0, -1.0, -1.0, 1e-9, 1.0, 1.0, 1.0]])
+    np.testing.assert_array_equal(mg.huber(x).numpy(), [np.inf, 1.5, 0.5, 5e-19, 0.5, 1.5, np.inf])
+    np.testing.assert_array_equal(mg.huber(x[1:-1], np.inf).numpy(), x.detach().numpy()[1:-1] ** 2 / 2)
 
 
 # Indexing
@@ -146,6 +199,36 @@ def test_small_floats_stay_small(dtype):
         x.grad = None
         y.sum().backward()
         assert x.grad.dtype == dtype
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "bool"])
+@pytest.mark.parametrize("f", [
+    mg.exp, mg.exp2, mg.expm1, mg.log1p, mg.sqrt, mg.sin, mg.cosh, mg.tanh, mg.arctan, mg.softplus, mg.gelu, mg.log,
+    mg.logsumexp, mg.log_softmax, mg.norm, mg.std, lambda x: mg.norm(x, ord=np.inf), lambda x: mg.norm(x, ord=1),
+    lambda x: mg.hypot(x, x), lambda x: mg.arctan2(x, x), lambda x: mg.logaddexp(x, x), lambda x: mg.hypot(x, 1),
+])  # fmt: skip
+def test_functions_of_small_integers_are_those_of_floats(f, dtype):
+    x = mg.tensor(np.array([1, 12, 20, 100]).astype(dtype))
+    y, expected = f(x), f(x.to("float32"))
+    assert y.dtype == "float32"
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-6)
+
+
+def test_unsigned_and_smallest_integers_have_magnitudes():
+    assert mg.norm(mg.tensor([100_000, 100_000])).item() == pytest.approx(141_421.36)
+    assert mg.norm(mg.tensor([-128], dtype="int8"), ord=np.inf).item() == 128.0
+    x = mg.tensor([0, 3, 40_000], dtype="uint16")
+    np.testing.assert_allclose(mg.softplus(x).numpy(), mg.softplus(x.to("float32")).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("matrix", [np.ones((2, 2), bool), np.array([[100, 70], [70, 100]], np.int8)])
+def test_decompositions_of_bools_and_small_integers(matrix):
+    np.testing.assert_allclose(mg.eigh(mg.tensor(matrix))[0].numpy(), np.linalg.eigvalsh(matrix * 1.0), atol=1e-5)
+    positive = matrix | np.eye(2, dtype=matrix.dtype)
+    if matrix.dtype == bool:
+        positive = np.eye(2, dtype=bool)
+    np.testing.assert_allclose(mg.cholesky(mg.tensor(positive)).numpy(), np.linalg.cholesky(positive * 1.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("data", [1, [1, 2], True, np.arange(3)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import DataError
+from minigrad.errors import DataError, DTypeError
 
 
 def test_the_same_seed_gives_the_same_numbers_and_others_do_not():
@@ -67,3 +67,22 @@ def test_the_default_generator_belongs_to_a_thread():
     thread.join()
     np.testing.assert_array_equal(mg.random.uniform((4,)).numpy(), expected)
     assert len(seen) == 1
+
+
+def test_a_state_comes_back_from_a_file(tmp_path):
+    g = mg.random.Generator(2**64 - 1, 7)
+    g.uniform((3,))
+    mg.save(tmp_path / "g", g.state())
+    other = mg.random.Generator(0)
+    other.set_state(mg.load(tmp_path / "g"))
+    assert other.state() == g.state()
+    for bad in (np.array(0.5), np.array([1]), np.array(-1), 2**64):
+        with pytest.raises(DataError, match="the counter of a generator is an integer in"):
+            other.set_state({**g.state(), "counter": bad})
+    assert other.state() == g.state()
+
+
+def test_ends_are_whole():
+    for low, high in ((0.5, 3.9), ("0", "3"), (0, None)):
+        with pytest.raises(DTypeError, match="integers got .*; expected an integer"):
+            mg.random.Generator(0).integers(low, high)

@@ -1,6 +1,8 @@
 """Learning-rate schedules and gradient clipping."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -44,10 +46,14 @@ def test_plateau_waits_for_patience_and_forgives_progress():
         schedule.step()
 
 
-@pytest.mark.parametrize("make", [
+MAKERS = [
     lambda o: optim.StepDecay(o, 2, 0.5), lambda o: optim.CosineDecay(o, 9),
     lambda o: optim.ReduceOnPlateau(o, 0.5, 1), lambda o: optim.LinearWarmup(o, 3),
-])  # fmt: skip
+    lambda o: optim.ExponentialDecay(o, 0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_a_restored_schedule_continues(make):
     values = [3.0, 2.0, 2.0, 2.0, 1.0, 1.0]
     optimizers = [optim.SGD([mg.Parameter([1.0])], lr=2.0) for _ in range(2)]
@@ -62,6 +68,22 @@ def test_a_restored_schedule_continues(make):
         assert optimizers[0].lr == optimizers[1].lr
     with pytest.raises(DataError, match="expected"):
         first.load_state_dict({"steps": 1})
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda schedule: pickle.loads(pickle.dumps(schedule))])
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_copy_of_a_schedule_goes_its_own_way(make, copied):
+    schedule = make(optim.SGD([mg.Parameter([1.0])], lr=1.0))
+    other = copied(schedule)
+    value = (5.0,) if isinstance(schedule, optim.ReduceOnPlateau) else ()
+    for name in {"factor", "floor", "every", "total"} & set(vars(schedule)):
+        setattr(schedule, name, getattr(schedule, name) + 1)
+    expected = make(optim.SGD([mg.Parameter([1.0])], lr=1.0))
+    for _ in range(6):
+        other.step(*value)
+        expected.step(*value)
+        assert other.optimizer.lr == expected.optimizer.lr
+    assert schedule.steps == 0
 
 
 @pytest.mark.parametrize(
@@ -150,6 +172,16 @@ def test_bad_arguments():
     with pytest.raises(DTypeError, match="got a float"):
         optim.StepDecay(0.1, 2)
     assert o.lr == 2.0
+
+
+@pytest.mark.parametrize("clip", [optim.clip_grad_norm, optim.clip_grad_value])
+def test_clipping_takes_several_parameters(clip):
+    w = mg.Parameter([3.0, 4.0])
+    (w * w).sum().backward()
+    for given in (w, w.grad, None):
+        with pytest.raises(DTypeError, match=r"expected a list of parameters: model\.parameters\(\)"):
+            clip(given, 1.0)
+    np.testing.assert_array_equal(w.grad.numpy(), [6.0, 8.0])
 
 
 @pytest.mark.parametrize("limit", [0.5, 1e6])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import devices, sweep, tape
+from minigrad import devices, tape
 from minigrad.errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
 from minigrad.observing import InnerObserver, Observer
-from minigrad.primitives.registry import Domain, Primitive, Samples
+from minigrad.primitives.registry import Domain, Primitive, Samples, namespaces
 
 
 def leaf(*values):
@@ -81,6 +81,67 @@ def test_a_function_that_returns_no_array_is_named(create_graph):
     nothing = Primitive("nothing", forward=lambda xp, x, /: None, vjps=None, samples=samples)
     with pytest.raises(DTypeError, match="forward of nothing returned NoneType"):
         nothing(leaf(1.0))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_rules_know_the_row_that_the_table_has_now(create_graph):
+    def define(factor):
+        return mg.primitive(
+            "redefined",
+            forward=lambda xp, x, /: x * factor,
+            vjps=[lambda F, g, y, x: F.redefined(g)],
+            samples=Samples("any", (Domain(0, 1),)),
+        )
+
+    try:
+        for factor in (2.0, 3.0):
+            mg.primitives.pop("redefined", None)
+            x = leaf(1.0)
+            define(factor)(x).backward(create_graph=create_graph)
+            assert x.grad.item() == factor
+    finally:
+        del mg.primitives["redefined"]
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+def test_a_rule_that_returns_a_tensor_is_named(uses):
+    factor = mg.tensor([2.0], dtype="float64")
+    captures = Primitive(
+        "captures",
+        forward=lambda xp, x, /: x * 2.0,
+        vjps=[lambda F, g, y, x: g * factor],
+        samples=Samples("any", (Domain(0, 1),)),
+    )
+    x = leaf(1.0)
+    with pytest.raises(
+        GraphError, match=r"rule of captures for input 0 returned a Tensor, .* an input of the operation"
+    ):
+        sum(tape.apply(captures, x) for _ in range(uses)).sum().backward()
+
+
+@pytest.mark.parametrize("values", [["text"], ["2026-01-01"]])
+def test_a_forward_returns_numbers(values):
+    kind = "M8[D]" if "-" in values[0] else None
+    words = Primitive(
+        "words", forward=lambda xp, x, /: np.array(values, kind), vjps=None, samples=Samples("any", (Domain(0, 1),))
+    )
+    with pytest.raises(DTypeError, match="the forward of words returned"):
+        tape.apply(words, leaf(1.0))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_of_another_shape_is_not_reshaped(create_graph):
+    turned = Primitive(
+        "turned",
+        forward=lambda xp, x, /: x.T * 1.0,
+        vjps=[lambda F, g, y, x: g],
+        samples=Samples("any", (Domain(0, 1),)),
+    )
+    with pytest.raises(ShapeError, match=r"rule of turned returned shape \(3, 2\) for an input of shape \(2, 3\)"):
+        tape.apply(turned, mg.tensor(np.ones((2, 3)), requires_grad=True)).sum().backward(create_graph=create_graph)
+    for x, shape in ((np.ones((2, 3)), (3, 2)), (np.ones(()), (1,)), (np.ones(6), (1, 6)), (np.ones((1, 3)), (2, 3))):
+        with pytest.raises(ShapeError, match="is not one to which"):
+            mg.sum_to(mg.tensor(x), shape)
 
 
 def test_a_rule_cannot_read_what_it_did_not_save():
@@ -194,10 +255,10 @@ def count_products(monkeypatch, run):
         return original(xp, a, b, out=out)
 
     monkeypatch.setattr(mg.primitives["matmul"], "forward", counting)
-    sweep._namespaces.clear()
+    namespaces.clear()
     run()
     monkeypatch.undo()
-    sweep._namespaces.clear()
+    namespaces.clear()
     return counts["matmul"]
 
 
@@ -461,6 +522,22 @@ def test_no_grad_and_enable_grad_nest_and_decorate():
 
     assert not evaluate(3).requires_grad
     assert (x * 2.0).requires_grad
+
+
+def test_grad_modes_do_not_decorate_what_runs_after_the_call():
+    def generator():
+        yield 1
+
+    async def coroutine():
+        pass
+
+    async def both():
+        yield 1
+
+    for f in (generator, coroutine, both):
+        for mode in (mg.no_grad, mg.enable_grad):
+            with pytest.raises(GraphError, match=rf"{f.__name__} is a generator or a coroutine; write `with mg\."):
+                mode()(f)
 
 
 def test_grad_mode_belongs_to_a_thread():

@@ -281,6 +281,15 @@ def test_what_no_tensor_can_hold_is_refused(call, error, words):
         call()
 
 
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_the_gradient_of_a_value_to_fill_with_is_not_lost(value):
+    t = mg.tensor(value, requires_grad=True)
+    for call in (lambda: mg.full((2,), t), lambda: mg.full((2,), t * 1.0), lambda: mg.pad(mg.ones(2), 1, value=t)):
+        with pytest.raises(GraphError, match=r"would lose the gradient of its value.*t\.detach\(\)"):
+            call()
+    np.testing.assert_array_equal(mg.pad(mg.ones(1), 1, value=t.detach()).numpy(), [value, 1.0, value])
+
+
 def test_full_holds_what_its_dtype_does():
     assert mg.full((2,), 2.0, "int32").numpy().tolist() == [2, 2]
     assert mg.full((2,), 1j, "complex64").numpy().tolist() == [1j, 1j]
@@ -374,3 +383,51 @@ def test_at_takes_what_fits():
     assert mg.tensor([True, True]).at[0].set(False).numpy().tolist() == [False, True]
     with pytest.raises(DTypeError, match="got 1j for float32"):
         mg.tensor([1.0]).at[0].set(1j)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: mg.zeros(2, ">f4"), lambda: mg.tensor([1.0, 2.0], dtype=">f4"), lambda: mg.tensor(np.ones(2, ">f4")),
+    lambda: mg.tensor(np.ones(2)).to(">f4"), lambda: mg.astype(mg.tensor(np.ones(2)), ">f4"),
+    lambda: mg.ones(2).to(">f4"),
+    lambda: mg.Parameter([1.0, 2.0], dtype=">f4"), lambda: mg.arange(2, dtype=">f4"), lambda: mg.one_hot(1, 2, ">f4"),
+    lambda: mg.random.uniform((2,), ">f4"), lambda: mg.nn.Linear(2, 1, dtype=">f4").weight.reshape(-1),
+    lambda: mg.nn.Linear(2, 1, dtype="float64").to(">f4").weight.reshape(-1), lambda: mg.full(2, 1.0, np.dtype(">f4")),
+])  # fmt: skip
+def test_all_tensors_have_the_byte_order_of_the_machine(make):
+    t = make()
+    assert t.dtype == "float32" and t.dtype.isnative
+    assert (t + mg.ones(2)).dtype == "float32"
+
+
+def test_a_state_may_have_another_byte_order():
+    layer, state = mg.nn.Linear(2, 1), {"weight": np.array([[1.0], [2.0]], ">f4"), "bias": np.array([3.0], ">f4")}
+    layer.load_state_dict(state)
+    np.testing.assert_array_equal(layer(mg.tensor([1.0, 10.0])).detach().numpy(), [24.0])
+
+
+@pytest.mark.parametrize("call", [
+    lambda: mg.ones(2).to(None), lambda: mg.ones(2, "float64").to(None), lambda: mg.nn.Linear(2, 1).to(None),
+    lambda: mg.astype(mg.ones(2), None),
+])  # fmt: skip
+def test_none_is_no_dtype(call):
+    with pytest.raises(DTypeError, match="got None where a dtype is expected"):
+        call()
+
+
+def test_an_assign_to_a_view_that_repeats_elements_is_refused_and_does_not_count():
+    w = mg.Parameter([1.0])
+    y = mg.square(w).sum()
+    with mg.no_grad():
+        repeated = mg.broadcast_to(w, (3,))
+    with pytest.raises(GraphError, match="a view that repeats elements"):
+        repeated.assign(2.0)
+    y.backward()
+    assert w.grad.item() == 2.0
+
+
+def test_a_tensor_equals_nothing_that_is_no_number():
+    t = mg.tensor([1.0, 2.0])
+    assert t != None and t not in [None] and t != "a" and ("a" == t) is False  # noqa: E711, SIM300
+    for operation in (lambda: t == [1.0, 2.0], lambda: t < None, lambda: t + "a"):
+        with pytest.raises(TypeError, match=r"takes tensors, arrays and numbers, got .*mg\.tensor"):
+            operation()

@@ -12,9 +12,10 @@ from hypothesis import given
 
 import minigrad as mg
 from minigrad import sweep, tape
-from minigrad.errors import CheckError, DTypeError, MinigradError
+from minigrad.errors import CheckError, DataError, DTypeError, MinigradError
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.testing import check_grad
+from minigrad.testing.arrays import drawn_values
 from minigrad.testing.strategies import primitive_inputs
 
 RNG = np.random.default_rng(0)
@@ -343,6 +344,59 @@ def test_points_outside_of_the_domain_are_not_blamed_on_the_derivative(f, x, wor
 def test_an_infinite_gradient_is_said_to_be_one():
     with pytest.raises(CheckError, match=r"the gradient of input 0 at index \(0,\) is inf, where f is finite"):
         check_grad(mg.sqrt, np.array([0.0, 2.0]))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("f", "large"), [(mg.multiply, 1e10), (lambda a, b: abs(a) * b, 1e6)])
+def test_a_large_element_hides_no_wrong_one(f, large, order):
+    both = lambda x, first: mg.concat([f(x[:1], first), x[1:] * x[1:]])  # noqa: E731
+    x = np.array([1.0, large])
+    check_grad(lambda x: both(x, x[:1]), x, order=order)
+    with pytest.raises(CheckError, match=r"wrong for input 0 at index \(0,\): .* relative error 0\.5; 1 of 2"):
+        check_grad(lambda x: both(x, x[:1].detach()), x, order=order)
+
+
+def test_a_right_derivative_passes_where_the_complex_step_fails():
+    x = np.array([-1.1])
+    check_grad(lambda x: x**100, x)
+    with pytest.raises(CheckError, match=r"expected -\S+ \(central differences\), relative error 0\.0099"):
+        check_grad(partial(scaled, lambda x: x**100, 1.01), x)
+
+
+@pytest.mark.parametrize("at", [1.7e9, 1e13])
+def test_steps_between_numbers_that_are_far_apart_are_not_rounded(at):
+    check_grad(lambda x: mg.softplus(x - at), np.array([at]))
+    with pytest.raises(CheckError, match="is wrong"):
+        check_grad(partial(scaled, lambda x: mg.softplus(x - at), 1.01), np.array([at]))
+
+
+def test_a_function_may_go_on_in_float32():
+    x = np.array([1.0, 2.0])
+    check_grad(lambda x: mg.sin(x.to("float32")), x)
+    with pytest.raises(CheckError, match="is wrong"):
+        check_grad(partial(scaled, lambda x: mg.sin(x.to("float32")), 1.1), x)
+
+
+@pytest.mark.parametrize("step", [0, -1e-3, 1e-30, 1e-14, float("nan"), float("inf")])
+def test_a_step_that_hides_all_errors_is_refused(step):
+    with pytest.raises(ValueError, match="takes steps from 1e-6 on"):
+        check_grad(lambda x: abs(x) * x.detach(), np.array([1.0]), step=step)
+
+
+@pytest.mark.parametrize("domain", [
+    Domain(0.0, 0.08, avoid=(0.0,)), Domain(0.96, 2.0, avoid=(1.0,)), Domain(-1.0, 1.0, avoid=(0.1, 0.0)),
+    Domain(-1.0, 1.0, avoid=(-9.0, 1.01)), Domain(2.0, 2.0),
+])  # fmt: skip
+def test_values_are_drawn_from_a_domain_away_from_its_kinks(domain):
+    x = drawn_values(np.random.default_rng(0), (10_000,), "float64", domain)
+    assert domain.low <= x.min() <= x.max() <= domain.high
+    assert all(np.abs(x - kink).min() >= 0.05 for kink in domain.avoid)
+    assert type(drawn_values(np.random.default_rng(0), (), "float32", domain)) is np.ndarray
+
+
+def test_a_domain_without_values_is_refused():
+    with pytest.raises(DataError, match="has no values 0.05 away from what it avoids"):
+        drawn_values(np.random.default_rng(0), (), "float64", Domain(0.0, 0.04, avoid=(0.0,)))
 
 
 def test_misuse_is_refused():
