@@ -334,25 +334,37 @@ class Tensor:
     # Operators
 
     def __add__(self, other: Any) -> Tensor:
-        return tape.apply(P.add, self, other)
+        try:
+            return tape.apply(P.add, self, other)
+        except tape.NotAnOperand:
+            return _ask(other, "__radd__")
 
     def __radd__(self, other: Any) -> Tensor:
         return tape.apply(P.add, other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return tape.apply(P.subtract, self, other)
+        try:
+            return tape.apply(P.subtract, self, other)
+        except tape.NotAnOperand:
+            return _ask(other, "__rsub__")
 
     def __rsub__(self, other: Any) -> Tensor:
         return tape.apply(P.subtract, other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return tape.apply(P.multiply, self, other)
+        try:
+            return tape.apply(P.multiply, self, other)
+        except tape.NotAnOperand:
+            return _ask(other, "__rmul__")
 
     def __rmul__(self, other: Any) -> Tensor:
         return tape.apply(P.multiply, other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return tape.apply(P.divide, self, other)
+        try:
+            return tape.apply(P.divide, self, other)
+        except tape.NotAnOperand:
+            return _ask(other, "__rtruediv__")
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return tape.apply(P.divide, other, self)
@@ -360,13 +372,19 @@ class Tensor:
     def __pow__(self, other: Any) -> Tensor:
         if other.__class__ in (int, float) and other == 2:
             return tape.apply(P.square, self)
-        return tape.apply(P.power, self, other)
+        try:
+            return tape.apply(P.power, self, other)
+        except tape.NotAnOperand:
+            return _ask(other, "__rpow__")
 
     def __rpow__(self, other: Any) -> Tensor:
         return tape.apply(P.power, other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return tape.apply(P.matmul, self, other)
+        try:
+            return tape.apply(P.matmul, self, other)
+        except tape.NotAnOperand:
+            return _ask(other, "__rmatmul__")
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return tape.apply(P.matmul, other, self)
@@ -495,6 +513,13 @@ def _restored(cls: type[Tensor], array: Any, place: Device, requires_grad: bool,
 def as_tensor(x: Any) -> Tensor:
     """Return x itself if it is a tensor, else a new tensor of its values."""
     return x if isinstance(x, Tensor) else tensor(x)
+
+
+def _ask(other: Any, method: str) -> Any:
+    """Let Python ask an operand of another library by its own method, or raise again where it has none."""
+    if hasattr(type(other), method):
+        return NotImplemented
+    raise  # what the operator is handling
 
 
 def _plain(data: Any) -> Any:

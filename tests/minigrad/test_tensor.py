@@ -425,6 +425,18 @@ def test_an_assign_to_a_view_that_repeats_elements_is_refused_and_does_not_count
     assert w.grad.item() == 2.0
 
 
+def test_operands_of_other_libraries_are_asked():
+    class Foreign:
+        def answer(self, other):
+            return f"asked by a {type(other).__name__}"
+
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rpow__ = __rmatmul__ = answer
+
+    t, other = mg.tensor([1.0]), Foreign()
+    answers = [t + other, t - other, t * other, t / other, t**other, t @ other]
+    assert answers == ["asked by a Tensor"] * 6
+
+
 def test_a_tensor_equals_nothing_that_is_no_number():
     t = mg.tensor([1.0, 2.0])
     assert t != None and t not in [None] and t != "a" and ("a" == t) is False  # noqa: E711, SIM300
