@@ -142,7 +142,7 @@ class Entry:
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
         known = callers_own(*self._known[v], given)
-        return Tensor._wrap(self.replay.outputs[v].copy(), v.device, None, Version()) if known is None else known
+        return Tensor._wrap(self.replay.outputs[v].copy("K"), v.device, None, Version()) if known is None else known
 
 
 def _differs(now: Any, before: Any) -> bool:

@@ -192,6 +192,41 @@ def test_a_choice_does_not_overwrite_what_it_chooses_from(kernels):
         assert bits(f(x)) == bits(mg.exp(mg.where(x > 0, mg.exp(x), mg.exp(-x))))
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    "first", ["bool", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128"]
+)
+def test_a_conversion_does_not_overwrite_what_it_converts(first, kernels):
+    numbers = ["bool", "int8", "int64", "float16", "float32", "float64"]
+    kinds = ["complex64", "complex128"] if first.startswith("complex") else numbers
+    x = mg.tensor(np.arange(70).astype(first))
+    for middle in kinds:
+        for last in kinds:
+
+            def f(x, middle=middle, last=last):
+                y = (x * x).to(middle).to(last)
+                return y + y
+
+            compiled = mg.compile(f, kernels=kernels)
+            for _ in range(2):
+                assert bits(compiled(x)) == bits(f(x)), (middle, last)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_function_whose_result_is_of_another_size_does_not_overwrite_its_input(kernels):
+    def chosen(x, y):
+        return x * ((x - y) > 0.0).to("float32")
+
+    def size(x, y):
+        return mg.abs(x * y) + 1.0
+
+    for f, kind in ((chosen, "float32"), (size, "complex64"), (size, "complex128")):
+        x, y = mg.tensor(normal(70).astype(kind)), mg.tensor(normal(70).astype(kind))
+        compiled = mg.compile(f, kernels=kernels)
+        for _ in range(2):
+            assert bits(compiled(x, y)) == bits(f(x, y))
+
+
 OPTIMIZERS = {
     "SGD": {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
     "Adam": {"lr": 0.05, "weight_decay": 0.1},
@@ -1415,6 +1450,34 @@ def test_what_a_step_returns_where_it_runs_as_it_is_is_the_callers_own_too():
     part, whole = step(w.detach())  # shares memory with what is assigned to
     step(mg.ones(2))
     assert part.numpy().tolist() == [4.0] and whole is w
+
+
+def test_what_a_step_returns_where_it_runs_as_it_is_shares_no_memory():
+    w, kept = mg.Parameter([1.0, 2.0]), []
+
+    @mg.compile
+    def step(x):
+        w.assign(w.detach() + x)
+        y = x * 2.0
+        kept.append(y)
+        return w.detach(), y
+
+    step(mg.ones(2))
+    before, y = step(w.detach())  # shares memory with what is assigned to
+    step(mg.ones(2))
+    assert before.numpy().tolist() == [4.0, 6.0]
+    assert not np.shares_memory(y.numpy(), kept[-1].numpy())
+
+
+def test_results_keep_the_layout_in_which_they_were_computed():
+    def f(s):
+        return mg.tanh(s * s.sum(axis=0)).mT
+
+    a = b = mg.tensor(normal(50, 50))
+    compiled = mg.compile(f)
+    for _ in range(4):  # sums over other strides add in another order
+        a, b = f(a), compiled(b)
+        assert bits(a) == bits(b) and a.numpy().strides == b.numpy().strides
 
 
 def test_a_step_adds_to_gradients_that_are_there_as_it_would_without_compiling():
