@@ -98,9 +98,7 @@ class Optimizer:
         gradients = [parameter.grad for parameter in self.parameters]
         kept = list(self._kept.values())
         for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-            if gradient is None:
-                tape.note(parameter._node, "grad")  # a program holds while there is none
-            else:
+            if gradient is not None:
                 place, dtype = parameter.device, parameter.dtype
                 if gradient.device is not place or gradient.dtype != dtype:
                     raise self._unlike(position, parameter, gradient)

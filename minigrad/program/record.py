@@ -113,7 +113,7 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         _restore(recorder.gradients)
         raise
     recorder.name_results()
-    conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
+    conditions = tuple(recorder.conditions.values())
     literals = frozenset(recorder.literals)
     program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
@@ -181,7 +181,8 @@ class _Recorder(Observer):
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
         self.literals: set[Variable] = set()  # those of them that are called after their value
-        self.conditions: dict[tuple[Any, str], Any] = {}
+        # owner, attribute and value, by the identity of the owner, which may have no hash, or be equal to another
+        self.conditions: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self._names: set[str] = set()
 
     def argument(self, name: str, arg: Any) -> Any:
@@ -195,8 +196,10 @@ class _Recorder(Observer):
         return trees.transform(variable, arg)
 
     def note(self, owner: Any, attribute: str) -> None:
-        """Write down what an attribute was on which the program depends."""
-        self.conditions[owner, attribute] = _as_it_was(getattr(owner, attribute))
+        """Write down what an attribute was on which the program depends, when it was first read."""
+        key = id(owner), attribute
+        if key not in self.conditions:
+            self.conditions[key] = owner, attribute, _as_it_was(getattr(owner, attribute))
 
     def note_seed(self, x: Tensor) -> None:
         """Remember a cotangent from which a backward pass starts."""
@@ -210,6 +213,11 @@ class _Recorder(Observer):
     def note_gradient(self, leaf: tape.Node, added: bool) -> None:
         """Remember a leaf whose gradient is set."""
         self.gradients.setdefault(leaf, (leaf.grad, added))
+
+    def note_no_gradient(self, leaf: tape.Node) -> None:
+        """Write down that a leaf has no gradient, unless the recorded function itself took it away."""
+        if leaf not in self.gradients:
+            self.note(leaf, "grad")
 
     def variable(self, x: Tensor) -> Variable:
         """Return the variable that stands for a tensor: a known one, or a new captured one."""

@@ -1344,6 +1344,116 @@ def test_which_arguments_are_one_variable_belongs_to_the_kind_of_a_call():
             assert compiled(x).numpy().tolist() == captures(x).numpy().tolist()
 
 
+@pytest.mark.parametrize("how", ["read", "clip_grad_value", "clip_grad_norm"])
+def test_a_gradient_that_was_missing_when_a_step_was_recorded_is_noticed_later(how):
+    found = []
+    for compiled in (False, True):
+        w, u = mg.Parameter([1.0]), mg.Parameter([5.0])
+        optimizer = mg.optim.SGD([w], 0.5)
+
+        def step(x, w=w, u=u, optimizer=optimizer):
+            u.grad = x  # clip_grad_norm wants at least one
+            if how != "read":
+                getattr(mg.optim, how)([w, u], 1.0)
+            if w.grad is not None:
+                optimizer.step()
+            return x * 2.0
+
+        step = mg.compile(step) if compiled else step
+        for gradient in (None, None, 3.0, 3.0):
+            w.grad = None if gradient is None else mg.tensor([gradient])
+            try:
+                step(mg.tensor([1.0]))
+            except RecordingError:  # a gradient from before: it says so
+                assert compiled and gradient is not None
+                found.append("refused")
+        found.append(w.item())
+    assert found[0] < 1.0 and found[1:] == ["refused", "refused", 1.0]
+
+
+def test_a_gradient_that_a_step_takes_away_itself_need_not_be_missing_before():
+    w, u = mg.Parameter([1.0]), mg.Parameter([1.0])
+    optimizer = mg.optim.SGD([w, u], 0.5)
+
+    @mg.compile
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        u.grad = mg.tensor([1.0])
+        step(mg.tensor([1.0]))
+    assert u.item() == 1.0 and w.item() == -0.5 and len(step.programs) == 1
+
+
+def test_a_step_draws_from_the_generator_of_the_thread_that_calls_it():
+    def draw(x):
+        return x + mg.random.uniform((3,))
+
+    found = {}
+    compiled = mg.compile(draw)
+    for name, f in (("eager", draw), ("compiled", compiled)):
+
+        def run(name=name, f=f):
+            mg.random.seed(5)
+            found[name].append([bits(f(mg.zeros(3))) for _ in range(3)])
+
+        found[name] = []
+        run()
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        run()
+    assert found["eager"] == found["compiled"] and found["eager"][0] == found["eager"][1]
+
+
+@pytest.mark.parametrize("eq", [True, False])
+def test_modules_that_are_equal_or_have_no_hash_have_modes_of_their_own(eq):
+    @dataclasses.dataclass(eq=eq)
+    class Noise(nn.Module):
+        size: float
+
+        def forward(self, x):
+            return x + self.size if self.training else x
+
+    first, second = Noise(1.0), Noise(1.0)
+    second.eval()
+    step = mg.compile(lambda x: first(x) + 10.0 * second(x))
+    x = mg.tensor([1.0])
+    assert [step(x).item() for _ in range(2)] == [12.0, 12.0]
+    second.train()
+    assert [step(x).item() for _ in range(2)] == [22.0, 22.0]
+    first.eval()
+    assert [step(x).item() for _ in range(2)] == [21.0, 21.0]
+
+
+def test_the_mode_of_a_step_that_changes_it_is_that_in_which_it_begins():
+    noise = nn.Dropout(0.5)
+
+    @mg.compile
+    def step(x):
+        y = noise(x)
+        noise.eval()
+        z = noise(x)
+        noise.train()
+        return y, z
+
+    @mg.compile
+    def quiet(x):
+        noise.eval()
+        y = noise(x)
+        noise.train()
+        return y
+
+    x = mg.ones(8)
+    for _ in range(4):
+        assert step(x)[1].numpy().tolist() == quiet(x).numpy().tolist() == [1.0] * 8
+    assert len(step.programs) == len(quiet.programs) == 1
+    noise.eval()
+    assert step(x)[0].numpy().tolist() == [1.0] * 8
+
+
 def test_a_parameter_without_a_gradient_when_a_step_was_recorded_is_updated_later():
     found = []
     for compiled in (False, True):
