@@ -225,8 +225,8 @@ def note_gradient(leaf: Node, added: bool) -> None:
 
 def note_no_gradient(leaf: Node) -> None:
     """Let a recorder know that what follows depends on a leaf having no gradient."""
-    if state.recording:
-        state.observer.note_no_gradient(leaf)  # type: ignore[union-attr]
+    if state.observer is not None:
+        state.observer.note_no_gradient(leaf)
 
 
 def note_seed(x: Tensor) -> None:

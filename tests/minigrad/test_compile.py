@@ -1,5 +1,6 @@
 """mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -19,7 +20,16 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import native, nn
-from minigrad.errors import DataError, DTypeError, GraphError, LinAlgError, MinigradError, RecordingError, ShapeError
+from minigrad.errors import (
+    AnomalyError,
+    DataError,
+    DTypeError,
+    GraphError,
+    LinAlgError,
+    MinigradError,
+    RecordingError,
+    ShapeError,
+)
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
 from minigrad.program.passes import simplify
@@ -1624,6 +1634,96 @@ def test_whose_gradient_a_step_sets_has_none_afterwards():
         z.grad = mg.tensor([9.0])
         step(mg.tensor([x]))
         assert v.grad is None and w.grad is None and z.grad is None
+
+
+@pytest.mark.parametrize("what", ["value", "result", "graph"])
+def test_a_recording_that_is_refused_changes_nothing(what):
+    w, layer, generator = mg.Parameter([1.0]), nn.BatchNorm(1), mg.random.Generator(3)
+    optimizer = mg.optim.Adam([w], lr=0.1)
+    assigned = mg.tensor([1.0, 2.0])
+
+    @mg.compile
+    def step(x, y):
+        layer(x)
+        y.assign(y + generator.uniform())
+        assigned.assign(assigned * 2.0)
+        assigned[:1].detach()
+        assigned.assign(assigned + 1.0)
+        if what == "graph":
+            return x * w
+        (x * w).sum().backward()
+        optimizer.step()
+        return float(w) if what == "value" else object()
+
+    def state():
+        return [*map(bits, (w, assigned, y)), layer.state_dict(), optimizer.state_dict(), generator.state()]
+
+    x, y = mg.tensor([[1.0], [2.0]]), mg.tensor([0.5])
+    graph = (assigned * mg.tensor([1.0, 1.0], requires_grad=True)).sum()
+    before = str(state())
+    for _ in range(2):
+        with pytest.raises(GraphError if what == "graph" else RecordingError):
+            step(x, y)
+        assert str(state()) == before and w.grad is None
+    with pytest.raises(GraphError, match="assign"):  # it may have seen what was there meanwhile
+        graph.backward()
+
+
+def test_a_step_that_is_observed_leaves_behind_what_a_replay_does():
+    found = []
+    for observed in (False, True):
+        w = mg.Parameter([2.0])
+        optimizer = mg.optim.SGD([w], lr=0.1)
+
+        def loss_of(x, w=w):
+            return (x * w).sum()
+
+        inner = mg.compile(loss_of)
+
+        @mg.compile
+        def step(x, w=w, inner=inner, optimizer=optimizer):
+            loss = inner(x.detach())
+            loss.backward()
+            optimizer.step()
+            return loss, w, w.detach()
+
+        for x in (mg.ones(1), mg.ones(1), np.ones(1, "float32")):
+            with mg.detect_anomaly() if observed else contextlib.nullcontext():
+                loss, same, before = step(x)
+            assert w.grad is None and not loss.requires_grad and same is w
+            found.append((observed, loss.item(), before.item()))
+            w.assign(w + 1.0)
+            assert before.item() == found[-1][2]
+    assert [f[1:] for f in found[:3]] == [f[1:] for f in found[3:]]
+
+
+def test_an_anomaly_inside_of_a_compiled_step_is_found_around_it():
+    step = mg.compile(lambda x: mg.log(x) * 2.0)
+    step(mg.tensor([1.0]))
+    with mg.detect_anomaly(), pytest.raises(AnomalyError, match="log"):
+        step(mg.tensor([0.0]))
+    w = mg.Parameter([2.0])
+    block = mg.checkpoint(lambda x: step(x) * w)
+    for _ in range(2):
+        block(mg.tensor([1.0])).sum().backward()
+    assert w.grad.item() == 0.0
+
+
+def test_what_a_program_would_not_repeat_is_refused_inside_of_a_step():
+    schedule = mg.optim.ExponentialDecay(mg.optim.SGD([mg.Parameter([1.0])], lr=1.0), 0.5)
+    plateau = mg.optim.ReduceOnPlateau(schedule.optimizer, patience=1)
+
+    def double(x):
+        return x * 2.0
+
+    for f, what in (
+        (lambda x: schedule.step(), "step\\(\\) of a schedule"),
+        (lambda x: plateau.step(1.0), "step\\(\\) of a schedule"),
+        (lambda x: mg.record(double)(x)(x), "mg.record"),
+    ):
+        with pytest.raises(RecordingError, match=what):
+            mg.compile(f)(mg.ones(1))
+    assert schedule.steps == plateau.steps == plateau.waited == 0 and schedule.optimizer.lr == 1.0
 
 
 def test_a_recording_that_fails_leaves_the_gradients_that_were_there():
