@@ -181,7 +181,11 @@ class Compiled:
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
         """Bind a compiled function of a class to an object, as a method is: the object is then the first argument."""
-        return self if owner is None or not hasattr(self._step, "__get__") else MethodType(self, owner)
+        get = getattr(type(self._step), "__get__", None)
+        if owner is None or get is None:
+            return self
+        # what static methods give has no object, and the method of another object gives itself, or has no __get__
+        return MethodType(self, owner) if getattr(get(self._step, owner, kind), "__self__", None) is owner else self
 
     def _observed(self, args: tuple) -> Any:
         """Return what the step returns where its operations are looked at, which a replay does not show."""

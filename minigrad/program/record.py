@@ -161,7 +161,7 @@ def _restore_gradients(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -
 def _restore_values(replaced: list[tuple[Tensor, Any]]) -> None:
     for t, before in reversed(replaced):  # several of them may be of one memory
         t._array[...] = before
-        t._version.count += 1  # type: ignore[union-attr]
+        t._version.count += 1
 
 
 def _parameter_names(f: Callable) -> list[str]:

@@ -12,6 +12,8 @@ import threading
 import time
 import warnings
 import weakref
+from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -37,6 +39,7 @@ from minigrad.program.phases import Share, Stage, phases
 from minigrad.program.replay import Replay
 
 KERNELS = [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="llvmlite is not installed"))]
+MOST = partial(float, 7)
 rng = np.random.default_rng(0)
 
 
@@ -990,6 +993,17 @@ def test_plans_and_replays_can_be_read():
     assert f"     5  subtract assign -> {name}': rows 0:256" in text
 
 
+def test_a_plan_says_that_results_are_for_the_caller():
+    def step(x):
+        y = mg.exp(x)
+        z = y.sum()
+        return y.reshape(-1), z, (y * z).sum()
+
+    plan = str(mg.record(step)(mg.ones((64, 64))).plan())
+    (line,) = (line for line in plan.splitlines() if " exp: " in line)
+    assert "for the caller" in line and "until" not in line
+
+
 def test_a_replay_names_all_that_a_group_stores_and_says_what_is_too_short_for_threads():
     (w,) = parameters((64, 64))
 
@@ -1334,6 +1348,52 @@ def test_a_compiled_method_gets_its_object():
     layer = type("Holder", (), {"layer": mg.compile(lambda x: x)})  # a function is bound, and an object is not
     assert type(layer().layer).__name__ == "method"
     assert type("Holder", (), {"layer": mg.compile(nn.Tanh())})().layer(x).numpy() == np.tanh(np.float32(10.0))
+
+
+def test_methods_of_others_and_static_methods_are_not_bound():
+    class Scale:
+        def __init__(self, size):
+            self.size = size
+
+        def apply(self, x):
+            return x * self.size
+
+    class Holder:
+        other = mg.compile(Scale(3.0).apply)
+
+        @mg.compile
+        @staticmethod
+        def half(x):
+            return x * 0.5
+
+        @staticmethod
+        @mg.compile
+        def third(x):
+            return x / 3.0
+
+        @mg.compile
+        @mg.compile
+        def twice(self, x):
+            return x * 2.0
+
+    holder, x = Holder(), mg.tensor([3.0])
+    for _ in range(2):
+        assert [f(x).item() for f in (holder.other, holder.half, holder.third, holder.twice)] == [9.0, 1.5, 1.0, 6.0]
+        assert [f(x).item() for f in (Holder.other, Holder.half, Holder.third)] == [9.0, 1.5, 1.0]
+
+
+def test_the_class_of_a_tensor_and_the_factory_of_a_dict_belong_to_the_kind_of_a_call():
+    def step(x):
+        return x * (2.0 if isinstance(x, nn.Buffer) else 3.0)
+
+    def look_up(x, numbers):
+        return x * numbers["missing"]
+
+    compiled, looked_up = mg.compile(step), mg.compile(look_up)
+    for x in (mg.tensor([1.0]), nn.Buffer([1.0])) * 2:
+        assert compiled(x).item() == step(x).item()
+        for factory in (int, MOST):
+            assert looked_up(x, defaultdict(factory)).item() == factory()
 
 
 def test_which_arguments_are_one_variable_belongs_to_the_kind_of_a_call():
