@@ -34,6 +34,7 @@ from minigrad.errors import (
 )
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
+from minigrad.program.groups import may_raise
 from minigrad.program.passes import simplify
 from minigrad.program.phases import Share, Stage, phases
 from minigrad.program.replay import Replay
@@ -1306,6 +1307,13 @@ def test_arguments_keep_their_classes():
     [
         (mg.inv, np.eye(2), np.zeros((2, 2)), LinAlgError, r"inv\(float64\[2, 2\]\): Singular matrix"),
         (lambda i: mg.arange(3)[i], [0, 1], [0, 3], IndexError, r"getitem\(.*: index 3 is out of bounds"),
+        (
+            lambda i: mg.arange(2) ** i + 1,
+            [0, 1],
+            [0, -1],
+            ShapeError,
+            r"power\(int64\[2\], int64\[2\]\): Integers to neg",
+        ),
     ],
 )
 def test_errors_of_replays_are_those_of_the_step(step, good, bad, error, message):
@@ -1315,6 +1323,73 @@ def test_errors_of_replays_are_those_of_the_step(step, good, bad, error, message
     for call in (step, compiled):
         with pytest.raises(error, match=message):
             call(mg.tensor(bad))
+
+
+WRONG = Primitive(
+    "no_negative_numbers",
+    forward=lambda xp, x, /: xp.linalg.cholesky(x * np.eye(2)),
+    vjps=None,
+    samples=Samples("any", (Domain(0.0, 1.0),)),
+)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    ("f", "good", "bad"),
+    [
+        (lambda t, i: t[i], [0, 1], [0, 900]),
+        (lambda t, i: t.at[i].add(1.0), [0, 1], [0, 900]),
+        (lambda t, i: t.at[i].set(1.0), [0, 1], [0, 900]),
+        (lambda t, i: mg.inv(i.to("float64") * mg.tensor(np.eye(2))), [1, 1], [0, 0]),
+        (lambda t, i: mg.cholesky(i.to("float64") * mg.tensor(np.eye(2))), [1, 1], [-1, 1]),
+        (lambda t, i: WRONG(i.to("float64")), [1, 1], [-1, 1]),
+        (lambda t, i: (t[:2].to("int64") ** i).to("float32") * 2.0, [1, 1], [1, -1]),
+    ],
+)
+def test_an_error_of_a_replay_finds_assigned_what_the_step_had_assigned_by_then(f, good, bad, kernels):
+    found = []
+    for compiled in (False, True):
+        early, late, counter = mg.ones((600,)), mg.ones((600,)), mg.tensor(0.0)
+        table, arguments = mg.tensor(np.arange(600.0)), []
+
+        def step(x, i, y, z, early=early, late=late, counter=counter, table=table):
+            counter.assign(counter + 1.0)
+            h = mg.exp(x) * 2.0
+            early.assign(early + h)
+            y.assign(y * 2.0)
+            r = f(table, i)
+            late.assign(late + h * 3.0)
+            counter.assign(counter + 10.0)
+            z.assign(z * 2.0)
+            early.assign(early * 0.5)
+            return h, r, y + 0.0
+
+        step = mg.compile(step, threads=3, kernels=kernels) if compiled else step
+        x, errors = mg.tensor(np.linspace(0.0, 1.0, 600, dtype="float32")), []
+        for index in (good, good, bad, good, bad):
+            y, z = mg.tensor([3.0]), mg.tensor([4.0])
+            try:
+                step(x, mg.tensor(np.array(index)), y, z)
+            except Exception as error:
+                errors.append((type(error), str(error).rpartition(": ")[2]))
+            arguments.append((bits(y), bits(z)))
+        assert len(errors) == 2
+        found.append((*map(bits, (early, late, counter)), arguments, errors))
+    assert found[0] == found[1]
+
+
+def test_steps_without_operations_that_may_raise_wait_for_nothing_more():
+    leaves = W, V = parameters((64, 32), (32, 64))
+    optimizer = mg.optim.Adam(leaves)
+
+    def step(x):
+        loss = mg.square(mg.sigmoid(x @ W) @ V - x + mg.random.normal(x.shape)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    assert not any(map(may_raise, simplify(mg.record(step)(mg.ones((16, 64)))).equations))
 
 
 def test_a_compiled_method_gets_its_object():
