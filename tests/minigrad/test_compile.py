@@ -963,6 +963,18 @@ def test_a_complex_column_that_lies_backwards_is_replayed_to_the_bit():
         assert (x[::-1] * x[::-1]).numpy().tobytes() == compiled(x).numpy().tobytes()
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_functions_of_single_complex_numbers_are_replayed_to_the_bit(kernels):
+    def f(x):
+        return mg.tape.apply(mg.primitives["erf"], x * 1.5) + 1.0
+
+    for dtype in ("complex64", "complex128", "float32"):
+        compiled = mg.compile(f, kernels=kernels)
+        for _ in range(40):
+            x = mg.tensor((rng.normal() + 1j * rng.normal() if dtype != "float32" else rng.normal()), dtype=dtype)
+            assert bits(compiled(x)) == bits(f(x))
+
+
 def test_plans_and_replays_can_be_read():
     w = mg.Parameter(normal(512, 512))
 
