@@ -40,6 +40,9 @@ class Observer:
     def note_gradient(self, leaf: Node, added: bool) -> None:
         """Take note, of a recording, of a leaf whose gradient is about to be set, or added to."""
 
+    def note_no_gradient(self, leaf: Node) -> None:
+        """Take note of a leaf on which what follows depends: that it has no gradient."""
+
     def knows(self, gradient: Tensor) -> bool:
         """Return, of a recording, whether a gradient that is read is from it. One from before is refused."""
         return True
@@ -80,6 +83,9 @@ class InnerObserver(Observer):
 
     def note_gradient(self, leaf: Node, added: bool) -> None:
         self._outer.note_gradient(leaf, added)
+
+    def note_no_gradient(self, leaf: Node) -> None:
+        self._outer.note_no_gradient(leaf)
 
     def knows(self, gradient: Tensor) -> bool:
         return self._outer.knows(gradient)

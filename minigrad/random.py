@@ -188,6 +188,8 @@ _default = _Default()
 
 def default_generator() -> Generator:
     """Return this thread's generator, which draws where no other is named. It starts from seed 0."""
+    if tape.recording():  # a program draws from that of the thread which recorded it
+        tape.note(_default, "generator")
     return _default.generator
 
 

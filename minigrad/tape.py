@@ -240,6 +240,12 @@ def note_gradient(leaf: Node, added: bool) -> None:
         state.observer.note_gradient(leaf, added)
 
 
+def note_no_gradient(leaf: Node) -> None:
+    """Let a recorder know that what follows depends on a leaf having no gradient."""
+    if state.observer is not None:
+        state.observer.note_no_gradient(leaf)
+
+
 def note_seed(x: Tensor) -> None:
     """Let a recorder know of a cotangent from which a backward pass starts: the user's code may have no name for it."""
     if state.observer is not None:

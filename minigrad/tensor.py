@@ -89,10 +89,14 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` accumulated here (leaves only), of the same shape, dtype and device."""
-        if self._node is None or self._node.grad is None:
+        if self._node is None:
             return None
-        tape.refuse_from_before(self._node.grad)
-        return self._node.grad
+        gradient = self._node.grad
+        if gradient is None:
+            tape.note_no_gradient(self._node)
+        else:
+            tape.refuse_from_before(gradient)
+        return gradient
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:

@@ -174,6 +174,7 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Set `training` here and in every module below; return this module."""
         for _, module in self.named_modules():
+            tape.note(module, "_training")  # a program holds for the mode in which the step began
             module._training = bool(mode)
         return self
 

@@ -61,9 +61,13 @@ class RMSprop(Optimizer):
         self.eps = self._number("eps", eps, positive=True)
         self.weight_decay = self._number("weight_decay", weight_decay)
         self.momentum = self._number("momentum", momentum, below=1)
-        self.slots = ("mean_square", "velocity") if self.momentum else ("mean_square",)
         super().__init__(parameters, lr)
         self._check_epsilon(self.eps)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of what is kept for each parameter: momentum may be set later."""
+        return ("mean_square", "velocity") if self.momentum else ("mean_square",)
 
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         (lr,) = scalars

@@ -227,6 +227,11 @@ class LBFGS(Optimizer):
             start += p.size
 
     def _gradient(self) -> np.ndarray:
+        if all(p.grad is None for p in self.parameters):
+            raise DataError(
+                "LBFGS: no parameter has a gradient after the closure; it must call backward, and not be compiled as a "
+                "whole: a compiled function leaves no gradients. Compile what computes them, and set p.grad to them"
+            )
         parts = [np.zeros(p.size) if p.grad is None else p.grad.numpy().ravel() for p in self.parameters]
         return np.concatenate(parts).astype(np.float64)
 

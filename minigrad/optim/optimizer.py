@@ -62,9 +62,8 @@ class Optimizer:
         # in float64: 1 - 0.999 has an error of 6e-5 in float32
         self._lr = tensor(np.float64(self._number("lr", lr)), device=place)
         self._counts = creation.zeros((len(self.parameters),), np.float64, place)
-        self._kept = {
-            name: [creation.zeros(p.shape, p.dtype, p.device) for p in self.parameters] for name in self.slots
-        }
+        self._kept: dict[str, list[Tensor]] = {}
+        self._keep()
 
     @property
     def lr(self) -> float:
@@ -95,12 +94,11 @@ class Optimizer:
             device; nothing has changed then.
         """
         self._follow()
+        self._keep()
         gradients = [parameter.grad for parameter in self.parameters]
         kept = list(self._kept.values())
         for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-            if gradient is None:
-                tape.note(parameter._node, "grad")  # a program holds while there is none
-            else:
+            if gradient is not None:
                 place, dtype = parameter.device, parameter.dtype
                 if gradient.device is not place or gradient.dtype != dtype:
                     raise self._unlike(position, parameter, gradient)
@@ -151,6 +149,13 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the compiled step, which a copy makes for itself."""
         return {**vars(self), "_replayed": None}
+
+    def _keep(self) -> None:
+        """Make the tensors of `slots` that are not there yet."""
+        for name in self.slots:
+            if name not in self._kept:
+                with tape.observing(None):  # a step that is being recorded finds them
+                    self._kept[name] = [creation.zeros(p.shape, p.dtype, p.device) for p in self.parameters]
 
     def _follow(self) -> None:
         """Bring what is kept to the device of the parameters, to which a model may have been moved."""

@@ -64,8 +64,12 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         if self.nesterov and self.momentum == 0:
             raise DataError("SGD: got nesterov=True with momentum=0; expected momentum above 0, such as 0.9")
-        self.slots = ("velocity",) if self.momentum else ()
         super().__init__(parameters, lr)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of what is kept for each parameter: momentum may be set later."""
+        return ("velocity",) if self.momentum else ()
 
     def _update(self, position: int, parameter: Parameter, gradient: Tensor, scalars: tuple[Tensor, ...]) -> None:
         (lr,) = scalars

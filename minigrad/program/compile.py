@@ -160,9 +160,8 @@ class Compiled:
         """Return what `step(*args)` would return."""
         if keywords:
             trees.refuse_keywords("a compiled function", keywords)
-        # inside of a larger program, that one is to be compiled
         if tape.observed():
-            return self._step(*args)
+            return self._observed(args)
         key = kind_of(args)
         if key in self._not_replayed:  # a program would not look at values either
             with tape.unchecked():
@@ -182,7 +181,18 @@ class Compiled:
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
         """Bind a compiled function of a class to an object, as a method is: the object is then the first argument."""
-        return self if owner is None or not hasattr(self._step, "__get__") else MethodType(self, owner)
+        get = getattr(type(self._step), "__get__", None)
+        if owner is None or get is None:
+            return self
+        # what static methods give has no object, and the method of another object gives itself, or has no __get__
+        return MethodType(self, owner) if getattr(get(self._step, owner, kind), "__self__", None) is owner else self
+
+    def _observed(self, args: tuple) -> Any:
+        """Return what the step returns where its operations are looked at, which a replay does not show."""
+        args = _tensors(args)
+        if tape.recording():  # it is a part of a larger program, and that one is to be compiled
+            return self._step(*args)
+        return self._run_and_record(args)[-1]
 
     def _as_it_is(self, args: tuple, outside: Outside) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
@@ -196,17 +206,7 @@ class Compiled:
         known = self._entries.get(key)
         because = known[-1].difference() if known else "for a call of another kind (other shapes or numbers, say)"
         args = _tensors(args)
-        recording = run_and_record(self._step, args)
-        program, given = recording.program, tensors_of(args)
-        if not updates_parameters(program) and leads_outside(program, args, recording.result):
-            recording.restore_gradients()
-            raise GraphError(
-                f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
-                "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"
-            )
-        outside = Outside(recording, given)
-        outside.forget_gradients(given)
-        result = first_result(recording, outside, given)
+        program, outside, result = self._run_and_record(args)
         replay = self._make_replay(simplify(program))
         if replay is None:
             self._not_replayed[key] = outside
@@ -231,6 +231,20 @@ class Compiled:
                 stacklevel=4,
             )
         return result
+
+    def _run_and_record(self, args: tuple) -> tuple[Program, Outside, Any]:
+        """Run the step and record it; return what a replay would, and leave behind what it would."""
+        recording = run_and_record(self._step, args)
+        program, given = recording.program, tensors_of(args)
+        if not updates_parameters(program) and leads_outside(program, args, recording.result):
+            recording.undo()
+            raise GraphError(
+                f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
+                "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"
+            )
+        outside = Outside(recording, given)
+        outside.forget_gradients(given)
+        return program, outside, first_result(recording, outside, given)
 
     def _make_replay(self, program: Program) -> Replay | CudaReplay | None:
         """Return what runs a program on its device, or None where only the step itself can."""

@@ -176,19 +176,24 @@ class _Layout:
         self.width = max(box.x + box.width for box in self.boxes.values()) + COLUMN_GAP if self.boxes else MARGIN
         self.height = max((box.y for box in self.boxes.values()), default=0.0) + HEIGHT + MARGIN
 
-    def _derivatives(self) -> dict[Variable, list[Equation]]:
-        """Return the backward equations that stand beside each forward one: its derivative, and theirs."""
-        beside: dict[Variable, list[Equation]] = {}
+    def _derivatives(self) -> dict[Variable | None, list[Equation]]:
+        """Return the backward equations that stand beside each forward one: its derivative, and theirs.
+
+        None stands for those that a pass dropped.
+        """
+        beside: dict[Variable | None, list[Equation]] = {}
         origin = {e.output: e.of for e in self.program.equations}
         for e in self.program.equations:
             of = e.of
-            while of is not None and origin[of] is not None:
+            while of is not None and origin.get(of) is not None:
                 of = origin[of]
-            if of is not None:
-                beside.setdefault(of, []).append(e)
+            if e.of is not None:
+                beside.setdefault(of if of in origin else None, []).append(e)
         return beside
 
-    def _place_operations(self, beside: dict[Variable, list[Equation]], x_forward: float, x_backward: float) -> None:
+    def _place_operations(
+        self, beside: dict[Variable | None, list[Equation]], x_forward: float, x_backward: float
+    ) -> None:
         y = float(TOP)
         for e in self.program.equations:
             if self.role[e.output] != "forward":
@@ -201,6 +206,8 @@ class _Layout:
             for i, b in enumerate(reversed(derivative)):
                 self.boxes[b.output] = _equation_box(b, "backward", x_backward, y + i * STEP)
             y = max(y + STEP * max(1, len(derivative)), self.next_input)
+        for i, b in enumerate(reversed(beside.get(None, []))):
+            self.boxes[b.output] = _equation_box(b, "backward", x_backward, y + i * STEP)
 
     def _place_input(self, v: Variable, y: float) -> None:
         box = self.boxes[v] = self.inputs[v]

@@ -116,18 +116,20 @@ class Entry:
         replay = self.replay
         try:
             self.is_running = True  # until the results, which the next run writes over, are copied out
+            # but for arrays of NumPy: the step changes tensors that are made of them
+            written = [i for i in self._written_arguments if isinstance(given[i], Tensor)]
+            for i in written:  # an error may come before the replay itself has copied them
+                replay.inputs[i][1][...] = given[i]._array
             start = perf_counter()
             try:
                 replay.run([x._array if isinstance(x, Tensor) else self._apart(x) for x in given])
             finally:  # also of what was assigned before an error
                 for t in self.assigned:
                     t._version.count += 1  # type: ignore[union-attr]
+                for i in written:
+                    given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
             self._seconds_before_kernels -= perf_counter() - start  # below 0 the next call replays with kernels
             self.outside.forget_gradients(given)
-            for i in self._written_arguments:
-                if isinstance(given[i], np.ndarray):  # the step changed a tensor that was made of it
-                    continue
-                given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
             return trees.transform(
                 lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result
             )
@@ -142,7 +144,7 @@ class Entry:
     def _result(self, v: Variable, given: list[Any]) -> Tensor:
         """Return the tensor that is returned for a variable: the caller's own, or a copy that becomes the caller's."""
         known = callers_own(*self._known[v], given)
-        return Tensor._wrap(self.replay.outputs[v].copy(), v.device, None, Version()) if known is None else known
+        return Tensor._wrap(self.replay.outputs[v].copy("K"), v.device, None, Version()) if known is None else known
 
 
 def _differs(now: Any, before: Any) -> bool:

@@ -7,14 +7,17 @@ itself reads never leaves the cache. All other equations stand alone, but for pr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
 from math import prod
 
 from ..devices import memory
+from ..primitives import primitives
 from .program import Equation, Program, Variable
 
 TINY = 64  # elements
+LINEAR_ALGEBRA = ("inv", "solve", "cholesky", "eigh", "svd")  # a matrix may be singular, say
+INDEXING = ("getitem", "scatter_add", "index_set")
 
 
 class Group:
@@ -54,7 +57,9 @@ def storage_roots(program: Program) -> dict[Variable, Variable]:
     return roots
 
 
-def schedule(program: Program, joins: Callable[[Equation, list[Equation]], bool] | None = None) -> list[Group]:
+def schedule(
+    program: Program, joins: Callable[[Equation, list[Equation]], bool] | None = None, raises: bool = True
+) -> list[Group]:
     """Return the groups of a program in an order in which every value is there before it is read.
 
     Equations that read a memory come before the `assign` that changes it, and those that read it afterwards after it.
@@ -64,6 +69,8 @@ def schedule(program: Program, joins: Callable[[Equation, list[Equation]], bool]
     program : Program
     joins : callable, optional
         Says whether a matrix product may join a group of elementwise equations, the only one that reads it.
+    raises : bool
+        Whether what runs the groups raises errors that depend on values, as NumPy does.
 
     Examples
     --------
@@ -73,9 +80,10 @@ def schedule(program: Program, joins: Callable[[Equation, list[Equation]], bool]
     [<group exp multiply add>, <group sum>]
     """
     equations = program.equations
-    before = dependencies(program)
+    raising = {i for i, e in enumerate(equations) if may_raise(e)} if raises else set()
+    before = dependencies(program, raising)
     roots = storage_roots(program)
-    member = _grow(equations, before, roots)
+    member = _grow(equations, before, roots, raising)
     members: dict[int, list[int]] = defaultdict(list)
     for i, g in enumerate(member):
         members[g].append(i)
@@ -111,9 +119,24 @@ def _groupable(e: Equation) -> bool:
     return e.primitive.elementwise or e.primitive.name in ("astype", "assign")
 
 
-def dependencies(program: Program) -> list[set[int]]:
-    """Return for each equation the positions of those that must run before it."""
+def may_raise(e: Equation) -> bool:
+    """Return whether NumPy may refuse an equation for the values that it finds, which the recording did not see."""
+    name, others = e.primitive.name, e.variables[1:]
+    if primitives.get(name) is not e.primitive:  # of the user: nothing is known
+        return not e.primitive.elementwise
+    if name == "power":  # of an integer to a negative one
+        return e.output.dtype.kind in "iu" and isinstance(e.inputs[1], Variable)
+    return name in LINEAR_ALGEBRA or (name in INDEXING and any(v.dtype.kind in "iu" for v in others))
+
+
+def dependencies(program: Program, raising: Collection[int] = ()) -> list[set[int]]:
+    """Return for each equation the positions of those that must run before it.
+
+    When one of those at the positions `raising` raises an error, as much has been assigned as in the function.
+    """
     roots = storage_roots(program)
+    last_error: int | None = None  # the last equation that may raise one
+    effects: list[int] = []  # since that one
     made_by: dict[Variable, int] = {}
     readers: dict[Variable, list[int]] = defaultdict(list)  # of a memory, since it was last assigned to
     written: dict[Variable, int] = {}
@@ -127,12 +150,21 @@ def dependencies(program: Program) -> list[set[int]]:
             written[root] = i
         for v in e.variables:
             readers[roots[v]].append(i)
+        if raising and (e.primitive.effect or i in raising):
+            before.update(() if last_error is None else (last_error,))
+            if e.primitive.effect:
+                effects.append(i)
+            else:
+                before.update(effects)
+                last_error, effects = i, []
         made_by[e.output] = i
         result.append(before - {i})
     return result
 
 
-def _grow(equations: list[Equation], before: list[set[int]], roots: dict[Variable, Variable]) -> list[int]:
+def _grow(
+    equations: list[Equation], before: list[set[int]], roots: dict[Variable, Variable], raising: set[int]
+) -> list[int]:
     """Return a group number for each equation. From the last equation to the first, each joins those that read it.
 
     Two groups merge only when no path leads from one to the other through a third: then one could not run as a whole.
@@ -150,7 +182,7 @@ def _grow(equations: list[Equation], before: list[set[int]], roots: dict[Variabl
             g, h = member[i], member[j]
             if g == h or not _groupable(equations[j]) or equations[i].output.shape != equations[j].output.shape:
                 continue
-            if _conflict(groups[g] | groups[h], equations, roots):
+            if _conflict(groups[g] | groups[h], equations, roots, raising):
                 continue
             if _connected_outside(groups[g], groups[h], before, member, groups):
                 continue
@@ -198,10 +230,13 @@ def _join(
     return found
 
 
-def _conflict(together: set[int], equations: list[Equation], roots: dict[Variable, Variable]) -> bool:
+def _conflict(
+    together: set[int], equations: list[Equation], roots: dict[Variable, Variable], raising: set[int]
+) -> bool:
     """Return whether tiles would see values of the wrong moment: one memory is assigned twice, or read in another form.
 
-    Within a tile an assigned tensor may be read at the same place, so only under its own name, not as a view.
+    Within a tile an assigned tensor may be read at the same place, so only under its own name, not as a view. And an
+    error in a later tile would find a part assigned.
     """
     assigned: dict[Variable, Equation] = {}
     for i in together:
@@ -212,6 +247,8 @@ def _conflict(together: set[int], equations: list[Equation], roots: dict[Variabl
             assigned[roots[e.output]] = e
     if not assigned:
         return False
+    if not raising.isdisjoint(together):
+        return True
     for i in together:
         for v in equations[i].variables:
             e = assigned.get(roots[v])  # type: ignore[assignment]

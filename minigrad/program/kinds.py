@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
     for x in args:
         if isinstance(x, Tensor):
             a, node = x._array, x._node
-            kind += (a.shape, a.dtype, a.strides, x.device.name)
+            kind += (type(x), a.shape, a.dtype, a.strides, x.device.name)
             # which of them are one variable, and whether it is a leaf
             kind += (None,) if node is None else (nodes.setdefault(node, len(nodes)), node.primitive is None)
         elif isinstance(x, trees.TREES):
@@ -29,6 +30,8 @@ def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
                     "which a change would go unnoticed; give them as arguments of their own, or as items"
                 )
             kind += [type(x), len(x), *(map(_hashed, x) if isinstance(x, dict) else ())]
+            if isinstance(x, defaultdict):
+                kind += _hashed(x.default_factory)
             kind += kind_of(tuple(x.values()) if isinstance(x, dict) else tuple(x), nodes)
         elif isinstance(x, np.ndarray):
             kind += (np.ndarray, x.shape, x.dtype, x.strides)

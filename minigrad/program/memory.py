@@ -50,6 +50,7 @@ class Plan:
     def __init__(self, program: Program, groups: Sequence[Group] | None = None) -> None:
         self.groups = schedule(program) if groups is None else groups
         self.roots = storage_roots(program)
+        self._outputs = program.outputs
         self.arguments = [extent(v) for v in program.arguments]
         last_use = self._last_uses(program)
         self.buffers: dict[Variable, int] = {}
@@ -78,6 +79,7 @@ class Plan:
     def __str__(self) -> str:
         """Return a line for each group: what it computes, where its results are that others read, and until when."""
         numbered = list(enumerate((g for g in self.groups if not is_view(g)), 1))
+        returned = {self.roots[v] for v in self._outputs}
         lines = [repr(self)]
         for number, group in numbered:
             results = []
@@ -87,7 +89,7 @@ class Plan:
                     results.append(f"{v.name} in {self.roots[v].name}")
                 else:
                     readers = [i for i, g in numbered if self._reads(g, v)]
-                    until = f"until {max(readers)}" if readers else "for the caller"
+                    until = "for the caller" if v in returned or not readers else f"until {max(readers)}"
                     results.append(f"{v!r} in block {self.buffers[v]}, {until}")
             names = " ".join(e.primitive.name for e in group.equations if not e.output.view or e.primitive.effect)
             lines.append(f"{number:4}  {names}: {'; '.join(results)}")

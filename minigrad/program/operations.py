@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import tape
+from ..errors import DataError
 from . import kernels
-from .groups import Group
+from .groups import Group, may_raise
 from .lower import NotLowered, lower
 from .program import Equation, Variable
 
@@ -69,7 +71,7 @@ def operations_of(group: Group, stored: set[Variable]) -> tuple[list[Operation],
             target, value = e.variables[0], e_inputs[1]
             targets[e.output] = target
             if not _write_through(operations, value, target, e.output, targets):
-                operations.append(Operation("astype", _convert, (value,), e.output, e.output.dtype))
+                operations.append(Operation("astype", _convert, (value,), e.output, e.output.dtype, in_place=False))
             elif isinstance(value, Variable):
                 renamed[value] = e.output
             continue
@@ -100,7 +102,7 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
     """Yield the calls that an elementwise equation consists of."""
     kinds = [x.dtype if isinstance(x, Variable) else x for x in inputs]
     if e.primitive.name == "astype":
-        yield Operation("astype", _convert, inputs, e.output, e.output.dtype)
+        yield Operation("astype", _convert, inputs, e.output, e.output.dtype, in_place=False)
         return
     try:
         symbols, calls = lower(e.primitive.forward, kinds, e.metadata, e.output.dtype)
@@ -117,10 +119,28 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
         arguments = tuple(x if is_number(x) else named.get(x, x) for x in call.inputs)
         function: Any = _FUNCTIONS.get(call.name) or getattr(xp, call.name)
         result = named.get(call.result, call.result)
-        # a product of two complex numbers that is written over one of them takes NumPy's loop for reductions, which
-        # rounds otherwise
-        in_place = call.name != "where" and not (call.name == "multiply" and call.result.dtype.kind == "c")
+        if may_raise(e):
+            function = told(e, function)
+        # over elements of another size what is not yet read would be written over; and a product of two complex numbers
+        # that is written over one of them takes NumPy's loop for reductions, which rounds otherwise
+        kind = call.result.dtype
+        alike = kind.kind != "c" and all(is_number(x) or x.dtype == kind for x in call.inputs)
+        in_place = alike and call.name not in ("where", "astype")
         yield Operation(call.name, function, arguments, result, call.result.dtype, in_place)
+
+
+def told(e: Equation, function: Callable) -> Callable:
+    """Return the function with errors that say what eager execution says of the equation."""
+
+    def call(*arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except DataError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            raise tape.refused(e.primitive, e.inputs, e.metadata, error) from error
+
+    return call
 
 
 def _is_boolean(x: Any) -> bool:

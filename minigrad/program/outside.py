@@ -52,7 +52,7 @@ class Outside:
         """Return a result of the step itself without a graph, and not in memory that will change."""
         if any(x is t for t in (*self.captured.values(), *given)):
             return x if x.is_leaf else x.detach()
-        return x.detach() if x._array.base is None else Tensor._wrap(x._array.copy(), x.device, None, Version())
+        return Tensor._wrap(x._array.copy("K"), x.device, None, Version())  # a base of its own may be another's, too
 
 
 def updates_parameters(program: Program) -> bool:
@@ -93,6 +93,6 @@ def first_result(recording: Recording, outside: Outside, given: list[Any]) -> An
         known = callers_own(arguments.get(whole), outside.captured.get(whole), given)
         if known is not None:
             return known
-        return Tensor._wrap(x._array.copy(), v.device, None, Version())  # others may hold x too
+        return Tensor._wrap(x._array.copy("K"), v.device, None, Version())  # others may hold x too
 
     return trees.transform(own, recording.result)

@@ -66,7 +66,7 @@ def common_subexpressions(program: Program) -> Program:
     roots = storage_roots(program)
     changes: dict[Variable, int] = defaultdict(int)  # of each memory so far
     for e in program.equations:
-        e = _with_inputs(e, replaced)
+        e = _with_inputs(e, replaced, None if e.of is None else replaced.get(e.of, e.of))
         if e.primitive.effect:
             changes[roots[e.output]] += 1
         # repr tells 1 from 1.0 and True, and 0.0 from -0.0
@@ -147,7 +147,7 @@ def native_broadcasting(program: Program) -> Program:
                     shapes = [source.shape if w is v else w.shape for w in e.variables]
                     if np.broadcast_shapes(*shapes) != e.output.shape:
                         break
-                    e = _with_inputs(e, {v: source})
+                    e = _with_inputs(e, {v: source}, e.of)
                     v = source
         equations.append(e)
     return _rebuilt(program, equations, program.captured, {})
@@ -159,11 +159,11 @@ def _blank(v: Variable) -> Tensor:
     return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
 
 
-def _with_inputs(e: Equation, replaced: dict[Variable, Variable]) -> Equation:
-    if not any(v in replaced for v in e.variables):
+def _with_inputs(e: Equation, replaced: dict[Variable, Variable], of: Variable | None) -> Equation:
+    if of is e.of and not any(v in replaced for v in e.variables):
         return e
     inputs: tuple[Any, ...] = tuple(replaced.get(v, v) if isinstance(v, Variable) else v for v in e.inputs)
-    return Equation(e.output, e.primitive, inputs, e.metadata, e.line, e.of, e.differentiable)
+    return Equation(e.output, e.primitive, inputs, e.metadata, e.line, of, e.differentiable)
 
 
 def _rebuilt(

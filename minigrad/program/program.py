@@ -13,6 +13,7 @@ import numpy as np
 from .. import tape, trees
 from ..devices import Device, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
+from ..primitives.random import random_integers, random_normal, random_uniform
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
 from .kinds import is_same
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .memory import Plan
 
 
+DRAWS = random_integers, random_normal, random_uniform
 MOST_NUMBERS = 8  # of a captured constant that is printed
 
 
@@ -194,8 +196,9 @@ class Program:
                 value = "" if v in changing or v in self.literals else _value(t)
                 lines.append(f"    {v!r}{value}{', computed in advance' if v in self.computed else ''}")
         update_of = updated(self)
+        known = {*self.captured, *(e.output for e in self.equations)}  # a pass may have dropped the others
         for text, e in zip(equations, self.equations, strict=True):
-            origin = f", backward of {e.of.name}" if e.of is not None else ""
+            origin = "" if e.of is None else f", backward of {e.of.name}" if e.of in known else ", backward"
             if e.output in update_of:
                 origin = f", update of {update_of[e.output]}"
             lines.append(f"{text:{width}}  # {e.line}{origin}")
@@ -260,6 +263,8 @@ class Program:
                 else:
                     with nullcontext() if e.differentiable else tape.no_grad():
                         values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
+                    if e.primitive in DRAWS:
+                        values[e.output]._version = Version()  # as a generator gives it
                 for v in {e.output, *e.variables}:  # free memory as early as the function did
                     if last_use.get(v, e) is e and v not in kept:
                         del values[v]
@@ -302,6 +307,7 @@ class Program:
                 f"{self.name} was recorded with {len(expected)} arguments (counting inside lists and dicts), got "
                 f"{len(given)}, other keys or other containers; record it again for another structure"
             )
+        changed = {e.variables[0] for e in self.equations if e.primitive.effect}
         for (_, x), (path, v) in zip(given, expected, strict=True):
             if not isinstance(v, Variable):
                 if not is_same(x, v):
@@ -317,6 +323,8 @@ class Program:
                 raise DTypeError(f"{self.name} was recorded with {v!r}, got {x.dtype.name}; convert or record it again")
             if x.device is not v.device:
                 raise DeviceError(f"{self.name} was recorded with {v.name} on {v.device.name}, got {x.device.name}")
+            if v in changed and (x._version is None or not x.is_leaf):
+                raise GraphError(f"{self.name} assigns to {path}; give it a leaf made by mg.tensor or mg.Parameter")
             yield v, x
 
     def plan(self) -> Plan:

@@ -66,6 +66,7 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     @wraps(f)
     def recorded(*args: Any, **keywords: Any) -> Program:
         trees.refuse_keywords("mg.record(f)", keywords)
+        tape.refuse_while_recording("mg.record(f) is called", "call f itself, or record it before")
         return run_and_record(f, args).program
 
     return recorded
@@ -81,21 +82,28 @@ class Recording:
         The leaves whose `grad` it set: what it was, and whether the first time it was added to.
     made : set of Variable
         Those captured tensors that it made itself: constants of the program.
+    replaced : list of (Tensor, array)
+        What it assigned to, with the values from before.
     """
 
     program: Program
     result: Any
     gradients: dict[tape.Node, tuple[Tensor | None, bool]]
     made: set[Variable]
+    replaced: list[tuple[Tensor, Any]]
 
-    def restore_gradients(self) -> None:
-        """Let all gradients be what they were before."""
-        _restore(self.gradients)
+    def undo(self) -> None:
+        """Let all gradients, and what was assigned to, be what they were before."""
+        _restore_gradients(self.gradients)
+        _restore_values(self.replaced)
 
 
 def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
-    """Run f(*args) once and record it; after an error the gradients are what they were before."""
-    recorder = _Recorder()
+    """Run f(*args) once and record it; an observer that is there already sees all of it too.
+
+    After an error the gradients are what they were before, and where the recording was refused, all that f changed.
+    """
+    recorder = _Recorder(tape.observer())
     names = dict(zip(_parameter_names(f), args, strict=False))
     rest = args[len(names) :]
     labels = [*names, *(f"arg{i}" for i in range(len(names), len(names) + len(rest)))]
@@ -109,15 +117,17 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         with tape.observing(recorder, recording=True):
             result = f(*called)
         outputs = _outputs(recorder, name, called, result)
-    except BaseException:
-        _restore(recorder.gradients)
+    except BaseException as error:
+        _restore_gradients(recorder.gradients)
+        if isinstance(error, RecordingError):  # f itself did nothing wrong, and whoever calls it now does all of it
+            _restore_values(recorder.replaced)
         raise
     recorder.name_results()
-    conditions = tuple((owner, key, value) for (owner, key), value in recorder.conditions.items())
+    conditions = tuple(recorder.conditions.values())
     literals = frozenset(recorder.literals)
     program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
-    return Recording(program, result, recorder.gradients, made)
+    return Recording(program, result, recorder.gradients, made, recorder.replaced)
 
 
 def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> Any:
@@ -143,9 +153,15 @@ def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> 
     return trees.transform(output, result)
 
 
-def _restore(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -> None:
+def _restore_gradients(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -> None:
     for leaf, (before, _) in gradients.items():
         leaf.grad = before
+
+
+def _restore_values(replaced: list[tuple[Tensor, Any]]) -> None:
+    for t, before in reversed(replaced):  # several of them may be of one memory
+        t._array[...] = before
+        t._version.count += 1
 
 
 def _parameter_names(f: Callable) -> list[str]:
@@ -168,7 +184,8 @@ def _own_identity(x: Any) -> Any:
 class _Recorder(Observer):
     """The observer that writes equations."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Observer | None) -> None:
+        self._outer = Observer() if outer is None else outer  # sees everything too
         self.captured: dict[Variable, Tensor] = {}
         self.equations: list[Equation] = []
         self._variables: dict[int, Variable] = {}  # by the identity of the array
@@ -178,10 +195,12 @@ class _Recorder(Observer):
         self.made_inside: list[Tensor] = []
         # of leaves whose gradient is set: what it was, and whether the first time it was added to
         self.gradients: dict[tape.Node, tuple[Tensor | None, bool]] = {}
+        self.replaced: list[tuple[Tensor, Any]] = []  # what is assigned to, with the values from before
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
         self.literals: set[Variable] = set()  # those of them that are called after their value
-        self.conditions: dict[tuple[Any, str], Any] = {}
+        # owner, attribute and value, by the identity of the owner, which may have no hash, or be equal to another
+        self.conditions: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self._names: set[str] = set()
 
     def argument(self, name: str, arg: Any) -> Any:
@@ -195,8 +214,17 @@ class _Recorder(Observer):
         return trees.transform(variable, arg)
 
     def note(self, owner: Any, attribute: str) -> None:
-        """Write down what an attribute was on which the program depends."""
-        self.conditions[owner, attribute] = _as_it_was(getattr(owner, attribute))
+        """Write down what an attribute was on which the program depends, when it was first read."""
+        key = id(owner), attribute
+        if key not in self.conditions:
+            self.conditions[key] = owner, attribute, _as_it_was(getattr(owner, attribute))
+        self._outer.note(owner, attribute)
+
+    def before_assign(self, x: Tensor) -> None:
+        """Keep the value that is about to be replaced."""
+        if all(x is not t for t, _ in self.replaced):
+            self.replaced.append((x, x._array.copy()))
+        self._outer.before_assign(x)
 
     def note_seed(self, x: Tensor) -> None:
         """Remember a cotangent from which a backward pass starts."""
@@ -210,6 +238,11 @@ class _Recorder(Observer):
     def note_gradient(self, leaf: tape.Node, added: bool) -> None:
         """Remember a leaf whose gradient is set."""
         self.gradients.setdefault(leaf, (leaf.grad, added))
+
+    def note_no_gradient(self, leaf: tape.Node) -> None:
+        """Write down that a leaf has no gradient, unless the recorded function itself took it away."""
+        if leaf not in self.gradients:
+            self.note(leaf, "grad")
 
     def variable(self, x: Tensor) -> Variable:
         """Return the variable that stands for a tensor: a known one, or a new captured one."""
@@ -262,6 +295,7 @@ class _Recorder(Observer):
         self.equations.append(Equation(output, primitive, arguments, metadata, line, of, tape.grad_enabled()))
         if result._node is not None:
             self._made_by[result._node.id] = output
+        self._outer(primitive, inputs, result, metadata)
 
     def name_results(self) -> None:
         """Give letters to the results, now that it is known which names the inputs have; W' to what W is assigned."""

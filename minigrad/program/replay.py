@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .. import openblas, parallel, tape
-from ..errors import DataError
+from .. import openblas, parallel
 from ..handover import Job
 from ..native import Call, start_of
 from ..parallel import Calls, splits
@@ -26,9 +25,10 @@ from ..primitives import products
 from . import loops
 from .blocks import arena, array_in, extent
 from .epilogues import with_products
-from .groups import Group
+from .groups import Group, may_raise
 from .inputs import BYTES_FOR_A_CALL, Binding
 from .memory import Plan, is_view
+from .operations import told
 from .phases import WORTH_A_WAIT, Share, Stage, phases, region
 from .pieces import part_of
 from .program import Equation, Program, Variable
@@ -99,7 +99,7 @@ class Replay:
             else:
                 by_columns = self._goes_by_columns(group)
                 tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, kernels)
-                self._stages.append(Stage(tiled.shares))
+                self._stages.append(Stage(tiled.shares, alone=any(map(may_raise, group.equations))))
             for stage in self._stages[begun:]:
                 self._name(stage, number, group)
         self._written = [region(self._arrays[v])[:2] for v in self.assigned]
@@ -309,17 +309,8 @@ class Replay:
     def _alone(self, e: Equation, call: tuple[Callable, tuple]) -> None:
         """Let nothing else run beside a call of which nothing is known."""
         function, arguments = call
-
-        def told(*arguments: Any) -> None:
-            try:
-                function(*arguments)
-            except DataError:
-                raise
-            except (ValueError, TypeError, IndexError) as error:  # as in eager execution
-                raise tape.refused(e.primitive, e.inputs, e.metadata, error) from error
-
         self._opaque.update(self.plan.roots[v] for v in e.variables)
-        self._stages.append(Stage([Share([(told, arguments)], [], [], 0.0)], alone=True))
+        self._stages.append(Stage([Share([(told(e, function), arguments)], [], [], 0.0)], alone=True))
 
     def _buffer(self, v: Variable) -> Any:
         return array_in(self._blocks[self.plan.buffers[v]], v)

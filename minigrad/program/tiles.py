@@ -82,6 +82,8 @@ class TiledGroup:
             self._multiply(product, stage, group.shape, read, parts, by_columns)
             return
         flat = not by_columns and all(a.size == 1 or (a.shape == group.shape and a.flags.c_contiguous) for a in used)
+        if not group.shape and not all(op.name for op in operations):
+            flat = False  # Python's operators round products of single complex numbers otherwise than those of vectors
         stages: list[Operation | Fused] = list(operations)
         if kernels and (flat or all(span(a, group.shape) for a in used)):
             stages = fused(operations, self._targets)

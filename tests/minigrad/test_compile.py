@@ -1,5 +1,6 @@
 """mg.compile: a replay gives what the function gives, to the last bit, and says when it cannot."""
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -11,6 +12,8 @@ import threading
 import time
 import warnings
 import weakref
+from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,14 +22,25 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import native, nn
-from minigrad.errors import DataError, DTypeError, GraphError, LinAlgError, MinigradError, RecordingError, ShapeError
+from minigrad.errors import (
+    AnomalyError,
+    DataError,
+    DTypeError,
+    GraphError,
+    LinAlgError,
+    MinigradError,
+    RecordingError,
+    ShapeError,
+)
 from minigrad.native import available
 from minigrad.primitives.registry import Domain, Primitive, Samples
+from minigrad.program.groups import may_raise
 from minigrad.program.passes import simplify
 from minigrad.program.phases import Share, Stage, phases
 from minigrad.program.replay import Replay
 
 KERNELS = [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="llvmlite is not installed"))]
+MOST = partial(float, 7)
 rng = np.random.default_rng(0)
 
 
@@ -190,6 +204,41 @@ def test_a_choice_does_not_overwrite_what_it_chooses_from(kernels):
     x = mg.tensor(normal(3, 5))
     for _ in range(2):
         assert bits(f(x)) == bits(mg.exp(mg.where(x > 0, mg.exp(x), mg.exp(-x))))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    "first", ["bool", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128"]
+)
+def test_a_conversion_does_not_overwrite_what_it_converts(first, kernels):
+    numbers = ["bool", "int8", "int64", "float16", "float32", "float64"]
+    kinds = ["complex64", "complex128"] if first.startswith("complex") else numbers
+    x = mg.tensor(np.arange(70).astype(first))
+    for middle in kinds:
+        for last in kinds:
+
+            def f(x, middle=middle, last=last):
+                y = (x * x).to(middle).to(last)
+                return y + y
+
+            compiled = mg.compile(f, kernels=kernels)
+            for _ in range(2):
+                assert bits(compiled(x)) == bits(f(x)), (middle, last)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_function_whose_result_is_of_another_size_does_not_overwrite_its_input(kernels):
+    def chosen(x, y):
+        return x * ((x - y) > 0.0).to("float32")
+
+    def size(x, y):
+        return mg.abs(x * y) + 1.0
+
+    for f, kind in ((chosen, "float32"), (size, "complex64"), (size, "complex128")):
+        x, y = mg.tensor(normal(70).astype(kind)), mg.tensor(normal(70).astype(kind))
+        compiled = mg.compile(f, kernels=kernels)
+        for _ in range(2):
+            assert bits(compiled(x, y)) == bits(f(x, y))
 
 
 OPTIMIZERS = {
@@ -914,6 +963,18 @@ def test_a_complex_column_that_lies_backwards_is_replayed_to_the_bit():
         assert (x[::-1] * x[::-1]).numpy().tobytes() == compiled(x).numpy().tobytes()
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_functions_of_single_complex_numbers_are_replayed_to_the_bit(kernels):
+    def f(x):
+        return mg.tape.apply(mg.primitives["erf"], x * 1.5) + 1.0
+
+    for dtype in ("complex64", "complex128", "float32"):
+        compiled = mg.compile(f, kernels=kernels)
+        for _ in range(40):
+            x = mg.tensor((rng.normal() + 1j * rng.normal() if dtype != "float32" else rng.normal()), dtype=dtype)
+            assert bits(compiled(x)) == bits(f(x))
+
+
 def test_plans_and_replays_can_be_read():
     w = mg.Parameter(normal(512, 512))
 
@@ -943,6 +1004,17 @@ def test_plans_and_replays_can_be_read():
     for columns in ("0:256", "256:512"):
         assert any(line.startswith("     2  sum -> ") and line.endswith(f": columns {columns}") for line in text)
     assert f"     5  subtract assign -> {name}': rows 0:256" in text
+
+
+def test_a_plan_says_that_results_are_for_the_caller():
+    def step(x):
+        y = mg.exp(x)
+        z = y.sum()
+        return y.reshape(-1), z, (y * z).sum()
+
+    plan = str(mg.record(step)(mg.ones((64, 64))).plan())
+    (line,) = (line for line in plan.splitlines() if " exp: " in line)
+    assert "for the caller" in line and "until" not in line
 
 
 def test_a_replay_names_all_that_a_group_stores_and_says_what_is_too_short_for_threads():
@@ -1247,6 +1319,13 @@ def test_arguments_keep_their_classes():
     [
         (mg.inv, np.eye(2), np.zeros((2, 2)), LinAlgError, r"inv\(float64\[2, 2\]\): Singular matrix"),
         (lambda i: mg.arange(3)[i], [0, 1], [0, 3], IndexError, r"getitem\(.*: index 3 is out of bounds"),
+        (
+            lambda i: mg.arange(2) ** i + 1,
+            [0, 1],
+            [0, -1],
+            ShapeError,
+            r"power\(int64\[2\], int64\[2\]\): Integers to neg",
+        ),
     ],
 )
 def test_errors_of_replays_are_those_of_the_step(step, good, bad, error, message):
@@ -1256,6 +1335,73 @@ def test_errors_of_replays_are_those_of_the_step(step, good, bad, error, message
     for call in (step, compiled):
         with pytest.raises(error, match=message):
             call(mg.tensor(bad))
+
+
+WRONG = Primitive(
+    "no_negative_numbers",
+    forward=lambda xp, x, /: xp.linalg.cholesky(x * np.eye(2)),
+    vjps=None,
+    samples=Samples("any", (Domain(0.0, 1.0),)),
+)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    ("f", "good", "bad"),
+    [
+        (lambda t, i: t[i], [0, 1], [0, 900]),
+        (lambda t, i: t.at[i].add(1.0), [0, 1], [0, 900]),
+        (lambda t, i: t.at[i].set(1.0), [0, 1], [0, 900]),
+        (lambda t, i: mg.inv(i.to("float64") * mg.tensor(np.eye(2))), [1, 1], [0, 0]),
+        (lambda t, i: mg.cholesky(i.to("float64") * mg.tensor(np.eye(2))), [1, 1], [-1, 1]),
+        (lambda t, i: WRONG(i.to("float64")), [1, 1], [-1, 1]),
+        (lambda t, i: (t[:2].to("int64") ** i).to("float32") * 2.0, [1, 1], [1, -1]),
+    ],
+)
+def test_an_error_of_a_replay_finds_assigned_what_the_step_had_assigned_by_then(f, good, bad, kernels):
+    found = []
+    for compiled in (False, True):
+        early, late, counter = mg.ones((600,)), mg.ones((600,)), mg.tensor(0.0)
+        table, arguments = mg.tensor(np.arange(600.0)), []
+
+        def step(x, i, y, z, early=early, late=late, counter=counter, table=table):
+            counter.assign(counter + 1.0)
+            h = mg.exp(x) * 2.0
+            early.assign(early + h)
+            y.assign(y * 2.0)
+            r = f(table, i)
+            late.assign(late + h * 3.0)
+            counter.assign(counter + 10.0)
+            z.assign(z * 2.0)
+            early.assign(early * 0.5)
+            return h, r, y + 0.0
+
+        step = mg.compile(step, threads=3, kernels=kernels) if compiled else step
+        x, errors = mg.tensor(np.linspace(0.0, 1.0, 600, dtype="float32")), []
+        for index in (good, good, bad, good, bad):
+            y, z = mg.tensor([3.0]), mg.tensor([4.0])
+            try:
+                step(x, mg.tensor(np.array(index)), y, z)
+            except Exception as error:
+                errors.append((type(error), str(error).rpartition(": ")[2]))
+            arguments.append((bits(y), bits(z)))
+        assert len(errors) == 2
+        found.append((*map(bits, (early, late, counter)), arguments, errors))
+    assert found[0] == found[1]
+
+
+def test_steps_without_operations_that_may_raise_wait_for_nothing_more():
+    leaves = W, V = parameters((64, 32), (32, 64))
+    optimizer = mg.optim.Adam(leaves)
+
+    def step(x):
+        loss = mg.square(mg.sigmoid(x @ W) @ V - x + mg.random.normal(x.shape)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    assert not any(map(may_raise, simplify(mg.record(step)(mg.ones((16, 64)))).equations))
 
 
 def test_a_compiled_method_gets_its_object():
@@ -1291,6 +1437,52 @@ def test_a_compiled_method_gets_its_object():
     assert type("Holder", (), {"layer": mg.compile(nn.Tanh())})().layer(x).numpy() == np.tanh(np.float32(10.0))
 
 
+def test_methods_of_others_and_static_methods_are_not_bound():
+    class Scale:
+        def __init__(self, size):
+            self.size = size
+
+        def apply(self, x):
+            return x * self.size
+
+    class Holder:
+        other = mg.compile(Scale(3.0).apply)
+
+        @mg.compile
+        @staticmethod
+        def half(x):
+            return x * 0.5
+
+        @staticmethod
+        @mg.compile
+        def third(x):
+            return x / 3.0
+
+        @mg.compile
+        @mg.compile
+        def twice(self, x):
+            return x * 2.0
+
+    holder, x = Holder(), mg.tensor([3.0])
+    for _ in range(2):
+        assert [f(x).item() for f in (holder.other, holder.half, holder.third, holder.twice)] == [9.0, 1.5, 1.0, 6.0]
+        assert [f(x).item() for f in (Holder.other, Holder.half, Holder.third)] == [9.0, 1.5, 1.0]
+
+
+def test_the_class_of_a_tensor_and_the_factory_of_a_dict_belong_to_the_kind_of_a_call():
+    def step(x):
+        return x * (2.0 if isinstance(x, nn.Buffer) else 3.0)
+
+    def look_up(x, numbers):
+        return x * numbers["missing"]
+
+    compiled, looked_up = mg.compile(step), mg.compile(look_up)
+    for x in (mg.tensor([1.0]), nn.Buffer([1.0])) * 2:
+        assert compiled(x).item() == step(x).item()
+        for factory in (int, MOST):
+            assert looked_up(x, defaultdict(factory)).item() == factory()
+
+
 def test_which_arguments_are_one_variable_belongs_to_the_kind_of_a_call():
     def step(a, b):
         return mg.autograd.grad(mg.sum(a * b), a)[0]
@@ -1307,6 +1499,116 @@ def test_which_arguments_are_one_variable_belongs_to_the_kind_of_a_call():
         compiled = mg.compile(captures)
         for x in (first, w, v, w, v):
             assert compiled(x).numpy().tolist() == captures(x).numpy().tolist()
+
+
+@pytest.mark.parametrize("how", ["read", "clip_grad_value", "clip_grad_norm"])
+def test_a_gradient_that_was_missing_when_a_step_was_recorded_is_noticed_later(how):
+    found = []
+    for compiled in (False, True):
+        w, u = mg.Parameter([1.0]), mg.Parameter([5.0])
+        optimizer = mg.optim.SGD([w], 0.5)
+
+        def step(x, w=w, u=u, optimizer=optimizer):
+            u.grad = x  # clip_grad_norm wants at least one
+            if how != "read":
+                getattr(mg.optim, how)([w, u], 1.0)
+            if w.grad is not None:
+                optimizer.step()
+            return x * 2.0
+
+        step = mg.compile(step) if compiled else step
+        for gradient in (None, None, 3.0, 3.0):
+            w.grad = None if gradient is None else mg.tensor([gradient])
+            try:
+                step(mg.tensor([1.0]))
+            except RecordingError:  # a gradient from before: it says so
+                assert compiled and gradient is not None
+                found.append("refused")
+        found.append(w.item())
+    assert found[0] < 1.0 and found[1:] == ["refused", "refused", 1.0]
+
+
+def test_a_gradient_that_a_step_takes_away_itself_need_not_be_missing_before():
+    w, u = mg.Parameter([1.0]), mg.Parameter([1.0])
+    optimizer = mg.optim.SGD([w, u], 0.5)
+
+    @mg.compile
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        u.grad = mg.tensor([1.0])
+        step(mg.tensor([1.0]))
+    assert u.item() == 1.0 and w.item() == -0.5 and len(step.programs) == 1
+
+
+def test_a_step_draws_from_the_generator_of_the_thread_that_calls_it():
+    def draw(x):
+        return x + mg.random.uniform((3,))
+
+    found = {}
+    compiled = mg.compile(draw)
+    for name, f in (("eager", draw), ("compiled", compiled)):
+
+        def run(name=name, f=f):
+            mg.random.seed(5)
+            found[name].append([bits(f(mg.zeros(3))) for _ in range(3)])
+
+        found[name] = []
+        run()
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        run()
+    assert found["eager"] == found["compiled"] and found["eager"][0] == found["eager"][1]
+
+
+@pytest.mark.parametrize("eq", [True, False])
+def test_modules_that_are_equal_or_have_no_hash_have_modes_of_their_own(eq):
+    @dataclasses.dataclass(eq=eq)
+    class Noise(nn.Module):
+        size: float
+
+        def forward(self, x):
+            return x + self.size if self.training else x
+
+    first, second = Noise(1.0), Noise(1.0)
+    second.eval()
+    step = mg.compile(lambda x: first(x) + 10.0 * second(x))
+    x = mg.tensor([1.0])
+    assert [step(x).item() for _ in range(2)] == [12.0, 12.0]
+    second.train()
+    assert [step(x).item() for _ in range(2)] == [22.0, 22.0]
+    first.eval()
+    assert [step(x).item() for _ in range(2)] == [21.0, 21.0]
+
+
+def test_the_mode_of_a_step_that_changes_it_is_that_in_which_it_begins():
+    noise = nn.Dropout(0.5)
+
+    @mg.compile
+    def step(x):
+        y = noise(x)
+        noise.eval()
+        z = noise(x)
+        noise.train()
+        return y, z
+
+    @mg.compile
+    def quiet(x):
+        noise.eval()
+        y = noise(x)
+        noise.train()
+        return y
+
+    x = mg.ones(8)
+    for _ in range(4):
+        assert step(x)[1].numpy().tolist() == quiet(x).numpy().tolist() == [1.0] * 8
+    assert len(step.programs) == len(quiet.programs) == 1
+    noise.eval()
+    assert step(x)[0].numpy().tolist() == [1.0] * 8
 
 
 def test_a_parameter_without_a_gradient_when_a_step_was_recorded_is_updated_later():
@@ -1417,6 +1719,34 @@ def test_what_a_step_returns_where_it_runs_as_it_is_is_the_callers_own_too():
     assert part.numpy().tolist() == [4.0] and whole is w
 
 
+def test_what_a_step_returns_where_it_runs_as_it_is_shares_no_memory():
+    w, kept = mg.Parameter([1.0, 2.0]), []
+
+    @mg.compile
+    def step(x):
+        w.assign(w.detach() + x)
+        y = x * 2.0
+        kept.append(y)
+        return w.detach(), y
+
+    step(mg.ones(2))
+    before, y = step(w.detach())  # shares memory with what is assigned to
+    step(mg.ones(2))
+    assert before.numpy().tolist() == [4.0, 6.0]
+    assert not np.shares_memory(y.numpy(), kept[-1].numpy())
+
+
+def test_results_keep_the_layout_in_which_they_were_computed():
+    def f(s):
+        return mg.tanh(s * s.sum(axis=0)).mT
+
+    a = b = mg.tensor(normal(50, 50))
+    compiled = mg.compile(f)
+    for _ in range(4):  # sums over other strides add in another order
+        a, b = f(a), compiled(b)
+        assert bits(a) == bits(b) and a.numpy().strides == b.numpy().strides
+
+
 def test_a_step_adds_to_gradients_that_are_there_as_it_would_without_compiling():
     found = []
     for compiled in (False, True):
@@ -1472,6 +1802,96 @@ def test_whose_gradient_a_step_sets_has_none_afterwards():
         z.grad = mg.tensor([9.0])
         step(mg.tensor([x]))
         assert v.grad is None and w.grad is None and z.grad is None
+
+
+@pytest.mark.parametrize("what", ["value", "result", "graph"])
+def test_a_recording_that_is_refused_changes_nothing(what):
+    w, layer, generator = mg.Parameter([1.0]), nn.BatchNorm(1), mg.random.Generator(3)
+    optimizer = mg.optim.Adam([w], lr=0.1)
+    assigned = mg.tensor([1.0, 2.0])
+
+    @mg.compile
+    def step(x, y):
+        layer(x)
+        y.assign(y + generator.uniform())
+        assigned.assign(assigned * 2.0)
+        assigned[:1].detach()
+        assigned.assign(assigned + 1.0)
+        if what == "graph":
+            return x * w
+        (x * w).sum().backward()
+        optimizer.step()
+        return float(w) if what == "value" else object()
+
+    def state():
+        return [*map(bits, (w, assigned, y)), layer.state_dict(), optimizer.state_dict(), generator.state()]
+
+    x, y = mg.tensor([[1.0], [2.0]]), mg.tensor([0.5])
+    graph = (assigned * mg.tensor([1.0, 1.0], requires_grad=True)).sum()
+    before = str(state())
+    for _ in range(2):
+        with pytest.raises(GraphError if what == "graph" else RecordingError):
+            step(x, y)
+        assert str(state()) == before and w.grad is None
+    with pytest.raises(GraphError, match="assign"):  # it may have seen what was there meanwhile
+        graph.backward()
+
+
+def test_a_step_that_is_observed_leaves_behind_what_a_replay_does():
+    found = []
+    for observed in (False, True):
+        w = mg.Parameter([2.0])
+        optimizer = mg.optim.SGD([w], lr=0.1)
+
+        def loss_of(x, w=w):
+            return (x * w).sum()
+
+        inner = mg.compile(loss_of)
+
+        @mg.compile
+        def step(x, w=w, inner=inner, optimizer=optimizer):
+            loss = inner(x.detach())
+            loss.backward()
+            optimizer.step()
+            return loss, w, w.detach()
+
+        for x in (mg.ones(1), mg.ones(1), np.ones(1, "float32")):
+            with mg.detect_anomaly() if observed else contextlib.nullcontext():
+                loss, same, before = step(x)
+            assert w.grad is None and not loss.requires_grad and same is w
+            found.append((observed, loss.item(), before.item()))
+            w.assign(w + 1.0)
+            assert before.item() == found[-1][2]
+    assert [f[1:] for f in found[:3]] == [f[1:] for f in found[3:]]
+
+
+def test_an_anomaly_inside_of_a_compiled_step_is_found_around_it():
+    step = mg.compile(lambda x: mg.log(x) * 2.0)
+    step(mg.tensor([1.0]))
+    with mg.detect_anomaly(), pytest.raises(AnomalyError, match="log"):
+        step(mg.tensor([0.0]))
+    w = mg.Parameter([2.0])
+    block = mg.checkpoint(lambda x: step(x) * w)
+    for _ in range(2):
+        block(mg.tensor([1.0])).sum().backward()
+    assert w.grad.item() == 0.0
+
+
+def test_what_a_program_would_not_repeat_is_refused_inside_of_a_step():
+    schedule = mg.optim.ExponentialDecay(mg.optim.SGD([mg.Parameter([1.0])], lr=1.0), 0.5)
+    plateau = mg.optim.ReduceOnPlateau(schedule.optimizer, patience=1)
+
+    def double(x):
+        return x * 2.0
+
+    for f, what in (
+        (lambda x: schedule.step(), "step\\(\\) of a schedule"),
+        (lambda x: plateau.step(1.0), "step\\(\\) of a schedule"),
+        (lambda x: mg.record(double)(x)(x), "mg.record"),
+    ):
+        with pytest.raises(RecordingError, match=what):
+            mg.compile(f)(mg.ones(1))
+    assert schedule.steps == plateau.steps == plateau.waited == 0 and schedule.optimizer.lr == 1.0
 
 
 def test_a_recording_that_fails_leaves_the_gradients_that_were_there():

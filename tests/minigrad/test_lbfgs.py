@@ -164,6 +164,24 @@ def test_refusals():
         optimizer.load_state_dict(optim.SGD([w], lr=0.1).state_dict())
 
 
+def test_a_closure_that_leaves_no_gradients_is_refused():
+    w = mg.Parameter([1.0, 2.0])
+    optimizer = optim.LBFGS([w])
+
+    def closure():
+        loss = (w * w).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        return loss.detach()
+
+    for f in (mg.compile(closure), lambda: 1.0):
+        w.grad = None
+        with pytest.raises(DataError, match="no parameter has a gradient"):
+            optimizer.step(f)
+        assert w.detach().numpy().tolist() == [1.0, 2.0]
+        assert optimizer.step_counts == [0]
+
+
 def test_the_value_is_no_worse_than_that_of_pytorch():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
     start = np.tile([-1.2, 1.0], 5)

@@ -278,6 +278,26 @@ def test_a_learning_rate_set_later_is_used_and_checked():
     assert optimizer.lr == 0.5
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", ["SGD", "RMSprop"])
+def test_momentum_that_is_set_later_begins_with_no_velocity(name, compiled):
+    found = []
+    for later in (False, True):
+        w = mg.Parameter([1.0, -2.0])
+        optimizer = getattr(optim, name)([w], lr=0.1, momentum=0.0 if later else 0.5)
+
+        def step(w=w, optimizer=optimizer):
+            w.grad = w.detach() * 1.0
+            optimizer.step()
+
+        optimizer.momentum = 0.5
+        step = mg.compile(step) if compiled else step
+        for _ in range(6):
+            step()
+        found.append((w.detach().numpy().tolist(), optimizer.step_counts, list(optimizer.state_dict())))
+    assert found[0] == found[1] and found[0][1] == [6]
+
+
 def test_a_gradient_of_another_dtype_changes_nothing():
     a, b = mg.Parameter([1.0]), mg.Parameter([1.0])
     optimizer = optim.Adam([a, b], lr=0.1)

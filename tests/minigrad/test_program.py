@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
 from minigrad.program import Equation, Variable
-from minigrad.program.passes import constants
+from minigrad.program.passes import constants, simplify
 from minigrad.program.program import roles
 
 RNG = np.random.default_rng(0)
@@ -308,6 +308,66 @@ def test_arguments_of_another_kind_are_refused_before_anything_changes() -> None
     with pytest.raises(DTypeError, match=r"recorded with x:f32\[2\], got float64"):
         program(mg.zeros(2, dtype="float64"))
     assert p.detach().numpy().tolist() == [1.0, 1.0]
+
+
+def test_a_program_assigns_to_random_draws_as_the_function_does() -> None:
+    def f(x: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        noise, other = mg.random.uniform((2,)), mg.random.normal((2,))
+        return noise.assign(noise + x), other
+
+    mg.random.seed(1)
+    f(mg.ones(2))  # a first draw brings the counter to the device
+    program = mg.record(f)(mg.ones(2))
+    mg.random.seed(1)
+    for found, expected in ((program(mg.ones(2)), f(mg.ones(2))), (program(mg.ones(2)), f(mg.ones(2)))):
+        assert found[0].shape == expected[0].shape
+        found[1].assign(mg.zeros(2))
+    mg.random.seed(1)
+    found = program(mg.ones(2))
+    mg.random.seed(1)
+    assert all(map(same, found, f(mg.ones(2))))
+
+
+def test_an_argument_that_cannot_be_assigned_to_is_refused_before_anything_changes() -> None:
+    count = mg.tensor(0.0)
+
+    def step(x: mg.Tensor) -> mg.Tensor:
+        count.assign(count + 1.0)
+        return x.assign(x * 2.0)
+
+    program = mg.record(step)(mg.ones(2))
+    for x in (mg.ones(2) * 1.0, mg.Parameter([1.0, 1.0]) * 1.0):
+        with pytest.raises(GraphError, match=r"assigns to .*0.*; give it a leaf"):
+            program(x)
+    assert count.item() == 1.0
+
+
+def test_programs_without_the_equations_that_backward_names_print_and_draw() -> None:
+    w, v = mg.Parameter([1.0, 2.0]), mg.Parameter([[1.0, 2.0]])
+
+    def merged(x: mg.Tensor) -> mg.Tensor:
+        y = mg.exp(x * w) + mg.exp(x * w)
+        (g,) = mg.autograd.grad(y.sum(), w)
+        w.assign(w - 0.1 * g)
+        return y
+
+    def dropped(x: mg.Tensor) -> None:
+        (g,) = mg.autograd.grad(mg.relu(mg.broadcast_to(v, (3, 2)) + x).mean(), v)
+        v.assign(v - 0.1 * g)
+
+    programs = [simplify(mg.record(merged)(mg.ones(2))), simplify(mg.record(dropped)(mg.ones((3, 2))))]
+    for program in programs:
+        names = {*(x.name for x in program.captured), *(e.output.name for e in program.equations)}
+        text = repr(program)
+        said = [line.partition("backward of ")[2] for line in text.splitlines() if "backward of " in line]
+        assert {name.partition(",")[0] for name in said} <= names
+        assert text.count("backward") == sum(e.of is not None for e in program.equations)
+        picture = ElementTree.fromstring(program.draw(fold_updates=False))
+        boxes = [g for g in picture.iter() if g.tag.endswith("}g")]
+        assert len(boxes) >= len(program.equations)
+    assert "backward of" in repr(programs[0])
+    # of the two equal derivatives one is left, and names the one equation that is left
+    assert any(e.of is not None and e.of.name == "b" for e in programs[0].equations)
 
 
 def _reads_float(x: mg.Tensor) -> float:

@@ -46,7 +46,7 @@ def launches(program: Program) -> list[Launch]:
     >>> launches(program)
     [<group exp multiply sum>]
     """
-    groups = _with_draws(program, _with_reductions(schedule(program)))
+    groups = _with_draws(program, _with_reductions(schedule(program, raises=False)))
     before, arrays, roots = _dependencies(program, groups), _arrays(program, groups), storage_roots(program)
     followers = defaultdict(list)
     for i, needed in enumerate(before):
