@@ -146,33 +146,25 @@ def _sweep(
                 raise _failed(primitive, position, error) from error
             if contribution is None:
                 continue
-            try:
-                fits = contribution.shape == parent.shape
-            except AttributeError:
-                raise _no_array(primitive, position, contribution) from None
-            if not fits:
+            if not hasattr(contribution, "shape") or (isinstance(contribution, Tensor) and not as_tensors):
+                raise _no_array(primitive, position, contribution)
+            if contribution.shape != parent.shape:
                 contribution = _sum_to(F, contribution, node, parent)
             if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
                 contribution = F.astype(contribution, dtype=parent.dtype)
-            try:
-                known = cotangents.get(parent)
-                if known is None:
-                    # nobody else holds it: neither the graph nor a rule that returns what it has at hand
-                    if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
-                        owned.add(parent)
-                    cotangents[parent] = contribution
-                elif (
-                    as_tensors or parent not in owned or known.strides != contribution.strides or not is_writable(known)
-                ):
-                    # in place only where the sum would have the same layout: a program, whose sums are new, has
-                    # these bits
-                    cotangents[parent] = known + contribution
+            known = cotangents.get(parent)
+            if known is None:
+                # nobody else holds it: neither the graph nor a rule that returns what it has at hand
+                if not as_tensors and contribution.base is None and getrefcount(contribution) == HELD_HERE:
                     owned.add(parent)
-                else:
-                    known += contribution
-                    cotangents[parent] = known
-            except AttributeError:
-                raise _no_array(primitive, position, contribution) from None
+                cotangents[parent] = contribution
+            elif as_tensors or parent not in owned or known.strides != contribution.strides or not is_writable(known):
+                # in place only where the sum would have the same layout: a program, whose sums are new, has these bits
+                cotangents[parent] = known + contribution
+                owned.add(parent)
+            else:
+                known += contribution
+                cotangents[parent] = known
         if not retain_graph:
             node.inputs = None
             node.result = None
