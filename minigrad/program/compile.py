@@ -237,7 +237,7 @@ class Compiled:
         recording = run_and_record(self._step, args)
         program, given = recording.program, tensors_of(args)
         if not updates_parameters(program) and leads_outside(program, args, recording.result):
-            recording.undo()
+            recording.restore_gradients()
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"

@@ -82,26 +82,23 @@ class Recording:
         The leaves whose `grad` it set: what it was, and whether the first time it was added to.
     made : set of Variable
         Those captured tensors that it made itself: constants of the program.
-    replaced : list of (Tensor, array)
-        What it assigned to, with the values from before.
     """
 
     program: Program
     result: Any
     gradients: dict[tape.Node, tuple[Tensor | None, bool]]
     made: set[Variable]
-    replaced: list[tuple[Tensor, Any]]
 
-    def undo(self) -> None:
-        """Let all gradients, and what was assigned to, be what they were before."""
-        _restore_gradients(self.gradients)
-        _restore_values(self.replaced)
+    def restore_gradients(self) -> None:
+        """Let all gradients be what they were before."""
+        _restore(self.gradients)
 
 
 def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
     """Run f(*args) once and record it; an observer that is there already sees all of it too.
 
-    After an error the gradients are what they were before, and where the recording was refused, all that f changed.
+    After an error the gradients are what they were before. What f assigned to is not: keeping the values of all
+    parameters meanwhile would take the memory of the parameters.
     """
     recorder = _Recorder(tape.observer())
     names = dict(zip(_parameter_names(f), args, strict=False))
@@ -117,17 +114,15 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         with tape.observing(recorder, recording=True):
             result = f(*called)
         outputs = _outputs(recorder, name, called, result)
-    except BaseException as error:
-        _restore_gradients(recorder.gradients)
-        if isinstance(error, RecordingError):  # f itself did nothing wrong, and whoever calls it now does all of it
-            _restore_values(recorder.replaced)
+    except BaseException:
+        _restore(recorder.gradients)
         raise
     recorder.name_results()
     conditions = tuple(recorder.conditions.values())
     literals = frozenset(recorder.literals)
     program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
-    return Recording(program, result, recorder.gradients, made, recorder.replaced)
+    return Recording(program, result, recorder.gradients, made)
 
 
 def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> Any:
@@ -153,15 +148,9 @@ def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> 
     return trees.transform(output, result)
 
 
-def _restore_gradients(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -> None:
+def _restore(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -> None:
     for leaf, (before, _) in gradients.items():
         leaf.grad = before
-
-
-def _restore_values(replaced: list[tuple[Tensor, Any]]) -> None:
-    for t, before in reversed(replaced):  # several of them may be of one memory
-        t._array[...] = before
-        t._version.count += 1
 
 
 def _parameter_names(f: Callable) -> list[str]:
@@ -195,7 +184,6 @@ class _Recorder(Observer):
         self.made_inside: list[Tensor] = []
         # of leaves whose gradient is set: what it was, and whether the first time it was added to
         self.gradients: dict[tape.Node, tuple[Tensor | None, bool]] = {}
-        self.replaced: list[tuple[Tensor, Any]] = []  # what is assigned to, with the values from before
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
         self.literals: set[Variable] = set()  # those of them that are called after their value
@@ -221,9 +209,7 @@ class _Recorder(Observer):
         self._outer.note(owner, attribute)
 
     def before_assign(self, x: Tensor) -> None:
-        """Keep the value that is about to be replaced."""
-        if all(x is not t for t, _ in self.replaced):
-            self.replaced.append((x, x._array.copy()))
+        """Let the outer observer keep the value that is about to be replaced."""
         self._outer.before_assign(x)
 
     def note_seed(self, x: Tensor) -> None:
