@@ -146,9 +146,13 @@ def _sweep(
                 raise _failed(primitive, position, error) from error
             if contribution is None:
                 continue
-            if not hasattr(contribution, "shape") or (isinstance(contribution, Tensor) and not as_tensors):
+            try:
+                fits = contribution.shape == parent.shape
+            except AttributeError:
+                raise _no_array(primitive, position, contribution) from None
+            if not as_tensors and isinstance(contribution, Tensor):
                 raise _no_array(primitive, position, contribution)
-            if contribution.shape != parent.shape:
+            if not fits:
                 contribution = _sum_to(F, contribution, node, parent)
             if contribution.dtype is not parent.dtype and contribution.dtype != parent.dtype:
                 contribution = F.astype(contribution, dtype=parent.dtype)
