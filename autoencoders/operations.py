@@ -90,9 +90,6 @@ class _Watcher(Assigned):
         self.texts.append(ADDRESS.sub("", f"{primitive.name}({', '.join(given)})"))
         self.lines.append(_line())
 
-    def note(self, owner: Any, attribute: str) -> None:
-        """Ignore what a recording depends on: it is only for now."""
-
     def note_gradient(self, leaf: mg.tape.Node, added: bool) -> None:
         """Keep the gradient that is about to be replaced."""
         self._gradients.setdefault(leaf, leaf.grad)
@@ -102,10 +99,6 @@ class _Watcher(Assigned):
         super().restore()
         for leaf, gradient in self._gradients.items():
             leaf.grad = gradient
-
-    def knows(self, gradient: mg.Tensor) -> bool:
-        """Say that a gradient may be used."""
-        return True
 
     def _text(self, x: Any) -> str:
         if not isinstance(x, mg.Tensor):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import tape
-from ..errors import DataError, DTypeError
+from ..errors import DataError
 from ..parameter import Parameter
 from ..primitives import (
     abs,
@@ -27,6 +27,7 @@ from ..primitives import (
 from ..primitives import max as largest_of
 from ..primitives import sum as total
 from ..tensor import Tensor
+from .optimizer import iterable_of
 
 SQUARES_FROM, SQUARES_TO = 1e-12, 1e12  # of gradients between these all squares, and sums of 1e14 of them, fit float32
 
@@ -59,7 +60,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     (tensor(10.), array([0.6, 0.8], dtype=float32))
     """
     limit = _positive("clip_grad_norm", "max_norm", max_norm)
-    found = list({id(p): p for p in _several("clip_grad_norm", parameters) if p.grad is not None}.values())
+    found = list({id(p): p for p in iterable_of("clip_grad_norm", parameters) if p.grad is not None}.values())
     if not found:
         raise DataError("clip_grad_norm: no parameter has a gradient; call it after backward")
     with tape.no_grad():
@@ -105,18 +106,9 @@ def clip_grad_value(parameters: Iterable[Parameter], max_value: float) -> None:
     """
     limit = _positive("clip_grad_value", "max_value", max_value)
     with tape.no_grad():
-        for p in _several("clip_grad_value", parameters):
+        for p in iterable_of("clip_grad_value", parameters):
             if p.grad is not None:
                 p.grad = clip(p.grad, -limit, limit)
-
-
-def _several(owner: str, parameters: Iterable[Parameter]) -> Iterable[Parameter]:
-    """Return the parameters; a single one would be taken apart into elements, which have no gradients."""
-    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
-        raise DTypeError(
-            f"{owner}: got a {type(parameters).__name__}; expected a list of parameters: model.parameters()"
-        )
-    return parameters
 
 
 def _gradient(p: Parameter) -> Tensor:

@@ -228,11 +228,7 @@ class Optimizer:
 
     def _checked(self, parameters: Iterable[Parameter]) -> list[Parameter]:
         owner = type(self).__name__
-        if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
-            raise DTypeError(
-                f"{owner}: got a {type(parameters).__name__}; expected a list of parameters: model.parameters()"
-            )
-        found = list(parameters)
+        found = list(iterable_of(owner, parameters))
         if not found:
             raise DataError(f"{owner}: got no parameters; a list from model.parameters() is used up after one pass")
         for position, parameter in enumerate(found):
@@ -286,3 +282,12 @@ class Optimizer:
 def _refuse_several_devices(owner: str, parameters: list[Parameter], instead: str) -> None:
     places = sorted({parameter.device.name for parameter in parameters})
     raise DeviceError(f"{owner}: the parameters are on {' and '.join(places)}; {instead}")
+
+
+def iterable_of(owner: str, parameters: Iterable[Parameter]) -> Iterable[Parameter]:
+    """Return several parameters; a single one would be taken apart into elements, which have no gradients."""
+    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+        raise DTypeError(
+            f"{owner}: got a {type(parameters).__name__}; expected a list of parameters: model.parameters()"
+        )
+    return parameters

@@ -189,8 +189,8 @@ def test_train_with_huber_and_momentum(tmp_path):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def interrupted(monkeypatch, arguments):
+    """Give a command Ctrl-C when its first checkpoint is written; return its exit status."""
     save = checkpoints.Checkpoint.save
 
     def interrupting(self, *args):
@@ -199,7 +199,12 @@ def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_pa
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints.Checkpoint, "save", interrupting)
-        assert main(["train", "--epochs", "3", "--out", "m.safetensors"]) == 130
+        return main(arguments)
+
+
+def test_an_interrupted_training_is_not_begun_over_nor_resumed_as_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert interrupted(monkeypatch, ["train", "--epochs", "3", "--out", "m.safetensors"]) == 130
     assert main(["train", "--epochs", "3", "--out", "m.safetensors"]) == 2
     assert "--resume goes on with it" in capsys.readouterr().err
     other = ["train", "--epochs", "3", "--out", "m.safetensors", "--resume", "--batch-size", "7"]
@@ -217,15 +222,7 @@ def test_a_finished_model_is_replaced_only_by_force(tmp_path, monkeypatch, capsy
     assert main([*train, "--seed", "1"]) == 2
     assert "--out m.safetensors is there already: --force replaces it" in capsys.readouterr().err
     assert Path("m.safetensors").read_bytes() == before
-    save = checkpoints.Checkpoint.save
-
-    def interrupting(self, *args):
-        save(self, *args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoints.Checkpoint, "save", interrupting)
-        assert main([*train, "--seed", "1", "--force"]) == 130
+    assert interrupted(monkeypatch, [*train, "--seed", "1", "--force"]) == 130
     assert Path("m.safetensors").read_bytes() == before
     assert main([*train, "--seed", "1", "--resume"]) == 0  # the force that it began with counts
     assert Path("m.safetensors").read_bytes() != before
@@ -435,15 +432,7 @@ def test_a_full_disk_is_told_with_the_file(model, monkeypatch, capsys):
 def test_a_pretraining_alone_is_not_what_resume_goes_on_with(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     common = "train --sizes 64,8,4 --pretrain 1 --out m.safetensors".split()
-    save = checkpoints.Checkpoint.save
-
-    def interrupting(self, *args):
-        save(self, *args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.Checkpoint, "save", interrupting)
-        assert main([*common, "--epochs", "3"]) == 130
+    assert interrupted(monkeypatch, [*common, "--epochs", "3"]) == 130
     before = {name: Path(name).read_bytes() for name in os.listdir()}
     assert main([*common, "--epochs", "0", "--resume"]) == 2
     assert "--resume goes on with epochs after those of --pretrain, and --epochs 0 has none" in capsys.readouterr().err
