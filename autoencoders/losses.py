@@ -273,7 +273,7 @@ def _check_targets(x: mg.Tensor, caller: str) -> None:
 
 def _outside_unit_interval(x: mg.Tensor) -> float | None:
     """A value of x outside [0, 1], if there is one. NaN is left for the loss to show."""
-    if not mg.tape.checks_values():
+    if not mg.modes.checks_values():
         return None
     values = x.detach()
     low, high = values.min().item(), values.max().item()

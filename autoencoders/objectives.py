@@ -126,7 +126,7 @@ def measure(model: nn.Module, source: Source, objective: Objective, seed: int) -
                 terms = _without_graph(objective, model, batch)
                 means.add({name: float(term.item()) for name, term in terms.items()}, len(batch[0]))
             else:  # a look at the values of every batch would make the host wait
-                with mg.tape.unchecked() if len(unread) else nullcontext():
+                with mg.modes.unchecked() if len(unread) else nullcontext():
                     terms = _without_graph(objective, model, batch)
                 unread.add(len(batch[0]), tuple(terms), vector_of(terms))
         for size, values in unread.read():

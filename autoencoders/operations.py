@@ -57,7 +57,7 @@ def operations_of(objective: Objective, model: nn.Module, batch: Batch) -> Opera
     """Run an objective on a batch; return what it does, or None where that depends on values. Nothing is changed."""
     watcher = _Watcher()
     try:
-        with mg.tape.observing(watcher, recording=True):
+        with mg.observers.observing(watcher, recording=True):
             model.zero_grad()  # as a step begins: an objective may call backward itself
             terms = terms_of(objective, model, batch)
     except Exception:  # it reads values, or it fails, which a step says better
@@ -81,7 +81,7 @@ class _Watcher(Assigned):
         self.texts: list[str] = []
         self.lines: list[str] = []
         self.made_inside: list[mg.Tensor] = []  # where the tape puts tensors that are made of numbers
-        self._gradients: dict[mg.tape.Node, mg.Tensor | None] = {}  # of leaves, before they were set
+        self._gradients: dict[mg.node.Node, mg.Tensor | None] = {}  # of leaves, before they were set
 
     def __call__(
         self, primitive: Primitive, inputs: tuple[Any, ...], result: mg.Tensor, metadata: dict[str, Any]
@@ -90,7 +90,7 @@ class _Watcher(Assigned):
         self.texts.append(ADDRESS.sub("", f"{primitive.name}({', '.join(given)})"))
         self.lines.append(_line())
 
-    def note_gradient(self, leaf: mg.tape.Node, added: bool) -> None:
+    def note_gradient(self, leaf: mg.node.Node, added: bool) -> None:
         """Keep the gradient that is about to be replaced."""
         self._gradients.setdefault(leaf, leaf.grad)
 
@@ -104,7 +104,7 @@ class _Watcher(Assigned):
         if not isinstance(x, mg.Tensor):
             return repr(x)
         if x.ndim == 0 and x.device.type == "cpu" and any(x is made for made in self.made_inside):
-            with mg.tape.observing(None):
+            with mg.observers.observing(None):
                 return repr(x.item())
         return f"{x.dtype.name}{list(x.shape)}"
 

@@ -206,7 +206,7 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
     _check_codes(h, "kl_sparsity")
     rho_hat = mg.mean(h, axis=0)
     means = rho_hat.detach()
-    if mg.tape.checks_values() and (means.min().item() < 0 or means.max().item() > 1):
+    if mg.modes.checks_values() and (means.min().item() < 0 or means.max().item() > 1):
         raise DataError(
             f"kl_sparsity: the mean activations reach from {means.min().item():g} to {means.max().item():g}; expected "
             "them in [0, 1]. Use activation='sigmoid', or l1(h) for codes of another range."

@@ -88,7 +88,7 @@ class Repeated:
         calls = self._calls[kind] = self._calls.get(kind, 0) + 1
         recorded_at = RECORDED_AT[batch[0].device.type]
         if calls < recorded_at:
-            with mg.tape.unchecked() if calls > 1 else nullcontext():
+            with mg.modes.unchecked() if calls > 1 else nullcontext():
                 return self._step(*batch)
         if calls == recorded_at:
             return self._record(batch)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.observing import Observer
+from minigrad.observers import Observer
 from minigrad.primitives.registry import Primitive
 from minigrad.random import Generator
 
@@ -63,7 +63,7 @@ class Assigned(Observer):
     """
 
     def __init__(self) -> None:
-        self._outer = mg.tape.observer()
+        self._outer = mg.observers.observer()
         self._kept: dict[int, tuple[mg.Tensor, mg.Tensor]] = {}
 
     def __call__(
@@ -75,7 +75,7 @@ class Assigned(Observer):
     def before_assign(self, t: mg.Tensor) -> None:
         """Keep the value that is about to be replaced."""
         if id(t) not in self._kept:
-            with mg.tape.observing(None):
+            with mg.observers.observing(None):
                 self._kept[id(t)] = t, mg.tensor(t.detach())
 
     def restore(self) -> None:
@@ -89,7 +89,7 @@ def undone() -> Iterator[None]:
     """Undo all that is assigned in the block at its end."""
     assigned = Assigned()
     try:
-        with mg.tape.observing(assigned):
+        with mg.observers.observing(assigned):
             yield
     finally:
         assigned.restore()

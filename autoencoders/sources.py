@@ -59,7 +59,7 @@ class InMemory:
         tensors, place = self._tensors, self._tensors[0].device
         if shuffle and place.type != "cpu":
             order = (generator or mg.random.default_generator()).permutation(len(tensors[0]), place)
-            with mg.tape.unchecked():  # a permutation is within bounds
+            with mg.modes.unchecked():  # a permutation is within bounds
                 tensors = tuple(mg.take(t, order, axis=0) for t in tensors)
             shuffle = False
         return data.batches(*tensors, batch_size=self._batch_size, generator=generator, shuffle=shuffle)

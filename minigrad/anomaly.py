@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from . import tape
+from . import modes, observers
 from .devices import to_numpy
 from .errors import AnomalyError
-from .observing import InnerObserver, Observer
+from .observers import InnerObserver, Observer
 from .primitives.registry import Primitive
 from .source import user_line
 from .tensor import Tensor
@@ -69,7 +69,7 @@ class detect_anomaly:
 
     def __enter__(self) -> detect_anomaly:
         inside = ExitStack()
-        inside.enter_context(tape.observing(_Watch(tape.observer(), self._lines), tape.recording()))
+        inside.enter_context(observers.observing(_Watch(observers.observer(), self._lines), observers.recording()))
         inside.enter_context(np.errstate(all="ignore"))  # the error says more than NumPy's warning
         self._entered.setdefault(get_ident(), []).append(inside)
         return self
@@ -94,7 +94,7 @@ class _Watch(InnerObserver):
         array = np.atleast_1d(to_numpy(result._array))
         place = tuple(int(i[0]) for i in (~np.isfinite(array)).nonzero())
         value = array[place].item()
-        node = tape.sweeping()
+        node = modes.sweeping()
         if node is None or node.primitive is None:
             what = f"{primitive.name}, applied at {user_line()},"
             cause = CAUSES.get(primitive.name)

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from . import tape
+from . import modes, observers
 from .errors import GraphError, ShapeError
+from .node import Node
 from .sweep import is_writable, sweep
-from .tape import Node
 from .tensor import Tensor, Version, tensor
 
 
@@ -38,21 +38,21 @@ def _seed(output: Tensor, gradient: Any, as_tensors: bool) -> Any:
         if not as_tensors:
             return gradient
         gradient = Tensor._wrap(gradient, output.device, None)
-        tape.note_seed(gradient)
+        observers.note_seed(gradient)
         return gradient
     gradient = gradient if isinstance(gradient, Tensor) else tensor(gradient, output.dtype, output.device)
     output._check_gradient(gradient)
     if not as_tensors:
         return gradient._array
-    tape.note_seed(gradient)
+    observers.note_seed(gradient)
     return gradient
 
 
 def _as_gradient(node: Node, g: Any, owned: bool, create_graph: bool) -> Tensor:
     """Wrap a finished cotangent as a tensor that shares its memory with nothing, unless it has a graph."""
     if isinstance(g, Tensor):
-        if tape.recording():
-            return tape.result_of(g)
+        if observers.recording():
+            return observers.result_of(g)
         if create_graph and g._node is not None:
             return g
         # no derivative passes through it: it is what it would be if nobody looked at the operations
@@ -79,11 +79,11 @@ def _accumulate(leaf: Node, new: Tensor) -> None:
     while True:
         before = leaf.grad
         if before is not None:
-            tape.refuse_from_before(before)
+            observers.refuse_from_before(before)
         total = new if before is None else before + new
         with _storing:
             if leaf.grad is before:
-                tape.note_gradient(leaf, added=True)
+                observers.note_gradient(leaf, added=True)
                 leaf.grad = total
                 return
 
@@ -91,16 +91,16 @@ def _accumulate(leaf: Node, new: Tensor) -> None:
 def backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
     """Accumulate gradients in the leaves below `output`: see `Tensor.backward`."""
     # not `with`: an interrupt could come while the context manager, which is Python code, leaves
-    before = tape.state.grad_enabled
+    before = modes.state.grad_enabled
     try:
-        tape.state.grad_enabled = create_graph
+        modes.state.grad_enabled = create_graph
         _backward(output, gradient, retain_graph, create_graph)
     finally:
-        tape.state.grad_enabled = before
+        modes.state.grad_enabled = before
 
 
 def _backward(output: Tensor, gradient: Any, retain_graph: bool, create_graph: bool) -> None:
-    as_tensors = create_graph or tape.observed()
+    as_tensors = create_graph or observers.observed()
     seed = _seed(output, gradient, as_tensors)
     assert output._node is not None
     found = sweep({output._node: seed}, None, retain_graph or create_graph, as_tensors)
@@ -151,18 +151,18 @@ def grad(
             raise GraphError(f"input {i} of grad does not require grad")
     retain_graph = create_graph if retain_graph is None else retain_graph
     # not `with`: see `backward`
-    before = tape.state.grad_enabled
+    before = modes.state.grad_enabled
     try:
-        tape.state.grad_enabled = create_graph
+        modes.state.grad_enabled = create_graph
         return _grad(outs, ins, given, retain_graph, create_graph, allow_unused)
     finally:
-        tape.state.grad_enabled = before
+        modes.state.grad_enabled = before
 
 
 def _grad(
     outs: list[Tensor], ins: list[Tensor], given: list, retain_graph: bool, create_graph: bool, allow_unused: bool
 ) -> tuple[Tensor | None, ...]:
-    as_tensors = create_graph or tape.observed()
+    as_tensors = create_graph or observers.observed()
     cotangents: dict[Node, Any] = {}
     for output, gradient in zip(outs, given, strict=True):
         seed = _seed(output, gradient, as_tensors)

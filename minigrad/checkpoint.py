@@ -2,7 +2,7 @@
 
 What the function finds when it runs again must be what it found at first. An observer of the first run notes it: which
 tensors it uses besides its arguments, what it assigns to, and the attributes that a recorded program depends on too
-(`tape.note`). Backward sets state and attributes back for the second run, and refuses where a tensor has changed.
+(`observers.note`). Backward sets state and attributes back for the second run, and refuses where a tensor has changed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from . import random, tape, trees
+from . import modes, observers, random, tape, trees
 from .autograd import stand_in
 from .determinism import setting
 from .devices import matmul_settings
 from .errors import DTypeError, GraphError, MinigradError
-from .observing import InnerObserver
+from .node import Node, ids
+from .observers import InnerObserver
 from .primitives.registry import Domain, Primitive, Samples
 from .sweep import sweep
 from .tensor import Tensor, Version
@@ -85,12 +86,12 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(f)
     def checkpointed(*args: Any, **keywords: Any) -> Any:
         trees.refuse_keywords("mg.checkpoint(f)", keywords)
-        if tape.recording() or not tape.grad_enabled():
+        if observers.recording() or not modes.grad_enabled():
             return f(*args)
         kept = trees.transform(_as_it_is, args)  # the caller, or f, may change the containers
         given = [x for x in trees.leaves(args) if isinstance(x, Tensor)]
         watcher = _Watcher(given)
-        with tape.no_grad(), tape.observing(watcher):
+        with modes.no_grad(), observers.observing(watcher):
             result = f(*args)
         returned = trees.leaves(result)
         outputs = [x for x in returned if isinstance(x, Tensor)]
@@ -148,12 +149,12 @@ class _Watcher(InnerObserver):
     """An observer that finds what a function uses besides its arguments, and what it assigns to."""
 
     def __init__(self, given: list[Tensor]) -> None:
-        super().__init__(tape.observer())
+        super().__init__(observers.observer())
         self.captured: list[Tensor] = []  # those that require grad
         self.unchanged: dict[Version, int] = {}  # of the others, and the arguments: how often they were assigned to
         self.assigned: list[_Assigned] = []
         self.noted: list[_Noted] = []
-        self.started = next(tape._ids)  # nodes of a higher id are made by the function
+        self.started = next(ids)  # nodes of a higher id are made by the function
         # by identity; weakly, so that the function's values go when it drops them
         self._seen: dict[int, weakref.ref] = {}
         self._made: dict[int, weakref.ref] = {}
@@ -240,7 +241,7 @@ class _Again:
                 "backward first, or assign to another tensor"
             )
         as_tensors = isinstance(g, Tensor)
-        create_graph = as_tensors and tape.grad_enabled()
+        create_graph = as_tensors and modes.grad_enabled()
         fresh: list[Tensor] = []
 
         def variable(x: Any) -> Any:
@@ -250,11 +251,11 @@ class _Again:
             return fresh[-1]
 
         assigned, noted = self._state_here()
-        with tape.enable_grad(), _state_of(assigned):
+        with modes.enable_grad(), _state_of(assigned):
             args = trees.transform(variable, self._args)
             outputs = self._run(args, noted)
             wanted = {i: x._node for i, x in enumerate([*fresh, *self._captured]) if x._node is not None}
-            cotangents: dict[tape.Node, Any] = {}
+            cotangents: dict[Node, Any] = {}
             start = 0
             for x in outputs:
                 part = g[start : start + x.size].reshape(x.shape)
@@ -262,7 +263,7 @@ class _Again:
                 if x._node is not None:
                     known = cotangents.get(x._node)
                     cotangents[x._node] = part if known is None else known + part
-            with nullcontext() if create_graph else tape.no_grad():
+            with nullcontext() if create_graph else modes.no_grad():
                 # what is captured is the end: the graph behind it is swept by whoever sweeps this checkpoint
                 found = sweep(cotangents, set(wanted.values()), create_graph, as_tensors, beyond=False)
         return {i: found[node][0] for i, node in wanted.items() if node in found}
@@ -271,7 +272,7 @@ class _Again:
         """Return the tensors that the function returns now; refuse where it does not do what it did."""
         watcher = _Watcher([x for x in trees.leaves(args) if isinstance(x, Tensor)])
         try:
-            with _attributes(noted), tape.observing(watcher):
+            with _attributes(noted), observers.observing(watcher):
                 result = self._f(*args)
         except (TypeError, AttributeError) as error:
             if isinstance(error, MinigradError):

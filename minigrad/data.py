@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import random, tape
+from . import modes, observers, random
 from .devices import CPU, Copies, Device, device, out_of_memory
 from .errors import DataError, DTypeError, ShapeError
 from .tensor import Tensor, Version, tensor
@@ -81,8 +81,8 @@ def _parts(arrays: tuple[Any, ...], order: np.ndarray | None, size: int, end: in
 
 def _part(a: Any, index: Any) -> Any:
     """Return a[index]; of a tensor to which no gradient flows without the cost of an operation, which batches feel."""
-    if not isinstance(a, Tensor) or a._node is not None or isinstance(index, Tensor) or tape.observed():
-        with tape.unchecked():  # parts of a permutation are within bounds, which the host would wait to see
+    if not isinstance(a, Tensor) or a._node is not None or isinstance(index, Tensor) or observers.observed():
+        with modes.unchecked():  # parts of a permutation are within bounds, which the host would wait to see
             return a[index]
     return Tensor._wrap(a._array[index], a.device, None, a._version if isinstance(index, slice) else Version())
 

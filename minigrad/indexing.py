@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import modes, observers, tape
 from . import primitives as P
-from . import tape
 from . import tensor as tensors
 from .devices import guarded, refuse_guarded
-from .primitives.indexing import ARRAY
 from .ranges import check_holds
 
 if TYPE_CHECKING:
@@ -93,12 +92,12 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
             static.append(bool(array.item()))
             continue
         if array.dtype.kind == "b":
-            tape.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
+            observers.refuse_while_recording("indexing by a mask reads its values", "use mg.where")
             if array.device.type != "cpu":  # how many there are decides the shape
                 refuse_guarded("a mask is read for indexing")
             masks.append((len(static), array.shape))
             for positions in array._array.nonzero():
-                static.append(ARRAY)
+                static.append(P.indexing.ARRAY)
                 arrays.append(tensors.Tensor._wrap(positions, x.device, None))
                 given.append(None)
             continue
@@ -106,7 +105,7 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple, list[Tensor]]:
             raise IndexError(
                 f"an index is an integer, a slice or an array of integers or bools, got {array.dtype.name}"
             )
-        static.append(ARRAY)
+        static.append(P.indexing.ARRAY)
         arrays.append(array)
         given.append(array if array is part else np.asarray(part))
     if masks:
@@ -140,7 +139,7 @@ def _check_bounds(x: Tensor, static: list[Any], given: list[Any]) -> None:
     """
     remaining = iter(given)
     for axis, part in zip(_axes(x, static), static, strict=True):
-        positions = next(remaining) if part is ARRAY else None
+        positions = next(remaining) if part is P.indexing.ARRAY else None
         on_device = isinstance(positions, tensors.Tensor) and positions.device.type != "cpu"
         if positions is not None and positions.size and not (on_device and not reads_allowed()):
             low, high = (int(bound.item()) for bound in (positions.min(), positions.max()))
@@ -151,4 +150,4 @@ def _check_bounds(x: Tensor, static: list[Any], given: list[Any]) -> None:
 
 def reads_allowed() -> bool:
     """Return whether the host may wait for values of a device, only to check them."""
-    return tape.checks_values() and not guarded()
+    return modes.checks_values() and not guarded()

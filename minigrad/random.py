@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import devices, philox, tape
+from . import devices, modes, observers, philox, tape
 from .devices import Device, default_device, device
 from .dtypes import number_dtype
 from .errors import DataError
@@ -70,7 +70,7 @@ class Generator:
     @property
     def key(self) -> tuple[int, int]:
         """Seed and stream."""
-        tape.note(self, "_key")  # what is recorded now holds for this key only
+        observers.note(self, "_key")  # what is recorded now holds for this key only
         return self._key
 
     @property
@@ -96,13 +96,13 @@ class Generator:
         if missing:
             raise DataError(f"the state of a generator has seed, stream and counter; {sorted(missing)} is missing")
         counter = _word("counter", state["counter"])
-        tape.refuse_while_recording("set_state() of a generator", "set it before the step")
+        observers.refuse_while_recording("set_state() of a generator", "set it before the step")
         key = _checked(state["seed"], state["stream"])
         with self._lock:
             self._key = key
             self._counter.assign(np.uint64(counter))
 
-    @tape.no_grad()
+    @modes.no_grad()
     def _draw(self, row: Primitive, kind: str, shape: Shape, place: Any, **metadata: Any) -> Tensor:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if any(n < 0 for n in shape):
@@ -119,7 +119,7 @@ class Generator:
         """Return the counter, moved to the device of a draw if it was elsewhere."""
         counter = self._counter
         if counter.device is not place:
-            tape.refuse_while_recording(f"a first random draw on {place.name}", "draw once before the step")
+            observers.refuse_while_recording(f"a first random draw on {place.name}", "draw once before the step")
             moved = _count(counter.item(), place)
             counter._array, counter.device = moved._array, place  # the same tensor: a program sees that it moved
         return counter
@@ -141,7 +141,7 @@ class Generator:
         """Return the integers 0 to n - 1 in random order."""
         if n < 0:
             raise DataError(f"permutation needs a length of at least 0, got {n}")
-        tape.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
+        observers.refuse_while_recording("a random permutation", "draw before the step and pass it as an argument")
         with self._lock:
             counter = self._counter_on(default_device() if device is None else devices.device(device))
             array = philox.permutation(counter.device.xp, *self.key, self.counter, n)
@@ -188,8 +188,8 @@ _default = _Default()
 
 def default_generator() -> Generator:
     """Return this thread's generator, which draws where no other is named. It starts from seed 0."""
-    if tape.recording():  # a program draws from that of the thread which recorded it
-        tape.note(_default, "generator")
+    if observers.recording():  # a program draws from that of the thread which recorded it
+        observers.note(_default, "generator")
     return _default.generator
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import tape
+from . import modes
 from . import tensor as tensors
 from .devices import guarded
 from .errors import DTypeError
@@ -50,7 +50,7 @@ def _outside(dtype: np.dtype, value: Any) -> int | None:
         low = high = int(value)
     else:
         if isinstance(value, tensors.Tensor):
-            if not tape.checks_values():
+            if not modes.checks_values():
                 return None
             value = value._array
         array = value if hasattr(value, "dtype") else np.asarray(tensors._plain(value))

@@ -15,9 +15,11 @@ from typing import Any
 
 from .devices import Device, out_of_memory
 from .errors import GraphError, MinigradError, OutOfMemoryError, ShapeError
+from .modes import state
+from .node import Node
 from .primitives import primitives
 from .primitives.registry import Primitive, namespaces
-from .tape import Node, apply, state
+from .tape import apply
 from .tensor import Tensor
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from . import devices, indexing, tape
-from . import primitives as P  # type: ignore[no-redef]
+from . import devices, indexing, modes, observers, tape
+from . import primitives as P
 from .devices import CPU, Device, default_device, device, to_numpy
 from .dtypes import number_dtype
 from .errors import DeviceError, DTypeError, GraphError, ShapeError
+from .node import Node
 from .ranges import check_holds
-
-if TYPE_CHECKING:
-    from .tape import Node
 
 
 class Version:
@@ -54,8 +52,8 @@ class Tensor:
         result.device = device
         result._node = node
         result._version = version
-        if version is not None and tape.state.recording:
-            tape.note_made(result)
+        if version is not None and modes.state.recording:
+            observers.note_made(result)
         return result
 
     # What it is
@@ -93,9 +91,9 @@ class Tensor:
             return None
         gradient = self._node.grad
         if gradient is None:
-            tape.note_no_gradient(self._node)
+            observers.note_no_gradient(self._node)
         else:
-            tape.refuse_from_before(gradient)
+            observers.refuse_from_before(gradient)
         return gradient
 
     @grad.setter
@@ -104,7 +102,7 @@ class Tensor:
             raise GraphError("only a leaf that requires grad has a gradient to set")
         if value is not None:
             self._check_gradient(value)
-        tape.note_gradient(self._node, added=False)
+        observers.note_gradient(self._node, added=False)
         self._node.grad = value
 
     def _check_gradient(self, value: Any) -> None:
@@ -146,14 +144,14 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """Return the values as a read-only NumPy array: a view of the memory on the CPU, a copy from a GPU."""
-        tape.refuse_while_recording("numpy() reads a value", "return the tensor, or compute with it")
+        observers.refuse_while_recording("numpy() reads a value", "return the tensor, or compute with it")
         array = to_numpy(self._array).view()
         array.flags.writeable = False
         return array
 
     def item(self) -> Any:
         """Return the only value as a Python number."""
-        tape.refuse_while_recording(
+        observers.refuse_while_recording(
             "item(), float() or a condition reads a value", "use mg.where for a choice, or return the tensor"
         )
         if self.size != 1:
@@ -179,7 +177,7 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self._node is not None:
             raise GraphError("NumPy would lose the gradient of this tensor; use mg's functions, or t.detach().numpy()")
-        tape.refuse_while_recording("NumPy reads a value", "use mg's functions")
+        observers.refuse_while_recording("NumPy reads a value", "use mg's functions")
         if copy is False:
             if self.device.type != "cpu" or (dtype is not None and np.dtype(dtype) != self.dtype):
                 raise ValueError(f"a tensor of {self.dtype.name} on {self.device.name} is no such array without a copy")
@@ -190,7 +188,7 @@ class Tensor:
         """Hand the memory to another library, without a copy. What it writes there, no version notices."""
         if self._node is not None:
             raise GraphError("another library would lose the gradient of this tensor; hand it t.detach()")
-        tape.refuse_while_recording("another library reads a value", "use mg's functions")
+        observers.refuse_while_recording("another library reads a value", "use mg's functions")
         return self._array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -199,12 +197,12 @@ class Tensor:
     # Copies
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        tape.refuse_while_recording("a copy of a tensor is made", "use t itself, or t.detach()")
+        observers.refuse_while_recording("a copy of a tensor is made", "use t itself, or t.detach()")
         self._refuse_graph("copied")
         copied = type(self)._wrap(self.device.put(self._array), self.device, None, Version())
         memo[id(self)] = copied
         if self._node is not None:
-            copied._node = tape.Node(copied._array, self.device)
+            copied._node = Node(copied._array, self.device)
             copied._node.grad = copy.deepcopy(self._node.grad, memo)
         return copied
 
@@ -212,7 +210,7 @@ class Tensor:
         return self.__deepcopy__({})
 
     def __reduce__(self) -> tuple:
-        tape.refuse_while_recording("a tensor is pickled", "do it after the step")
+        observers.refuse_while_recording("a tensor is pickled", "do it after the step")
         self._refuse_graph("pickled")
         gradient = None if self._node is None else self._node.grad
         return _restored, (type(self), to_numpy(self._array), self.device, self._node is not None, gradient)
@@ -226,7 +224,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a tensor of the same memory through which no gradient flows."""
-        if tape.recording():  # whoever differentiates the program must know
+        if observers.recording():  # whoever differentiates the program must know
             return tape.apply(P.stop_gradient, self)
         return Tensor._wrap(self._array, self.device, None, self._version)
 
@@ -276,7 +274,7 @@ class Tensor:
         if source.dtype != self.dtype:
             check_holds(self.dtype, value, "assign() got", "round it, or assign to a tensor of another dtype")
             source = tape.apply(P.astype, source, dtype=self.dtype)
-        tape.before_assign(self)
+        observers.before_assign(self)
         self._version.count += 1  # before: also an interrupted write may have changed something
         tape.apply(P.assign, self, source)
         return self
@@ -489,7 +487,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     tensor([[1., 2.]])
     """
     if isinstance(data, Tensor):
-        tape.refuse_while_recording("mg.tensor(t) copies a value", "use t itself, or t.detach()")
+        observers.refuse_while_recording("mg.tensor(t) copies a value", "use t itself, or t.detach()")
         if data._node is not None:
             raise GraphError("mg.tensor(t) would lose the gradient of t; use t itself, or mg.tensor(t.detach())")
         place = data.device if device is None else devices.device(device)
@@ -502,13 +500,13 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     array = place.put(data, number_dtype(data.dtype if dtype is None else dtype))
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError(f"only real floating tensors have gradients, got {array.dtype.name}; pass dtype='float32'")
-    return Tensor._wrap(array, place, tape.Node(array, place) if requires_grad else None, Version())
+    return Tensor._wrap(array, place, Node(array, place) if requires_grad else None, Version())
 
 
 def _restored(cls: type[Tensor], array: Any, place: Device, requires_grad: bool, gradient: Tensor | None) -> Tensor:
     """Return the leaf that was pickled."""
     array = place.put(array)
-    node = tape.Node(array, place) if requires_grad else None
+    node = Node(array, place) if requires_grad else None
     if node is not None:
         node.grad = gradient
     return cls._wrap(array, place, node, Version())

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from . import autograd, tape
+from . import autograd, modes, observers
 from .errors import DTypeError, ShapeError
+from .node import Node
 from .primitives import stack, zeros_like
 from .selection import integers
 from .sweep import leaves
@@ -24,9 +25,9 @@ def _variable(x: Any) -> Tensor:
     return autograd.stand_in(x, connected=x._node is not None)
 
 
-def _nested(root: tape.Node, variables: list[Tensor]) -> bool:
+def _nested(root: Node, variables: list[Tensor]) -> bool:
     """Return whether there may be an outer differentiation, be it a later one of the program being recorded."""
-    return tape.recording() or not leaves(root) <= {v._node for v in variables}
+    return observers.recording() or not leaves(root) <= {v._node for v in variables}
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Tensor, Any]]:
@@ -53,7 +54,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
         values = list(args)
         if not all(-len(args) <= i < len(args) for i in wanted):
             raise ShapeError(f"grad: got argnums={argnums!r} for {len(args)} positional arguments")
-        with tape.enable_grad():
+        with modes.enable_grad():
             for i in wanted:
                 values[i] = _variable(args[i])
             y = f(*values, **kwargs)
@@ -115,7 +116,7 @@ def vjp(f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[[Any], tup
 
 def _vjp(name: str, f: Callable[..., Tensor], *xs: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
     """Do what `vjp` does, in the name of the function that was called."""
-    with tape.enable_grad():
+    with modes.enable_grad():
         variables = [_variable(x) for x in xs]
         y = f(*variables)
     if not isinstance(y, Tensor):
@@ -160,12 +161,12 @@ def jvp(f: Callable[..., Tensor], xs: tuple[Any, ...], ts: tuple[Any, ...]) -> t
         if t.shape != (x if isinstance(x, Tensor) else tensor(x)).shape:
             raise ShapeError(f"a tangent must have the shape of its point, got {t.shape}")
     y, pull_back = _vjp("jvp", f, *xs)
-    with tape.enable_grad():
+    with modes.enable_grad():
         v = _variable(zeros_like(y.detach()))
         products = [p for p in zip(pull_back(v), tangents, strict=True) if p[0].requires_grad]
     if not products:
         return y, zeros_like(y.detach())
-    outer = tape.recording() or any(t.requires_grad for t in tangents) or y.requires_grad
+    outer = observers.recording() or any(t.requires_grad for t in tangents) or y.requires_grad
     found = autograd.grad([p for p, _ in products], v, [t for _, t in products], create_graph=outer, allow_unused=True)[
         0
     ]

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .. import tape
+from .. import observers
 from ..devices import Device, device
 from ..dtypes import number_dtype
 from ..errors import DataError, DTypeError
@@ -67,7 +67,7 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether this module is being trained."""
-        tape.note(self, "_training")  # what is recorded now holds for this mode only
+        observers.note(self, "_training")  # what is recorded now holds for this mode only
         return self._training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -174,7 +174,7 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Set `training` here and in every module below; return this module."""
         for _, module in self.named_modules():
-            tape.note(module, "_training")  # a program holds for the mode in which the step began
+            observers.note(module, "_training")  # a program holds for the mode in which the step began
             module._training = bool(mode)
         return self
 

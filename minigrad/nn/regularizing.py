@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import modes
 from ..errors import DataError, DTypeError, ShapeError
 from ..functions import narrow, var, wide
 from ..parameter import Parameter
@@ -129,7 +129,7 @@ class BatchNorm(Module):
         y = narrow((values - center) / sqrt(spread + self.eps), x)
         y = y * self.weight.reshape(shape) + self.bias.reshape(shape)
         if self.training:
-            with tape.no_grad():
+            with modes.no_grad():
                 self._keep(self.running_mean, center)
                 self._keep(self.running_var, spread * (count / (count - 1)))
         return y

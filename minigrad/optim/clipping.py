@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import modes
 from ..errors import DataError
 from ..parameter import Parameter
 from ..primitives import (
@@ -63,7 +63,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> Tensor:
     found = list({id(p): p for p in iterable_of("clip_grad_norm", parameters) if p.grad is not None}.values())
     if not found:
         raise DataError("clip_grad_norm: no parameter has a gradient; call it after backward")
-    with tape.no_grad():
+    with modes.no_grad():
         # squares of float16 overflow at 256; and parameters may be of several dtypes
         wide = max((p.dtype for p in found), key=lambda dtype: dtype.itemsize)
         wide = wide if wide.itemsize > 2 else np.dtype(np.float32)
@@ -105,7 +105,7 @@ def clip_grad_value(parameters: Iterable[Parameter], max_value: float) -> None:
     tensor([ 1. , -0.2])
     """
     limit = _positive("clip_grad_value", "max_value", max_value)
-    with tape.no_grad():
+    with modes.no_grad():
         for p in iterable_of("clip_grad_value", parameters):
             if p.grad is not None:
                 p.grad = clip(p.grad, -limit, limit)

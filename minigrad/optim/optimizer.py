@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import creation, tape
+from .. import creation, modes, observers
 from ..errors import DataError, DeviceError, DTypeError
 from ..parameter import Parameter
 from ..program.compile import compile
@@ -105,7 +105,7 @@ class Optimizer:
                 for tensors in kept:
                     if tensors[position].device is not place or tensors[position].dtype != dtype:
                         raise self._unlike(position, parameter, gradient)
-        with tape.no_grad():
+        with modes.no_grad():
             if not self._is_to_replay(gradients):
                 self._update_all(gradients)
                 return
@@ -115,7 +115,7 @@ class Optimizer:
 
     def _is_to_replay(self, gradients: list[Tensor | None]) -> bool:
         """Return whether a few steps just like this one have come before it."""
-        if self._counts.device.type != "cpu" or tape.recording() or tape.observed():
+        if self._counts.device.type != "cpu" or observers.recording() or observers.observed():
             return False
         # nobody knows what the update of another's class does besides operations on tensors
         if type(self).__module__.partition(".")[0] != __name__.partition(".")[0]:
@@ -138,7 +138,7 @@ class Optimizer:
     def _update_all(self, gradients: list[Tensor | None]) -> None:
         """Update the parameters that have a gradient."""
         for name in self._hyper_parameters():
-            tape.note(self, name)  # a program holds for these hyper-parameters only
+            observers.note(self, name)  # a program holds for these hyper-parameters only
         updated = np.array([gradient is not None for gradient in gradients], np.float64)
         self._counts.assign(self._counts + Tensor._wrap(self._counts.device.put(updated), self._counts.device, None))
         scalars = {d: self._scalars(d) for d in {p.dtype for p in self.parameters}}
@@ -154,7 +154,7 @@ class Optimizer:
         """Make the tensors of `slots` that are not there yet."""
         for name in self.slots:
             if name not in self._kept:
-                with tape.observing(None):  # a step that is being recorded finds them
+                with observers.observing(None):  # a step that is being recorded finds them
                     self._kept[name] = [creation.zeros(p.shape, p.dtype, p.device) for p in self.parameters]
 
     def _follow(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import tape
+from .. import observers
 from ..errors import DataError, DTypeError
 from ..state import to_array
 from ..tensor import Tensor
@@ -56,7 +56,7 @@ class Schedule:
 
     def step(self, value: float | None = None) -> None:
         """Go one step on. `value`, such as a validation loss, is for those schedules that look at it."""
-        tape.refuse_while_recording("step() of a schedule", "call it after the step")
+        observers.refuse_while_recording("step() of a schedule", "call it after the step")
         self.optimizer.lr = self.base * self._factor(self.steps + 1)
         self.steps += 1  # only now: a factor may be refused
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import parallel, tape, trees
+from .. import modes, observers, parallel, trees
 from ..determinism import is_deterministic
 from ..errors import DataError, DTypeError, GraphError
 from ..native import NotKept, available, only_kept
@@ -160,11 +160,11 @@ class Compiled:
         """Return what `step(*args)` would return."""
         if keywords:
             trees.refuse_keywords("a compiled function", keywords)
-        if tape.observed():
+        if observers.observed():
             return self._observed(args)
         key = kind_of(args)
         if key in self._not_replayed:  # a program would not look at values either
-            with tape.unchecked():
+            with modes.unchecked():
                 return self._as_it_is(args, self._not_replayed[key])
         with self._lock:
             return self._replay_or_record(key, args)
@@ -190,7 +190,7 @@ class Compiled:
     def _observed(self, args: tuple) -> Any:
         """Return what the step returns where its operations are looked at, which a replay does not show."""
         args = _tensors(args)
-        if tape.recording():  # it is a part of a larger program, and that one is to be compiled
+        if observers.recording():  # it is a part of a larger program, and that one is to be compiled
             return self._step(*args)
         return self._run_and_record(args)[-1]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from .. import tape
 from ..atomic import write_atomically
 from ..errors import DataError, GraphError
+from ..node import Node
 from ..sweep import reachable
 from ..tensor import Tensor
 from .program import Equation, Program, Variable, roles, targets_of
@@ -136,7 +136,7 @@ def of_tensor(x: Tensor) -> Program:
             variable(parent, leaf=False)
             if parent is not None
             else variable(value, leaf=True)
-            if isinstance(value, Tensor | tape.Node)
+            if isinstance(value, Tensor | Node)
             else value
             for parent, value in zip(node.parents, saved, strict=True)
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape, trees
+from .. import modes, trees
 from ..devices import default_device
 from ..errors import DTypeError
 from ..tensor import Tensor
@@ -15,7 +15,7 @@ from ..tensor import Tensor
 
 def kind_of(args: tuple, nodes: dict[Any, int] | None = None) -> tuple:
     """Return what two calls must have in common to be served by one program; `nodes` are those of tensors before."""
-    kind: list[Any] = [tape.grad_enabled(), default_device().name]
+    kind: list[Any] = [modes.grad_enabled(), default_device().name]
     nodes = {} if nodes is None else nodes
     for x in args:
         if isinstance(x, Tensor):

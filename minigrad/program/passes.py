@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape, trees
+from .. import modes, observers, tape, trees
 from ..tensor import Tensor
 from .groups import storage_roots
 from .program import Equation, Program, Variable
@@ -112,7 +112,7 @@ def constants(program: Program) -> Program:
             equations.append(e)
             continue
         inputs = [values.get(v, _blank(v)) if isinstance(v, Variable) else v for v in e.inputs]
-        with tape.observing(None), tape.no_grad(), np.errstate(all="ignore"):
+        with observers.observing(None), modes.no_grad(), np.errstate(all="ignore"):
             value = tape.apply(e.primitive, *inputs, **e.metadata)
         values[e.output] = captured[e.output] = value
         computed.add(e.output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import tape, trees
+from .. import modes, observers, tape, trees
 from ..devices import Device, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.random import random_integers, random_normal, random_uniform
@@ -255,13 +255,13 @@ class Program:
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
         last_use = {v: e for e in self.equations for v in e.variables}
         kept = set(self.outputs)
-        with tape.no_grad() if self.has_effects else nullcontext():
+        with modes.no_grad() if self.has_effects else nullcontext():
             for e in self.equations:
                 inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
                 if e.primitive.effect:
                     values[e.output] = inputs[0].assign(inputs[1])  # type: ignore[union-attr]
                 else:
-                    with nullcontext() if e.differentiable else tape.no_grad():
+                    with nullcontext() if e.differentiable else modes.no_grad():
                         values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
                     if e.primitive in DRAWS:
                         values[e.output]._version = Version()  # as a generator gives it
@@ -291,7 +291,7 @@ class Program:
                 "assign, such as the gradient alone (random numbers assign to the counter of their generator)"
             )
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
-        with tape.no_grad():
+        with modes.no_grad():
             for e in self.equations:
                 inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
                 values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
@@ -445,7 +445,7 @@ def _check_type(e: Equation) -> None:
         shape, dtype = zeros[0].shape, zeros[0].dtype  # type: ignore[union-attr]
         xp.broadcast_to(zeros[1]._array, shape)  # type: ignore[union-attr]
     else:
-        with tape.observing(None), tape.no_grad(), np.errstate(all="ignore"):
+        with observers.observing(None), modes.no_grad(), np.errstate(all="ignore"):
             found = tape.apply(e.primitive, *zeros, **e.metadata)
         shape, dtype = found.shape, found.dtype
     if shape != e.output.shape:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import source, tape, trees
+from .. import modes, observers, source, trees
 from ..devices import to_numpy
 from ..errors import DTypeError, RecordingError
-from ..observing import Observer
+from ..node import Node
+from ..observers import Observer
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
 from .names import name_in_code
@@ -66,7 +67,7 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     @wraps(f)
     def recorded(*args: Any, **keywords: Any) -> Program:
         trees.refuse_keywords("mg.record(f)", keywords)
-        tape.refuse_while_recording("mg.record(f) is called", "call f itself, or record it before")
+        observers.refuse_while_recording("mg.record(f) is called", "call f itself, or record it before")
         return run_and_record(f, args).program
 
     return recorded
@@ -86,7 +87,7 @@ class Recording:
 
     program: Program
     result: Any
-    gradients: dict[tape.Node, tuple[Tensor | None, bool]]
+    gradients: dict[Node, tuple[Tensor | None, bool]]
     made: set[Variable]
 
     def restore_gradients(self) -> None:
@@ -100,7 +101,7 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
     After an error the gradients are what they were before. What f assigned to is not: keeping the values of all
     parameters meanwhile would take the memory of the parameters.
     """
-    recorder = _Recorder(tape.observer())
+    recorder = _Recorder(observers.observer())
     names = dict(zip(_parameter_names(f), args, strict=False))
     rest = args[len(names) :]
     labels = [*names, *(f"arg{i}" for i in range(len(names), len(names) + len(rest)))]
@@ -111,7 +112,7 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
         inputs.append(recorder.argument(name, fresh))
     name = getattr(f, "__name__", "program").strip("<>")
     try:
-        with tape.observing(recorder, recording=True):
+        with observers.observing(recorder, recording=True):
             result = f(*called)
         outputs = _outputs(recorder, name, called, result)
     except BaseException:
@@ -148,7 +149,7 @@ def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> 
     return trees.transform(output, result)
 
 
-def _restore(gradients: dict[tape.Node, tuple[Tensor | None, bool]]) -> None:
+def _restore(gradients: dict[Node, tuple[Tensor | None, bool]]) -> None:
     for leaf, (before, _) in gradients.items():
         leaf.grad = before
 
@@ -183,7 +184,7 @@ class _Recorder(Observer):
         self._alive: list[Any] = []
         self.made_inside: list[Tensor] = []
         # of leaves whose gradient is set: what it was, and whether the first time it was added to
-        self.gradients: dict[tape.Node, tuple[Tensor | None, bool]] = {}
+        self.gradients: dict[Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
         self._numbers: dict[Any, Variable] = {}  # captured, by their name, value, dtype and device
         self.literals: set[Variable] = set()  # those of them that are called after their value
@@ -221,11 +222,11 @@ class _Recorder(Observer):
         """Return whether a tensor is an argument or a result of this recording."""
         return id(x._array) in self._variables
 
-    def note_gradient(self, leaf: tape.Node, added: bool) -> None:
+    def note_gradient(self, leaf: Node, added: bool) -> None:
         """Remember a leaf whose gradient is set."""
         self.gradients.setdefault(leaf, (leaf.grad, added))
 
-    def note_no_gradient(self, leaf: tape.Node) -> None:
+    def note_no_gradient(self, leaf: Node) -> None:
         """Write down that a leaf has no gradient, unless the recorded function itself took it away."""
         if leaf not in self.gradients:
             self.note(leaf, "grad")
@@ -262,7 +263,7 @@ class _Recorder(Observer):
 
     def __call__(self, primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict[str, Any]) -> None:
         arguments = tuple(self.variable(x) if isinstance(x, Tensor) else x for x in inputs)
-        node = tape.sweeping()
+        node = modes.sweeping()
         of = None if node is None else self._made_by.get(node.id)
         line = source.user_line()
         if node is not None and of is None:
@@ -278,7 +279,7 @@ class _Recorder(Observer):
         # an assigned tensor keeps its array: from now on the array stands for the new value
         view = (primitive.view or primitive.effect) and _share_memory(result, inputs[0])
         output = self._new(result, "", view)
-        self.equations.append(Equation(output, primitive, arguments, metadata, line, of, tape.grad_enabled()))
+        self.equations.append(Equation(output, primitive, arguments, metadata, line, of, modes.grad_enabled()))
         if result._node is not None:
             self._made_by[result._node.id] = output
         self._outer(primitive, inputs, result, metadata)

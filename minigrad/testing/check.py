@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import autograd, tape
+from .. import autograd, modes, observers
 from ..devices import Device, default_device, to_numpy
 from ..errors import CheckError, DTypeError, MinigradError
+from ..node import Node
 from ..primitives.registry import Primitive
-from ..tape import Node
 from ..tensor import Tensor, Version
 from .numerical import COMPLEX_STEP, EPS, Arrays, NumericalDerivative, Verdict
 
@@ -155,12 +155,12 @@ class _Problem:
 
     def value(self, xs: Arrays | None = None) -> np.ndarray:
         """Return f as an array, without gradients."""
-        with tape.no_grad():
+        with modes.no_grad():
             return np.asarray(to_numpy(self.call(xs, requires_grad=False)[0]._array))
 
     def gradients(self, u: np.ndarray, xs: Arrays | None = None) -> list[np.ndarray]:
         """Return the gradients of (u . f) for every floating input: zeros where f does not depend on it."""
-        with tape.enable_grad():
+        with modes.enable_grad():
             y, leaves = self.call(xs, requires_grad=True)
         found: tuple[Tensor | None, ...] = (None,) * len(leaves)
         if y.requires_grad:
@@ -183,7 +183,7 @@ def _trial(problem: _Problem) -> tuple[np.ndarray, bool, float]:
             eps = max(eps, float(np.finfo(result.dtype).eps))
 
     try:
-        with tape.observing(observe), np.errstate(all="ignore"):  # an error says where it is not finite
+        with observers.observing(observe), np.errstate(all="ignore"):  # an error says where it is not finite
             value = problem.value()
     except DTypeError as error:
         if "do not mix" not in str(error):
@@ -389,7 +389,7 @@ def _check_second_order(
     """Check the gradient of (first gradient . random direction), also with respect to the upstream gradient."""
     direction = _directions(gradients, rng)
     cotangent = problem.put(u.copy(), requires_grad=True)
-    with tape.enable_grad():
+    with modes.enable_grad():
         y, leaves = problem.call(None, requires_grad=True)
         found: tuple[Tensor | None, ...] = (None,) * len(leaves)
         if y.requires_grad:

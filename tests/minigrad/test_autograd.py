@@ -258,7 +258,7 @@ def interrupted(run):
 def test_an_interrupt_leaves_no_mode_behind(run):
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     y = mg.exp(x).sum()
-    state = mg.tape.state
+    state = mg.modes.state
     for _ in interrupted(lambda: run(y, x)):
         left = state.grad_enabled, state.recording, state.observer
         state.grad_enabled, state.recording, state.observer = True, False, None  # for the tests that follow

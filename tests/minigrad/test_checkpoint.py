@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DTypeError, GraphError
-from minigrad.observing import Observer
+from minigrad.observers import Observer
 from minigrad.sweep import reachable
 from minigrad.testing import check_grad
 from tests.switching import run_at_once
@@ -454,7 +454,7 @@ def test_an_observer_from_outside_sees_what_is_assigned():
             self.noted.append((owner, attribute))
 
     x, b, layer, keeper = mg.tensor([1.0], requires_grad=True), mg.tensor([0.0]), nn.Dropout(0.0), Keeper()
-    with mg.tape.observing(keeper):
+    with mg.observers.observing(keeper):
         mg.checkpoint(lambda x: layer(counting(b)(x)))(x)
     assert [t is b for t in keeper.kept] == [True] and (layer, "_training") in keeper.noted
 

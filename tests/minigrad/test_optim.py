@@ -220,7 +220,7 @@ def test_a_step_records_no_graph(name):
     w = mg.Parameter([1.0])
     w.grad = mg.tensor([1.0])
     results = []
-    with mg.tape.observing(lambda primitive, inputs, result, metadata: results.append(result)):
+    with mg.observers.observing(lambda primitive, inputs, result, metadata: results.append(result)):
         getattr(optim, name)([w], lr=0.1, weight_decay=0.1).step()
     assert results and not any(result.requires_grad for result in results)
 

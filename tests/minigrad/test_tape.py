@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import devices, tape
+from minigrad import devices, modes, observers, tape
 from minigrad.errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
-from minigrad.observing import InnerObserver, Observer
+from minigrad.observers import InnerObserver, Observer
 from minigrad.primitives.registry import Domain, Primitive, Samples, namespaces
 
 
@@ -438,7 +438,7 @@ def test_an_interrupted_assign_counts():
         if primitive.effect:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), tape.observing(interrupt):
+    with pytest.raises(KeyboardInterrupt), observers.observing(interrupt):
         w.assign([5.0])
     assert w.item() == 5.0
     with pytest.raises(GraphError, match="assign"):
@@ -589,16 +589,16 @@ def test_a_recording_that_is_interrupted_as_it_begins_ends():
         def note(self, owner, attribute):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), tape.observing(Interrupting(), recording=True):
+    with pytest.raises(KeyboardInterrupt), observers.observing(Interrupting(), recording=True):
         raise AssertionError("the block was entered")
-    left = tape.observer(), tape.recording()
-    tape.state.observer, tape.state.recording = None, False  # for the tests that follow
+    left = observers.observer(), observers.recording()
+    modes.state.observer, modes.state.recording = None, False  # for the tests that follow
     assert left == (None, False)
 
 
 def test_observing_sees_every_operation_in_order():
     seen = []
-    with tape.observing(lambda primitive, inputs, result, metadata: seen.append(primitive.name)):
+    with observers.observing(lambda primitive, inputs, result, metadata: seen.append(primitive.name)):
         mg.exp(mg.ones(2) + 1.0)
     mg.ones(2) * 2.0
     assert seen == ["add", "exp"]
@@ -606,7 +606,7 @@ def test_observing_sees_every_operation_in_order():
 
 def test_an_observer_need_not_have_all_that_it_may_be_told():
     w = mg.Parameter([1.0, 2.0])
-    with tape.observing(Observer(), recording=True):
+    with observers.observing(Observer(), recording=True):
         w.grad = None
         (w * w).sum().backward()
         assert w.grad is not None
@@ -639,7 +639,7 @@ def test_an_inner_observer_passes_on_all_that_it_is_told():
             self.told.add("assign")
 
     outer, w = Outer(), mg.Parameter([1.0, 2.0])
-    with tape.observing(outer, recording=True), mg.detect_anomaly():
+    with observers.observing(outer, recording=True), mg.detect_anomaly():
         made = mg.ones((2,))
         mg.nn.Dropout(0.5)(w * made).sum().backward()
         w.assign([3.0, 4.0])

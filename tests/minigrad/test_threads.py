@@ -32,7 +32,7 @@ def train(seed, compiled, barrier=None):
         with mg.no_grad():
             if barrier is not None:
                 barrier.wait()
-            assert not mg.tape.grad_enabled()
+            assert not mg.modes.grad_enabled()
     return losses, [a.tobytes() for a in model.state_dict().values()], mg.random.default_generator().state()
 
 
@@ -128,14 +128,14 @@ def test_threads_in_one_decorated_function_or_block_leave_their_modes_as_they_we
 
         def first(enter=enter, first_is_in=first_is_in, both_are_in=both_are_in, first_is_out=first_is_out):
             enter(lambda: (first_is_in.set(), both_are_in.wait(10)))
-            modes.append(mg.tape.grad_enabled())
+            modes.append(mg.modes.grad_enabled())
             first_is_out.set()
 
         def second(enter=enter, first_is_in=first_is_in, both_are_in=both_are_in, first_is_out=first_is_out):
-            mg.tape.state.grad_enabled = False
+            mg.modes.state.grad_enabled = False
             first_is_in.wait(10)
             enter(lambda: (both_are_in.set(), first_is_out.wait(10)))
-            modes.append(mg.tape.grad_enabled())
+            modes.append(mg.modes.grad_enabled())
 
         threads = [threading.Thread(target=first), threading.Thread(target=second)]
         for t in threads:
@@ -156,7 +156,7 @@ def test_gradients_of_threads_add_up_in_one_leaf():
             if primitive.name == "add" and waits:
                 waits.pop()()
 
-        with mg.tape.observing(before_it_is_stored):
+        with mg.observers.observing(before_it_is_stored):
             (w * 10.0).sum().backward()
 
     in_turns(first, (w * 100.0).sum().backward)
