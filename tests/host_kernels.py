@@ -2,8 +2,9 @@
 
 Where there is a GPU the same cases run on it.
 
-g++ gets the text that a GPU would get, behind a few definitions: a block's threads are coroutines that take turns at
-each barrier, so trees in shared memory and exchanges within a warp happen as on a GPU, in two of the orders possible.
+g++ gets the text that a GPU would get, behind a few definitions (host_gpu.h): a block's threads are coroutines that
+take turns at each barrier, so trees in shared memory and exchanges within a warp happen as on a GPU, in two of the
+orders possible. Every access to memory is looked at: is it aligned, inside of an array, and ordered by a barrier?
 """
 
 import ctypes
@@ -23,164 +24,62 @@ from minigrad.program.memory import Plan
 from minigrad.program.program import Variable
 
 GXX = shutil.which("g++")
+# every access to memory calls a function of host_gpu.h; an index beyond an array of a thread stops the process
+WATCH = ("-fsanitize=thread", "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error")
 ORDERS = ("forwards", "backwards", "alone")
 
-# an index beyond an array of a thread stops the process, rather than reading what lies behind
-BOUNDS = ("-fsanitize=bounds", "-fsanitize-undefined-trap-on-error")
-
-HOST = r"""
-#include <cmath>
-#include <cstring>
-#include <functional>
-#include <utility>
-#include <vector>
-#include <ucontext.h>
-
-struct Three { unsigned x, y, z; };
-static Three threadIdx, blockIdx, blockDim, gridDim;
-#define __global__
-#define __device__
-#define __launch_bounds__(n)
-
-// a GPU stops where an access of several elements is not aligned to its size, or outside of shared memory; here it is
-// noted
-static bool wrong = false;
-template <class V, class T> V& access(T* p) {
-    wrong |= (unsigned long long)p % sizeof(V) != 0;
-    return *(V*)p;
+HOST = Path(__file__).with_name("host_gpu.h")
+WRONG = {
+    1: "an access of several elements that is not aligned to its size",
+    2: "an access outside of the arrays",
+    4: "two threads at one place, of which one writes, and no barrier between them",
+    8: "a barrier that not all threads reach",
 }
-template <class T, int N> struct Shared {
-    T at[N];
-    T& operator[](long long i) {
-        wrong |= i < 0 || i >= N;
-        return at[i < 0 || i >= N ? 0 : i];
-    }
-};
-
-static float __int_as_float(int i) { float x; memcpy(&x, &i, 4); return x; }
-static double __longlong_as_double(long long i) { double x; memcpy(&x, &i, 8); return x; }
-static float from_half(unsigned short h) { _Float16 x; memcpy(&x, &h, 2); return x; }
-static unsigned short to_half(float x) { _Float16 y = x; unsigned short h; memcpy(&h, &y, 2); return h; }
-static unsigned short to_half(double x) { _Float16 y = x; unsigned short h; memcpy(&h, &y, 2); return h; }
-
-// the threads of a block
-static std::vector<ucontext_t> threads;
-static std::vector<std::vector<char>> stacks;
-static std::vector<char> running;
-static ucontext_t scheduler;
-static unsigned current;
-static std::function<void()> body;
-
-static void thread_main() { body(); running[current] = 0; }
-static void barrier() {
-    if (blockDim.x * blockDim.y == 1) return;
-    const Three own = threadIdx;
-    const unsigned me = current;
-    swapcontext(&threads[me], &scheduler);
-    threadIdx = own;
-}
-static void __syncthreads() { barrier(); }
-
-static unsigned long long exchanged[1024];
-template <class T> T __shfl_down_sync(unsigned, T value, int by, int width) {
-    const unsigned me = threadIdx.y * blockDim.x + threadIdx.x;
-    memcpy(&exchanged[me], &value, sizeof(T));
-    barrier();
-    T other = value;
-    if (me % width + by < (unsigned)width) memcpy(&other, &exchanged[me + by], sizeof(T));
-    barrier();
-    return other;
-}
-
-template <class T> T __shfl_xor_sync(unsigned, T value, int by, int) {
-    const unsigned me = threadIdx.y * blockDim.x + threadIdx.x;
-    memcpy(&exchanged[me], &value, sizeof(T));
-    barrier();
-    T other;
-    memcpy(&other, &exchanged[me ^ by], sizeof(T));
-    barrier();
-    return other;
-}
-
-static bool backwards = false;  // whether the last thread comes first
-
-static void run_block(bool barriers) {
-    const unsigned n = blockDim.x * blockDim.y;
-    if (!barriers || n == 1) {
-        for (unsigned t = 0; t < n; ++t) {
-            threadIdx = {t % blockDim.x, t / blockDim.x, 0};
-            body();
-        }
-        return;
-    }
-    if (threads.size() < n) threads.resize(n);
-    while (stacks.size() < n) stacks.emplace_back(64 << 10);
-    running.assign(n, 1);
-    for (unsigned t = 0; t < n; ++t) {
-        getcontext(&threads[t]);
-        threads[t].uc_stack.ss_sp = stacks[t].data();
-        threads[t].uc_stack.ss_size = stacks[t].size();
-        threads[t].uc_link = &scheduler;
-        makecontext(&threads[t], thread_main, 0);
-    }
-    for (unsigned alive = n; alive > 0;) {
-        alive = 0;
-        for (unsigned turn = 0; turn < n; ++turn) {
-            current = backwards ? n - 1 - turn : turn;
-            if (!running[current]) continue;
-            threadIdx = {current % blockDim.x, current / blockDim.x, 0};
-            swapcontext(&scheduler, &threads[current]);
-            alive += running[current];
-        }
-    }
-}
-
-template <class... A, size_t... I> void call(void (*f)(A...), void** p, std::index_sequence<I...>) { f((A)p[I]...); }
-template <class... A> void launch(void (*f)(A...), void** p, const int* shape, bool barriers) {
-    gridDim = {(unsigned)shape[0], (unsigned)shape[1], 1};
-    blockDim = {(unsigned)shape[2], (unsigned)shape[3], 1};
-    backwards = shape[4];
-    wrong = false;
-    body = [=] { call(f, p, std::make_index_sequence<sizeof...(A)>()); };
-    for (blockIdx.z = blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-        for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(barriers);
-}
-"""
 
 
 def compiled(found):
-    """Compile kernels by one call of g++; return a function that launches one of them on pointers."""
+    """Compile kernels by one call of g++; return a function that launches one of them on arrays."""
     unique = {kernel.name: kernel for kernel in found}
-    text = [HOST]
+    text = [f'#include "{HOST}"\n']
     for name, kernel in unique.items():
         barriers = "__syncthreads" in kernel.source or "__shfl" in kernel.source
         source = re.sub(r"\*\((const )?(Vector<[^>]*>)\*\)\(", r"access<\1\2>(", kernel.source)
         source = re.sub(r"__shared__ (.*) (\w+)\[(\d+)\];", r"static Shared<\1, \3> \2;", source)
         text.append(f"namespace ns_{name} {{\n{source}}}\n")
         text.append(
-            f'extern "C" bool run_{name}(void** p, const int* shape) '
-            f"{{ launch(ns_{name}::{name}, p, shape, {'true' if barriers else 'false'}); return wrong; }}\n"
+            f'extern "C" unsigned run_{name}(void** p, const char** ranges, const int* shape) '
+            f"{{ return launch(ns_{name}::{name}, p, ranges, shape, {'true' if barriers else 'false'}); }}\n"
         )
     with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+        source, made, library = (Path(folder, name) for name in ("kernels.cpp", "kernels.o", "kernels.so"))
         source.write_text("".join(text))
-        flags = ["-std=c++17", "-O0", "-ffp-contract=off", *BOUNDS, "-shared", "-fPIC", "-w"]
-        command = [GXX, *flags, "-o", library, source]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
+        run(GXX, "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-w", *WATCH, "-c", "-o", made, source)
+        run(GXX, "-shared", "-o", library, made)  # not with -fsanitize=thread, which would add its library
         loaded = ctypes.CDLL(str(library))
 
     def launch(kernel, arrays, order):
         """Launch on threads in a given order: "forwards", "backwards", or with one thread per block, "alone"."""
         pointers = [a.ctypes.data for a in arrays]
+        ranges = [end for a in arrays for end in bounds(a)]
         block = (1, 1) if order == "alone" else kernel.block[:2]
         shape = (ctypes.c_int * 5)(*kernel.grid[:2], *block, order == "backwards")
-        run = getattr(loaded, f"run_{kernel.name}")
-        run.restype = ctypes.c_bool
-        assert not run((ctypes.c_void_p * len(pointers))(*pointers), shape), "an access that is not aligned, or outside"
+        start = getattr(loaded, f"run_{kernel.name}")
+        start.restype = ctypes.c_uint
+        found = start((ctypes.c_void_p * len(pointers))(*pointers), (ctypes.c_void_p * len(ranges))(*ranges), shape)
+        assert not found, f"{kernel.name}: {'; '.join(text for bit, text in WRONG.items() if found & bit)}"
 
     return launch
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise AssertionError(f"g++ refused a kernel:\n{done.stderr[:3000]}")
+
+
+def bounds(a):
+    """Return the addresses at which the memory of an array begins and ends."""
+    return np.lib.array_utils.byte_bounds(a) if a.size else (a.ctypes.data, a.ctypes.data)
 
 
 def compiled_on_gpu(found):
@@ -195,7 +94,7 @@ def compiled_on_gpu(found):
         block = (1, 1, 1) if order == "alone" else kernel.block
         copies, arguments = [], []
         for a in arrays:
-            low, high = np.lib.array_utils.byte_bounds(a) if a.size else (a.ctypes.data, a.ctypes.data)
+            low, high = bounds(a)
             memory = np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
             block_on_gpu = cupy.full(high - low + 3 * GUARD, 0xAB, cupy.uint8)
             start = GUARD + low % GUARD  # as aligned, or not, as the array
@@ -271,8 +170,7 @@ def assert_nothing_outside(a, v):
     block = a
     while block.base is not None and block.base.dtype == np.uint8:
         block = block.base
-    start = np.lib.array_utils.byte_bounds(a)[0] - block.ctypes.data if a.size else GUARD
-    end = np.lib.array_utils.byte_bounds(a)[1] - block.ctypes.data if a.size else GUARD
+    start, end = (place - block.ctypes.data for place in bounds(a))
     assert (block[:start] == 0xAB).all() and (block[end:] == 0xAB).all(), f"written outside of {v!r}"
 
 
