@@ -45,30 +45,48 @@ def compiled(found):
         barriers = "__syncthreads" in kernel.source or "__shfl" in kernel.source
         source = re.sub(r"\*\((const )?(Vector<[^>]*>)\*\)\(", r"access<\1\2>(", kernel.source)
         source = re.sub(r"__shared__ (.*) (\w+)\[(\d+)\];", r"static Shared<\1, \3> \2;", source)
-        text.append(f"namespace ns_{name} {{\n{source}}}\n")
-        text.append(
-            f'extern "C" unsigned run_{name}(void** p, const char** ranges, const int* shape) '
-            f"{{ return launch(ns_{name}::{name}, p, ranges, shape, {'true' if barriers else 'false'}); }}\n"
-        )
+        text.append(f"""
+namespace ns_{name} {{
+{source}
+UNWATCHED void with_pointers(void** p) {{ call({name}, p); }}
+}}
+extern "C" unsigned run_{name}(
+    void** p, const char** ends, const unsigned* sizes, unsigned count, const int* shape) {{
+    return launch(ns_{name}::with_pointers, p, ends, sizes, count, shape, {"true" if barriers else "false"});
+}}
+""")
     with tempfile.TemporaryDirectory() as folder:
-        source, made, library = (Path(folder, name) for name in ("kernels.cpp", "kernels.o", "kernels.so"))
+        source, made, host, library = (
+            Path(folder, name) for name in ("kernels.cpp", "kernels.o", "host.o", "kernels.so")
+        )
         source.write_text("".join(text))
-        run(GXX, "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-w", *WATCH, "-c", "-o", made, source)
-        run(GXX, "-shared", "-o", library, made)  # not with -fsanitize=thread, which would add its library
+        host.write_bytes(host_gpu())
+        run(GXX, "-std=c++17", "-O0", "-ffp-contract=off", "-fPIC", "-w", *WATCH, "-c", "-o", made, source)
+        run(GXX, "-shared", "-o", library, made, host)  # not with -fsanitize=thread, which would add its library
         loaded = ctypes.CDLL(str(library))
 
     def launch(kernel, arrays, order):
         """Launch on threads in a given order: "forwards", "backwards", or with one thread per block, "alone"."""
-        pointers = [a.ctypes.data for a in arrays]
-        ranges = [end for a in arrays for end in bounds(a)]
+        pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+        ends = (ctypes.c_void_p * (2 * len(arrays)))(*(end for a in arrays for end in bounds(a)))
+        sizes = (ctypes.c_uint * len(arrays))(*(a.itemsize for a in arrays))
         block = (1, 1) if order == "alone" else kernel.block[:2]
         shape = (ctypes.c_int * 5)(*kernel.grid[:2], *block, order == "backwards")
         start = getattr(loaded, f"run_{kernel.name}")
         start.restype = ctypes.c_uint
-        found = start((ctypes.c_void_p * len(pointers))(*pointers), (ctypes.c_void_p * len(ranges))(*ranges), shape)
+        found = start(pointers, ends, sizes, len(arrays), shape)
         assert not found, f"{kernel.name}: {'; '.join(text for bit, text in WRONG.items() if found & bit)}"
 
     return launch
+
+
+@functools.cache
+def host_gpu():
+    """Return what runs the threads of kernels and watches them, as an object file."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "host.o")
+        run(GXX, "-std=c++17", "-O2", "-fPIC", "-c", "-o", made, HOST.with_suffix(".cpp"))
+        return made.read_bytes()
 
 
 def run(*command):

@@ -1,4 +1,4 @@
-"""What watches kernels on the host finds what compute-sanitizer finds on a GPU: see tests/host_gpu.h."""
+"""What watches kernels on the host finds what compute-sanitizer finds on a GPU: see tests/host_gpu.cpp."""
 
 import numpy as np
 import pytest
