@@ -7,6 +7,8 @@ import autoencoders as ae
 import minigrad as mg
 from minigrad import nn, optim
 
+pytestmark = pytest.mark.cpu_only
+
 RNG = np.random.default_rng(0)
 X = RNG.random((72, 16)).astype(np.float32)
 Y = RNG.integers(0, 3, 72)

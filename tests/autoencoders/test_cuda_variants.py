@@ -1,11 +1,14 @@
 """Steps of every variant of autoencoder in generated CUDA kernels, run on the host: see tests/host_kernels.py."""
 
 import numpy as np
+import pytest
 
 import autoencoders as ae
 import minigrad as mg
 from tests.autoencoders.test_compiled_variants import VARIANTS, X, Y
 from tests.cuda_cases import Training, sums
+
+pytestmark = pytest.mark.cpu_only
 
 LAUNCHED = ("elementwise", "reduction", "rows")
 

@@ -114,6 +114,7 @@ def test_hidden_units_can_be_renumbered(order, seed):
 # ---------------------------------------------------------------- weights
 
 
+@pytest.mark.cpu_only
 def test_tied_weights_are_one_array():
     model = ae.Autoencoder((6, 4, 2), tied=True)
     assert sorted(p.shape for p in model.parameters()) == [(2,), (4,), (4,), (4, 2), (6,), (6, 4)]

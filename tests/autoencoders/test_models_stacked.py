@@ -61,6 +61,7 @@ def test_a_layer_is_one_with_the_model(tied):
             model.layer(i)
 
 
+@pytest.mark.cpu_only
 def test_tied_weights_of_a_stack_are_one_array():
     model = ae.StackedAutoencoder((8, 6, 4), tied=True)
     for encoder, decoder in zip(model.encoder_weights, reversed(model.decoder_weights), strict=True):

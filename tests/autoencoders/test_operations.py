@@ -52,6 +52,7 @@ def file(tmp_path):
     return tmp_path / "training.safetensors"
 
 
+@pytest.mark.cpu_only("values of numbers made into tensors are read on the CPU alone")
 @pytest.mark.parametrize("way", [functools.partial, lambda f, **k: lambda model, x: f(model, x, **k)])
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -125,6 +126,7 @@ def test_without_compiling_the_objective_is_called_for_batches_only(file):
     assert calls == [(8, 6)] * 12
 
 
+@pytest.mark.not_on_standin
 def test_an_objective_that_counts_its_calls_is_called_for_batches_only(file):
     def counting():
         calls = []
@@ -157,6 +159,7 @@ def annealed(file, epochs, beta, resume=False, samples=24):
     return [p.detach().numpy().tobytes() for p in model.parameters()]
 
 
+@pytest.mark.not_on_standin
 def test_a_number_that_a_callback_changes_makes_the_objective_unknown(file):
     with pytest.warns(RuntimeWarning, match="fit goes on without compiling: "):
         annealed(file, 4, beta=1.0)
@@ -250,6 +253,7 @@ def rewrite(file, change):
     files.save(file, flat, {**metadata, "numbers": text, "digest": checkpoints._digest(flat, text)})
 
 
+@pytest.mark.cpu_only("values of numbers made into tensors are read on the CPU alone")
 @pytest.mark.parametrize(
     "change",
     [

@@ -293,6 +293,7 @@ def test_running_means_and_dropout_are_those_of_an_eager_training():
     assert results[0] == results[1]
 
 
+@pytest.mark.not_on_standin
 def test_a_step_that_reads_values_goes_on_without_compiling_and_says_why():
     def objective(model, x):
         noisy = ae.masking_noise(x, 0.25)
@@ -331,6 +332,7 @@ def test_a_bad_loss_names_term_epoch_and_batch_and_the_epoch_is_undone(bad):
     assert optimizer.step_counts == [3, 3, 3, 3]
 
 
+@pytest.mark.cpu_only("terms are read later there, so the batch is another")
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("compile", [True, False])
 @pytest.mark.parametrize(("batch_size", "message"), [(50, "after epoch 1"), (20, "in epoch 1, batch 2, and the")])

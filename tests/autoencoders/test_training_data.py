@@ -83,6 +83,7 @@ def test_labels_are_integers_and_targets_have_the_dtype_of_the_model():
     assert seen == {("int64", ()), ("float64", (6,)), ("float64", ())}
 
 
+@pytest.mark.not_on_standin
 @pytest.mark.parametrize("wrong", [-1, 3])
 @pytest.mark.parametrize("kind", ["memory", "disk", "iterable"])
 def test_the_number_of_no_class_is_found_in_any_batch_although_the_step_is_compiled(kind, wrong, mapped):

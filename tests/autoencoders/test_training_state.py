@@ -35,6 +35,7 @@ def arrays(model):
 # ---------------------------------------------------------------- compiled or not
 
 
+@pytest.mark.not_on_standin
 @pytest.mark.parametrize("compile", [True, False])
 @pytest.mark.parametrize("kind", ["array", "stream"])
 def test_bad_values_in_later_batches_are_refused(compile, kind):
@@ -86,6 +87,7 @@ def test_generators_of_modules_are_the_same_compiled_or_not_and_resumed(tmp_path
     assert states[0] == states[1] == states[2]
 
 
+@pytest.mark.not_on_standin
 def test_a_recording_that_fails_leaves_no_trace():
     def reading(model, x):
         loss = plain(model, x)
@@ -103,6 +105,7 @@ def test_a_recording_that_fails_leaves_no_trace():
     assert found[0] == found[1]
 
 
+@pytest.mark.cpu_only("fit compares with a recording, which is made later there, or never")
 @pytest.mark.parametrize("kind", ["numpy", "counter"])
 def test_what_a_recording_cannot_repeat_is_noticed(kind):
     rng, calls = np.random.default_rng(0), []
@@ -385,6 +388,7 @@ def annealed(epoch):
     return objective, callback
 
 
+@pytest.mark.cpu_only("fit compares with a recording, which is made later there, or never")
 def test_a_number_that_a_callback_changes_is_noticed():
     """Annealing, as of the weight of a divergence."""
     found = []
@@ -401,6 +405,7 @@ def test_a_number_that_a_callback_changes_is_noticed():
     assert found[0] == found[1]
 
 
+@pytest.mark.cpu_only("fit compares with a recording, which is made later there, or never")
 def test_a_number_that_a_callback_changes_is_noticed_with_lbfgs_too():
     found = []
     for compile in (True, False):
@@ -418,6 +423,7 @@ def test_a_number_that_a_callback_changes_is_noticed_with_lbfgs_too():
     assert found[0] == found[1]
 
 
+@pytest.mark.cpu_only("fit compares with a recording, which is made later there, or never")
 def test_a_gradient_that_Python_decides_about_is_noticed():
     found = []
     for compile in (True, False):
@@ -438,6 +444,7 @@ def test_a_gradient_that_Python_decides_about_is_noticed():
     assert np.isfinite(found).all()
 
 
+@pytest.mark.cpu_only("fit compares with a recording, which is made later there, or never")
 @pytest.mark.filterwarnings("error")
 def test_generators_and_counters_of_the_user_are_state_like_any_other():
     found = []

@@ -39,6 +39,8 @@ from minigrad.program.passes import simplify
 from minigrad.program.phases import Share, Stage, phases
 from minigrad.program.replay import Replay
 
+pytestmark = pytest.mark.cpu_only
+
 KERNELS = [False, pytest.param(True, marks=pytest.mark.skipif(not available(), reason="llvmlite is not installed"))]
 MOST = partial(float, 7)
 rng = np.random.default_rng(0)

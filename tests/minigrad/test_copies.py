@@ -104,6 +104,7 @@ def twice(x):
     return x * 2.0
 
 
+@pytest.mark.not_on_standin
 @pytest.mark.parametrize("calls", [0, 2])
 @pytest.mark.parametrize("of", ["the object", "the method"])
 @pytest.mark.parametrize("way", ["deepcopy", "pickle"])
@@ -125,6 +126,7 @@ def test_a_decorated_function_is_copied_and_pickled_as_functions_are(way):
     assert WAYS[way](twice) is twice
 
 
+@pytest.mark.not_on_standin
 def test_the_copy_of_a_compiled_function_records_anew():
     a = mg.Parameter([3.0])
     times = mg.compile(functools.partial(mg.multiply, a.detach()), threads=3, kernels=False)
@@ -137,6 +139,7 @@ def test_the_copy_of_a_compiled_function_records_anew():
     assert "3 threads" in str(times.replays[0]) and str(copied.replays[0]) == str(times.replays[0])
 
 
+@pytest.mark.not_on_standin
 def test_a_compiled_function_that_is_compiled_again_is_another():
     inner = mg.compile(lambda x: x * 2.0, threads=3, kernels=False)
     outer = mg.compile(inner, threads=2, kernels=False)
@@ -154,6 +157,7 @@ def test_a_generator_is_copied_with_its_counter():
     assert c.state() != g.state()
 
 
+@pytest.mark.cpu_only
 def test_dlpack_shares_memory_both_ways():
     a = np.arange(3.0)
     t = mg.from_dlpack(a)
@@ -165,6 +169,7 @@ def test_dlpack_shares_memory_both_ways():
     assert np.shares_memory(np.from_dlpack(leaf), leaf.numpy())
 
 
+@pytest.mark.cpu_only
 def test_a_tensor_that_goes_through_dlpack_keeps_its_version():
     t = mg.tensor([2.0])
     same = mg.from_dlpack(t)
@@ -196,6 +201,7 @@ def test_dlpack_of_what_cannot_be_shared_is_refused():
         mg.from_dlpack([1.0])
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(
     "use",
     [
@@ -221,6 +227,7 @@ def test_no_copy_of_a_value_is_frozen_into_a_program(way):
     way(w)
 
 
+@pytest.mark.cpu_only
 def test_repr_says_where_a_tensor_comes_from():
     w = mg.Parameter([1.0])
     assert repr(w) == "parameter([1.], requires_grad=True)"

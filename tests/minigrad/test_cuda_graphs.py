@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.not_on_standin]
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from tests.cuda_cases import (
 )
 from tests.host_kernels import compile_for_gpu, doubles
 
+pytestmark = pytest.mark.cpu_only
+
 ROWS = [p for p in primitives.values() if p.elementwise or p.name == "astype"]
 INTEGERS = ("bool", "uint8", "int32", "int64")
 # infinities, zeros of both signs, NaN, a denormal number, halves that round to even, ends of what exp can take

@@ -12,6 +12,8 @@ from minigrad.primitives import primitives
 from minigrad.testing import strategies
 from tests.cuda_cases import FLOATS, Case, Training, assert_results, drawn, reductions, sums, within
 
+pytestmark = pytest.mark.cpu_only
+
 
 def test_reductions_of_groups_give_what_numpy_gives(machine):
     assert_results([Case(f, *arrays) for f, arrays in drawn(reductions(), 120)], sums(10.0), machine)

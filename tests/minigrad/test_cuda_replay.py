@@ -21,7 +21,7 @@ from tests.autoencoders.test_compiled_variants import OPTIMIZERS, VARIANTS, X
 from tests.host_driver import HostDriver
 from tests.host_kernels import GXX, compile_text_for_gpu, nvrtc
 
-pytestmark = pytest.mark.skipif(GXX is None, reason="needs g++ to run kernels on the host")
+pytestmark = [pytest.mark.cpu_only, pytest.mark.skipif(GXX is None, reason="needs g++ to run kernels on the host")]
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import minigrad as mg
 from tests.cuda_cases import Training, needs_nvrtc, sums, within
 from tests.host_kernels import compile_for_gpu, doubles
 
+pytestmark = pytest.mark.cpu_only
+
 SHAPES = [(30, 20), (20,), (20, 30), (30,), (), (1, 1), (0, 3), (5,)]
 OPTIMIZERS = {
     "SGD": lambda ps: mg.optim.SGD(ps, lr=0.037, weight_decay=0.3),

@@ -17,6 +17,7 @@ from minigrad.program.epilogues import with_products
 from minigrad.program.memory import Plan
 
 pytestmark = [
+    pytest.mark.cpu_only,
     pytest.mark.skipif(
         not native.available() or not native.multiplies_and_adds(), reason="needs llvmlite, and a * b + c"
     ),

@@ -18,6 +18,7 @@ from minigrad.program.kernels import Source
 from minigrad.program.replay import Replay
 
 pytestmark = [
+    pytest.mark.cpu_only,
     pytest.mark.skipif(
         loops._loop(np.add, (np.dtype("d"),) * 2, np.dtype("d")) is None, reason="NumPy's loops cannot be called here"
     ),

@@ -398,6 +398,7 @@ def test_hyper_parameters_and_frozen_parameters_that_change_later_act_at_once(mo
     assert trained(True) == trained(False)
 
 
+@pytest.mark.not_on_standin
 def test_a_replayed_step_lets_go_of_the_gradients():
     w = mg.Parameter(np.ones((300, 300), "float32"))
     optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
@@ -410,6 +411,7 @@ def test_a_replayed_step_lets_go_of_the_gradients():
     assert optimizer._replayed.programs
 
 
+@pytest.mark.not_on_standin
 def test_a_step_that_fails_while_it_is_recorded_leaves_the_gradients(monkeypatch):
     def fail(*_):
         raise MemoryError("no memory")

@@ -145,6 +145,7 @@ def test_a_number_of_threads_that_is_none_is_refused(given, monkeypatch):
         parallel.cores.__wrapped__()
 
 
+@pytest.mark.cpu_only
 def test_the_first_product_says_that_the_setting_is_wrong_not_the_shapes(monkeypatch):
     monkeypatch.setenv("MINIGRAD_THREADS", "x")
     monkeypatch.setattr(parallel, "cores", parallel.cores.__wrapped__)  # as in a process that has not asked yet

@@ -169,6 +169,7 @@ def test_a_rule_that_fails_for_another_reason_says_only_that(create_graph):
         row(leaf(1.0)).sum().backward(create_graph=create_graph)
 
 
+@pytest.mark.cpu_only
 def test_what_a_rule_keeps_is_not_written_to():
     """A rule may return an array of its own, again and again, or one array for two inputs."""
     kept = np.array([1.0, 2.0])
@@ -191,6 +192,7 @@ def test_what_a_rule_keeps_is_not_written_to():
     assert kept.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.cpu_only
 def test_a_rule_may_return_an_array_that_is_not_to_be_written_to():
     def rule(F, g, y, x):
         new = np.array(g * 2.0)
@@ -208,6 +210,7 @@ def test_a_rule_may_return_an_array_that_is_not_to_be_written_to():
     x.grad.assign([7.0, 7.0])  # a gradient can be
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("uses", [1, 2, 3])
 def test_what_nobody_else_keeps_becomes_the_gradient_without_a_copy(uses):
     """The first contribution is it, and the others are added to it in place."""
@@ -577,6 +580,7 @@ def test_shapes_that_do_not_fit_name_the_operation_and_both_shapes():
         mg.ones((2, 3))[7]
 
 
+@pytest.mark.cpu_only
 def test_two_devices_in_one_operation_are_refused():
     elsewhere = devices.Device("cuda", 0, np, np.ndarray)
     other = mg.Tensor._wrap(np.ones(2, "f"), elsewhere, None)

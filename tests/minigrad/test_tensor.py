@@ -36,6 +36,7 @@ def test_an_ndarray_operand_is_a_copy_too():
     np.testing.assert_array_equal(t.grad.numpy(), [3.0, 3.0])
 
 
+@pytest.mark.cpu_only
 def test_numpy_is_a_read_only_view():
     t = mg.ones(2)
     with pytest.raises(ValueError, match="read-only"):
@@ -127,6 +128,7 @@ def test_sigmoid_takes_integers_as_exp_does():
             np.testing.assert_allclose(found.numpy(), expected, rtol=1e-7)  # rounded once
 
 
+@pytest.mark.cpu_only
 def test_repr_shows_values_dtype_and_origin():
     x = mg.tensor([1.0], requires_grad=True)
     assert repr(x) == "tensor([1.], requires_grad=True)"
@@ -135,6 +137,7 @@ def test_repr_shows_values_dtype_and_origin():
     assert repr(mg.Parameter([1.0])) == "parameter([1.], requires_grad=True)"
 
 
+@pytest.mark.cpu_only
 def test_to_changes_dtype_with_a_gradient_of_the_original_dtype():
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     assert x.to("float32") is x
@@ -175,6 +178,7 @@ def test_metadata_may_be_given_by_position_as_in_numpy_and_too_much_is_refused()
         mg.concat([])
 
 
+@pytest.mark.cpu_only
 def test_slips_of_the_hand_are_named():
     x = mg.tensor([1.0, 2.5])
     assert f"{mg.sum(x):.2f} {mg.sum(x)} {x}" == "3.50 tensor(3.5) tensor([1. , 2.5])"
@@ -227,6 +231,7 @@ def test_a_gradient_that_is_set_is_like_one_that_was_accumulated():
     assert x.grad.item() == 5.0
 
 
+@pytest.mark.cpu_only
 def test_numpy_gets_a_copy_unless_it_wants_none():
     x = mg.tensor([1.0, 2.0])
     assert not np.shares_memory(np.asarray(x), x.numpy())

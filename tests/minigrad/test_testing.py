@@ -54,6 +54,7 @@ WRONG_FIRST = {
 }
 
 
+@pytest.mark.cpu_only("a wrong rule has an array of NumPy")
 @pytest.mark.parametrize("case", WRONG_FIRST)
 def test_a_wrong_first_derivative_is_found(case):
     primitive, inputs = WRONG_FIRST[case]
@@ -120,6 +121,7 @@ def test_the_complex_step_finds_errors_far_below_those_of_differences():
         check_grad(lambda x: tape.apply(wrong, x), X, order=1)
 
 
+@pytest.mark.cpu_only("a wrong rule has an array of NumPy")
 def test_the_message_names_input_index_values_and_error():
     def third_is_wrong(F, g, y, a, b):
         return F.where(np.array([False, False, True]), g * a * 3.0, g * a)
@@ -139,6 +141,7 @@ def test_differences_are_used_where_complex_numbers_cannot_go():
     check_grad(lambda x: mg.exp(x.to("float64")), X)
 
 
+@pytest.mark.cpu_only("check_grad cannot see what f does to its inputs")
 def test_gradients_that_share_memory_are_found(monkeypatch):
     from minigrad import autograd
 
@@ -150,6 +153,7 @@ def test_gradients_that_share_memory_are_found(monkeypatch):
         check_grad(lambda a, b: a + b, X, X.copy())
 
 
+@pytest.mark.cpu_only("check_grad cannot see what f does to its inputs")
 def test_changed_inputs_are_found():
     def rude(x):
         x._array[...] = x._array + 0.0 if x.dtype.kind == "c" else 1.0
