@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minigrad as mg
 from tests import standin
 from tests.benchmarks import floors, minigrad_steps, numpy_updates, report
 from tests.benchmarks.__main__ import parse
@@ -113,6 +114,19 @@ def test_a_library_that_is_missing_is_left_out_by_name(monkeypatch):
     assert "Left out: MyGrad (mygrad is not installed)." in report.table(LECTURE, {"MyGrad": [answer]})
 
 
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda'")])
+def test_jax_without_a_gpu_is_left_out_and_not_refused(error, monkeypatch):
+    """It raises the one where it was not installed for CUDA, and the other where there is no GPU."""
+
+    def fail():
+        raise error
+
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(jax, "default_backend", fail)
+    answer = measure(LECTURE, "JAX", 0, quick=True, device="cuda")
+    assert answer == {"left_out": "JAX finds no GPU, or was not installed for CUDA"}
+
+
 def test_ratios_are_of_medians_and_code_by_hand_is_no_library():
     def rounds(*seconds):
         return [{"median": s, "minimum": s / 2, "memory": 2**20, "version": "1"} for s in seconds]
@@ -153,7 +167,7 @@ def test_on_a_gpu_steps_are_timed_many_at_once_and_must_give_the_same_numbers(mo
     monkeypatch.setattr(minigrad_steps, "stamp", lambda: len(waits))
     monkeypatch.setattr(minigrad_steps, "seconds_between", lambda start, end: 5.0)
     monkeypatch.setattr(minigrad_steps, "device_memory", lambda: 2**20)
-    with standin.machine(), minigrad_steps._place:
+    with standin.machine(), mg.use_device("cpu"), minigrad_steps._place:
         for name in (LECTURE, "784-1000-784, batch 4096"):
             reference = measure(name, REFERENCE, 0, True, device="cuda")
             for implementation in ("minigrad", "minigrad compiled"):
@@ -163,6 +177,37 @@ def test_on_a_gpu_steps_are_timed_many_at_once_and_must_give_the_same_numbers(mo
                 assert len(waits) < got["calls"]
             wrong = [[2 * loss for loss in losses] for losses in reference["numbers"]]
             assert "off by" in measure(name, "minigrad", 0.001, True, wrong, "cuda")["refused"]
+
+
+def test_torch_compile_compiles_each_workload_for_its_sizes_and_reads_parameters_in_place(monkeypatch):
+    """Many workloads are measured in one process on a GPU; a symbol is a size that may be any."""
+    torch = pytest.importorskip("torch")
+    from tests.benchmarks import pytorch_steps
+
+    compile, graphs = torch.compile, []
+
+    def backend(graph, inputs):
+        graphs.append([node.meta for node in graph.graph.nodes if node.op == "placeholder"])
+        return graph
+
+    monkeypatch.setattr(torch, "compile", lambda f, mode: compile(f, backend=backend))
+    for workload in (w.quick() for w in ON_GPU.values()):
+        graphs.clear()
+        given = arrays(workload)
+        step, _ = pytorch_steps.make(workload, given, "compile")
+        step(), step()
+        (inputs,) = graphs
+        shapes = sorted(tuple(meta["example_value"].shape) for meta in inputs)
+        assert shapes == sorted(a.shape for a in (given.x, *given.weights, *given.biases))
+        in_place = [bool(meta["tensor_dict"].get("_dynamo_static_input_type")) for meta in inputs]
+        assert sum(in_place) == len(inputs) - 1  # all but the batch
+
+
+def test_a_workload_begins_with_the_memory_of_the_gpu_that_the_one_before_it_held_given_back():
+    workload, before = WORKLOADS[LECTURE].quick(), standin.memory.freed
+    with standin.machine(), mg.use_device("cuda"):
+        minigrad_steps.make(workload, arrays(workload), "eager")
+    assert standin.memory.freed == before + 1
 
 
 def test_the_operations_and_bytes_of_a_step_are_those_that_one_counts_by_hand():
