@@ -14,6 +14,7 @@ import pytest
 
 import minigrad as mg
 from tests import standin
+from tests.benchmarks import __main__ as command
 from tests.benchmarks import floors, minigrad_steps, numpy_updates, report
 from tests.benchmarks.__main__ import parse
 from tests.benchmarks.measure import REFERENCE, TOLERANCE, difference, measure
@@ -139,9 +140,72 @@ def test_ratios_are_of_medians_and_code_by_hand_is_no_library():
     assert "REFUSED: PyTorch, off" in table and "| PyTorch |" not in table
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a script takes the place of an interpreter")
+@pytest.mark.parametrize(("ending", "why"), [("exec sleep 60", "no answer within 1 s"), ("exit 3", "exit status 3: ")])
+def test_a_process_that_fails_or_is_stopped_keeps_what_it_has_measured(ending, why, tmp_path, monkeypatch):
+    monkeypatch.setitem(command.LIMIT, "cpu", 1)
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh\ncat > {tmp_path}/request\necho '{{"workload": "a", "median": 2.0}}'\n{ending}\n""")
+    python.chmod(0o700)
+    options = parse(["--python", str(python)])
+    options.caches = tmp_path
+    assert command.run(options, "JAX", {"a": [1], "b": [1]}) == {"a": {"median": 2.0}, "b": {"failed": why}}
+
+
+def test_an_interrupted_comparison_has_written_every_process_and_tries_again_what_failed(tmp_path, monkeypatch, capsys):
+    figure, file, asked = {"median": 1e-6, "minimum": 1e-6, "version": "1"}, tmp_path / "figures.json", []
+    said = [
+        {LECTURE: {"numbers": [1.0]}, EVALUATION: {"numbers": [1.0]}},
+        {LECTURE: figure, EVALUATION: {"failed": "no answer"}},
+        {LECTURE: figure, EVALUATION: figure},
+    ]
+
+    def run(options, implementation, references):
+        asked.append(list(references))
+        if len(asked) > len(said):
+            raise KeyboardInterrupt
+        return said[len(asked) - 1]
+
+    monkeypatch.setattr(command, "run", run)
+    arguments = ["--quick", "--rounds", "3", "--with", "minigrad", "--json", str(file)]
+    monkeypatch.setattr(command, "workloads", lambda device: {n: WORKLOADS[n] for n in (LECTURE, EVALUATION)})
+    with pytest.raises(KeyboardInterrupt):
+        command.main(arguments)
+    both = [LECTURE, EVALUATION]
+    assert asked == [both, both, both[::-1], both[::-1]]  # what has fewer figures comes first
+    assert f"round 2, minigrad: {LECTURE}: 1.00; {EVALUATION}: 1.00\n" in capsys.readouterr().err
+    assert command.main(["--tables", str(file)]) == 1
+    printed = capsys.readouterr().out
+    assert f"| {EVALUATION} | 1.00 |" in printed and "FAILED in 1 of 2 rounds: minigrad, no answer" in printed
+
+
+def test_references_are_kept_for_a_run_with_another_precision(tmp_path, monkeypatch):
+    asked = []
+
+    def run(options, implementation, references):
+        asked.append(list(references))
+        return {name: {"numbers": [1.0]} for name in references}
+
+    monkeypatch.setattr(command, "run", run)
+    options = parse(["--quick", "--references", str(tmp_path / "references.json")])
+    for names in ([LECTURE], [LECTURE, EVALUATION], [LECTURE, EVALUATION]):
+        assert list(command.references_of(options, names)) == names
+    assert asked == [[LECTURE], [EVALUATION]]
+    options.quick = False  # other sizes
+    command.references_of(options, [LECTURE])
+    assert asked[2:] == [[LECTURE]]
+
+
+def test_a_gpu_that_minigrad_cannot_use_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run", lambda *arguments: pytest.fail("nothing is to be computed"))
+    with pytest.raises(SystemExit, match="minigrad cannot use the GPU: .*"):
+        command.main(["--device", "cuda", "--python", "false"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--tables", "no/such/file"], "no such file"),
         (["--only", "no such"], "denoising 784-500-784"),
         (["--with", "Numpy"], "NumPy by hand"),
         (["--python", "no/such/python"], "no such interpreter"),
