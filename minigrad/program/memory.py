@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .blocks import extent
-from .groups import Group, schedule, storage_roots
-from .program import Equation, Program, Variable
+from .groups import Group, schedule
+from .program import Equation, Program, Variable, storage_roots
 
 SMALL = 1024  # bytes
 

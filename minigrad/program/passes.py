@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import modes, observers, tape, trees
 from ..tensor import Tensor
-from .groups import storage_roots
-from .program import Equation, Program, Variable
+from .program import Equation, Program, Variable, storage_roots
 
 
 def simplify(program: Program) -> Program:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import modes, observers, tape, trees
-from ..devices import Device, to_numpy
+from ..devices import Device, memory, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.random import random_integers, random_normal, random_uniform
 from ..primitives.registry import Primitive
@@ -375,6 +375,19 @@ class Program:
         from .draw import dot
 
         return dot(self)
+
+
+def storage_roots(program: Program) -> dict[Variable, Variable]:
+    """Return for every variable the one whose memory it lives in: itself, unless it is a view or an assigned tensor."""
+    roots: dict[Variable, Variable] = {}
+    held: dict[int, Variable] = {}  # captured tensors may be views of one memory
+    for v, t in program.captured.items():
+        roots[v] = held.setdefault(id(memory(t._array)), v)
+    for v in program.arguments:
+        roots[v] = v
+    for e in program.equations:
+        roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
+    return roots
 
 
 def targets_of(program: Program) -> dict[Variable, Variable]:

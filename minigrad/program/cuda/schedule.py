@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ..groups import Group, dependencies, schedule, storage_roots
+from ..groups import Group, dependencies, schedule
 from ..memory import is_view
-from ..program import Equation, Program, Variable
+from ..program import Equation, Program, Variable, storage_roots
 from .body import Body
 from .kernel import MOST_ARRAYS, Unsupported
 from .random import RANDOM
