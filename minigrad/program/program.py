@@ -257,26 +257,24 @@ class Program:
         kept = set(self.outputs)
         with modes.no_grad() if self.has_effects else nullcontext():
             for e in self.equations:
-                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
-                if e.primitive.effect:
-                    values[e.output] = inputs[0].assign(inputs[1])  # type: ignore[union-attr]
-                else:
-                    with nullcontext() if e.differentiable else modes.no_grad():
-                        values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
-                    if e.primitive in DRAWS:
-                        values[e.output]._version = Version()  # as a generator gives it
+                with nullcontext() if e.differentiable else modes.no_grad():
+                    values[e.output] = _apply(e, values)
                 for v in {e.output, *e.variables}:  # free memory as early as the function did
                     if last_use.get(v, e) is e and v not in kept:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
 
     def values(self, *args: Any) -> dict[str, Tensor]:
-        """Return what every line gives for these arguments, by the name that the program prints: `values["a"]`.
+        """Return what every name that the program prints stands for with these arguments: `values["a"]`.
+
+        Nothing changes: the program assigns to copies. So `values["W"]` is what `W` is now, and `values["W'"]` what the
+        next run will make of it.
 
         Raises
         ------
         ShapeError, DTypeError, DeviceError, GraphError
-            The arguments differ from those of the recording, or the program assigns to tensors.
+            The arguments differ from those of the recording, or another captured tensor or argument lives in the memory
+            of one that is assigned to.
 
         Examples
         --------
@@ -285,17 +283,23 @@ class Program:
         >>> program.values(mg.tensor([3.0, 4.0]))["a"]
         tensor([ 9., 16.])
         """
-        if self.has_effects:
-            raise GraphError(
-                f"{self.name} assigns to tensors, and to look at its values would change them: record the part without "
-                "assign, such as the gradient alone (random numbers assign to the counter of their generator)"
-            )
-        values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        given: dict[Variable, Tensor] = {**dict(self._bind(args)), **self.captured}
+        roots = storage_roots(self)
+        changing = {roots[e.output] for e in self.equations if e.primitive.effect}
+        for v in changing.intersection(given):
+            sharing = [other.name for other, t in given.items() if t._version is given[v]._version and other is not v]
+            if sharing:
+                raise GraphError(
+                    f"{self.name} assigns to memory that {v.name} shares with {', '.join(sharing)}; `values` works on "
+                    "copies, which share none: make views in the recorded function, and give arguments that are copies"
+                )
+        values = {v: _copy(t) if v in changing else t for v, t in given.items()}
+        found = {v.name: _copy(t) for v, t in given.items()}
         with modes.no_grad():
             for e in self.equations:
-                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
-                values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
-        return {e.output.name: values[e.output] for e in self.equations}
+                result = values[e.output] = _apply(e, values)
+                found[e.output.name] = _copy(result) if roots[e.output] in changing else result
+        return found
 
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
         """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
@@ -437,6 +441,21 @@ def updated(program: Program) -> dict[Variable, str]:
             for v in e.variables:
                 users[v].append(e.output)
     return {v: min(names) for v, names in found.items() if len(names) == 1}
+
+
+def _apply(e: Equation, values: dict[Variable, Tensor]) -> Tensor:
+    """Return what an equation gives for the values of its inputs."""
+    inputs: list[Any] = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
+    if e.primitive.effect:
+        return inputs[0].assign(inputs[1])
+    result = tape.apply(e.primitive, *inputs, **e.metadata)
+    if e.primitive in DRAWS:
+        result._version = Version()  # as a generator gives it
+    return result
+
+
+def _copy(x: Tensor) -> Tensor:
+    return Tensor._wrap(x._array.copy("K"), x.device, None, Version())
 
 
 def _define(v: Variable, known: set[Variable], where: str) -> None:

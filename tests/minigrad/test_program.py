@@ -268,21 +268,57 @@ def test_arguments_are_given_by_position() -> None:
             call(x, a=2.0)
 
 
-def test_the_values_of_all_lines_can_be_seen() -> None:
+def test_the_values_of_all_names_can_be_seen() -> None:
     w = mg.Parameter([2.0, 3.0])
     program = mg.record(mg.grad(lambda x: (mg.exp(x) * w).sum()))(mg.zeros((2,)))
     x = mg.tensor([0.5, -1.0])
     values = program.values(x)
-    assert list(values) == [e.output.name for e in program.equations]
+    names = [v.name for v in (*program.arguments, *program.captured, *(e.output for e in program.equations))]
+    assert list(values) == names and {"w", "seed"} <= set(names)
+    assert same(values["x"], x) and same(values["w"], w)
     assert same(values["a"], mg.exp(x)) and same(values[program.outputs[0].name], program(x))
     assert not any(value.requires_grad for value in values.values())
     with pytest.raises(ShapeError, match="recorded with"):
         program.values(mg.zeros((3,)))
-    program = mg.record(lambda x: w.assign(w + x))(x)
-    before = w.detach().numpy().tolist()
-    with pytest.raises(GraphError, match="assigns to tensors, and to look at its values would change them"):
-        program.values(x)
-    assert w.detach().numpy().tolist() == before
+
+
+def test_the_values_of_a_training_step_are_those_of_the_next_run_and_change_nothing() -> None:
+    model = Adam()
+    generator = mg.random.Generator(3)
+
+    def step(x: mg.Tensor) -> mg.Tensor:
+        turned = model.parameters[0].mT  # a view, which after the update shows the new values
+        loss = model.step(x + generator.normal(x.shape))
+        return loss + turned.sum()
+
+    step(BATCHES[0])
+    program = mg.record(step)(BATCHES[0])
+    state = [*model.state(), *(t for _, t in generator.named_tensors())]
+    before = [t.detach().numpy().copy() for t in state]
+    versions = [t._version.count for t in state]  # type: ignore[union-attr]
+    values = program.values(BATCHES[1])
+    assert all(np.array_equal(t.detach().numpy(), b) for t, b in zip(state, before, strict=True))
+    assert [t._version.count for t in state] == versions  # type: ignore[union-attr]
+    assert same(values[program.outputs[0].name], program(BATCHES[1]))
+    assert np.array_equal(values["a"].numpy(), before[0].T)  # not what the view shows in the end
+    names = [v.name for v, t in program.captured.items() if any(t is s for s in state)]
+    assert len(names) == len(state)
+    for v, t in program.captured.items():
+        assert v.name not in names or same(values[f"{v.name}'"], t)
+    first = next(v.name for v, t in program.captured.items() if t is state[0])
+    assert values[first].numpy().tobytes() == before[0].tobytes() != values[f"{first}'"].numpy().tobytes()
+
+
+def test_values_on_copies_are_refused_where_they_would_no_longer_share_memory() -> None:
+    w = mg.Parameter([2.0, 3.0])
+    part = w.detach()[1:]
+    program = mg.record(lambda x: (w.assign(w + x), part * 1.0))(mg.ones(2))
+    with pytest.raises(GraphError, match=r"assigns to memory that (w|part) shares with (w|part); `values` works on"):
+        program.values(mg.ones(2))
+    program = mg.record(lambda x: w.assign(w + x))(mg.ones(2))
+    with pytest.raises(GraphError, match=r"assigns to memory that w shares with x"):
+        program.values(w)
+    assert w.detach().numpy().tolist() == [4.0, 5.0]
 
 
 def test_a_run_holds_no_result_that_nobody_reads() -> None:
