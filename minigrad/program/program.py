@@ -426,10 +426,10 @@ def roles(program: Program) -> dict[Variable, str]:
 
 
 def updated(program: Program) -> dict[Variable, str]:
-    """Return for the output of each equation of an update the name of what is updated in the end, where that is one.
+    """Return for the output of each equation of an update the name of what is updated in the end, or how many are.
 
-    The new mean of an optimizer leads to the new parameter, so it belongs to the update of that. What serves several
-    updates, as a count of steps does, is not in the dictionary.
+    The new mean of an optimizer leads to the new parameter, so it belongs to the update of that. A count of steps leads
+    to all parameters.
     """
     users: dict[Variable, list[Variable]] = defaultdict(list)
     role, targets = roles(program), targets_of(program)
@@ -440,7 +440,7 @@ def updated(program: Program) -> dict[Variable, str]:
             found[e.output] = names or {targets[e.output].name}  # only an assignment leads nowhere
             for v in e.variables:
                 users[v].append(e.output)
-    return {v: min(names) for v, names in found.items() if len(names) == 1}
+    return {v: min(names) if len(names) == 1 else f"{len(names)} tensors" for v, names in found.items()}
 
 
 def _apply(e: Equation, values: dict[Variable, Tensor]) -> Tensor:

@@ -76,10 +76,10 @@ def test_an_adam_step_prints_with_shapes_names_and_lines() -> None:
     assert text.startswith("step { x:f32[4,6] .\n  captured:\n    W1:f32[6,3]\n    b1:f32[3]\n")
     assert "a:f32[4,3] = matmul x W1" in text and f"# test_program.py:{line}\n" in text
     assert "W1':f32[6,3] = assign W1 " in text
-    # the moments of a parameter belong to its update; the count of steps, of which all make use, to none
+    # the moments of a parameter belong to its update; the count of steps to that of all
     assigned = [line.partition(", update of ")[2] for line in text.splitlines() if " assign " in line]
     assert "tensor':f32[] = assign tensor " in text  # the count, of which the code that runs holds only the owner
-    assert assigned == ["", *(name for name in ("W1", "b1", "W2", "b2") for _ in range(3))]
+    assert assigned == ["4 tensors", *(name for name in ("W1", "b1", "W2", "b2") for _ in range(3))]
     assert "multiply 0.999 " in text  # of a second moment
     for line in text.splitlines():
         assert ("multiply 0.999 " in line) <= (", update of " in line)
