@@ -29,7 +29,7 @@ from .kinds import kind_of
 from .outside import Outside, first_result, leads_outside, updates_parameters
 from .passes import simplify
 from .program import Program
-from .record import run_and_record
+from .record import restore_gradients, run_and_record
 from .replay import Replay
 
 BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
@@ -192,7 +192,8 @@ class Compiled:
         args = _tensors(args)
         if observers.recording():  # it is a part of a larger program, and that one is to be compiled
             return self._step(*args)
-        return self._run_and_record(args)[-1]
+        *_, result = self._run_and_record(args)
+        return result
 
     def _as_it_is(self, args: tuple, outside: Outside) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
@@ -237,7 +238,7 @@ class Compiled:
         recording = run_and_record(self._step, args)
         program, given = recording.program, tensors_of(args)
         if not updates_parameters(program) and leads_outside(program, args, recording.result):
-            recording.restore_gradients()
+            restore_gradients(recording.gradients)
             raise GraphError(
                 f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
                 "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"

@@ -37,7 +37,7 @@ class Plan:
     counts : dict from str to int
         How many of the program's equations are an operation, an assignment, or a view, which computes nothing.
     arguments : list of int
-        The bytes of each argument: large ones are read where they are, others copied.
+        The bytes of each argument: on the CPU large ones are read where they are, all others are copied.
 
     Examples
     --------

@@ -92,13 +92,10 @@ class Equation:
     def __repr__(self) -> str:
         """Return the equation as the program prints it, without the line: "c:f32[2] = add a b"."""
         inputs = " ".join(v.name if isinstance(v, Variable) else repr(v) for v in self.inputs)
-        given = {k: v for k, v in self.metadata.items() if k not in self.primitive.defaults or v != _default(self, k)}
+        defaults = self.primitive.defaults
+        given = {k: v for k, v in self.metadata.items() if k not in defaults or v != defaults[k]}
         metadata = ", ".join(f"{name}={_short(value)}" for name, value in given.items())
         return f"{self.output!r} = {self.primitive.name}{f'[{metadata}]' if metadata else ''} {inputs}"
-
-
-def _default(equation: Equation, name: str) -> Any:
-    return equation.primitive.defaults[name]
 
 
 def _short(value: Any) -> str:

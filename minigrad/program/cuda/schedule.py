@@ -21,8 +21,8 @@ class Launch(Group):
     Attributes
     ----------
     kind : str
-        Which file makes its kernels: "elementwise", "reduction", "rows", or "" for none: a product, a view, anything
-        else that is left to libraries.
+        "elementwise", "reduction" or "rows", each of which has a file that makes its kernels, or "": a product, a view,
+        anything else that is left to libraries.
     parts : list of Group
         Groups that do not depend on each other. Random draws are at their beginnings; reductions are at the end of the
         only part.
