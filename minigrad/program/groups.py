@@ -251,12 +251,11 @@ def _connected_outside(
         pending = [j for i in start for j in before[i] if j not in start and j not in goal]
         seen: set[int] = set()
         while pending:
-            group = groups[member[pending.pop()]]
-            key = id(group)
-            if key in seen:
+            g = member[pending.pop()]
+            if g in seen:
                 continue
-            seen.add(key)
-            for i in group:
+            seen.add(g)
+            for i in groups[g]:
                 for j in before[i]:
                     if j in goal:
                         return True

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import modes, observers, tape, trees
 from ..tensor import Tensor
-from .program import Equation, Program, Variable, storage_roots
+from .program import Equation, Program, Variable, blank, storage_roots
 
 
 def simplify(program: Program) -> Program:
@@ -110,7 +110,7 @@ def constants(program: Program) -> Program:
         if e.primitive.effect or not (free_of_values or all(v in values for v in e.variables)):
             equations.append(e)
             continue
-        inputs = [values.get(v, _blank(v)) if isinstance(v, Variable) else v for v in e.inputs]
+        inputs = [values.get(v, blank(v)) if isinstance(v, Variable) else v for v in e.inputs]
         with observers.observing(None), modes.no_grad(), np.errstate(all="ignore"):
             value = tape.apply(e.primitive, *inputs, **e.metadata)
         values[e.output] = captured[e.output] = value
@@ -150,12 +150,6 @@ def native_broadcasting(program: Program) -> Program:
                     v = source
         equations.append(e)
     return _rebuilt(program, equations, program.captured, {})
-
-
-def _blank(v: Variable) -> Tensor:
-    """Return a tensor of a variable's type whose values do not matter."""
-    xp = v.device.xp
-    return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
 
 
 def _with_inputs(e: Equation, replaced: dict[Variable, Variable], of: Variable | None) -> Equation:

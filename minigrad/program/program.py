@@ -180,6 +180,11 @@ class Program:
         """Whether running it changes tensors (by `assign`)."""
         return any(e.primitive.effect for e in self.equations)
 
+    @property
+    def devices(self) -> set[Device]:
+        """Where its values live."""
+        return {v.device for v in (*self.arguments, *self.captured, *(e.output for e in self.equations))}
+
     # Printing
 
     def __repr__(self) -> str:
@@ -340,8 +345,7 @@ class Program:
         from .passes import simplify
 
         program = simplify(self)
-        values = (*program.arguments, *program.captured, *(e.output for e in program.equations))
-        on_gpu = any(v.device.type == "cuda" for v in values)
+        on_gpu = any(device.type == "cuda" for device in program.devices)
         return Plan(program, launches(program) if on_gpu else with_products(program))
 
     def kernels(self) -> str:
@@ -389,6 +393,12 @@ def storage_roots(program: Program) -> dict[Variable, Variable]:
     for e in program.equations:
         roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
     return roots
+
+
+def blank(v: Variable) -> Tensor:
+    """Return a tensor of a variable's type whose values do not matter, without memory for them."""
+    xp = v.device.xp
+    return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
 
 
 def targets_of(program: Program) -> dict[Variable, Variable]:
@@ -462,20 +472,14 @@ def _define(v: Variable, known: set[Variable], where: str) -> None:
 
 
 def _check_type(e: Equation) -> None:
-    """Apply the operation to zeros (without memory, and without the effect) and compare the result's type."""
-    xp = e.output.device.xp
-    zeros = [
-        Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None, Version())
-        if isinstance(v, Variable)
-        else v
-        for v in e.inputs
-    ]
+    """Apply the operation to blanks (without the effect) and compare the result's type."""
+    blanks: list[Any] = [blank(v) if isinstance(v, Variable) else v for v in e.inputs]
     if e.primitive.effect:
-        shape, dtype = zeros[0].shape, zeros[0].dtype  # type: ignore[union-attr]
-        xp.broadcast_to(zeros[1]._array, shape)  # type: ignore[union-attr]
+        shape, dtype = blanks[0].shape, blanks[0].dtype
+        e.output.device.xp.broadcast_to(blanks[1]._array, shape)
     else:
         with observers.observing(None), modes.no_grad(), np.errstate(all="ignore"):
-            found = tape.apply(e.primitive, *zeros, **e.metadata)
+            found = tape.apply(e.primitive, *blanks, **e.metadata)
         shape, dtype = found.shape, found.dtype
     if shape != e.output.shape:
         raise ShapeError(f"{e!r} ({e.line}) gives shape {shape}")

@@ -28,7 +28,7 @@ from .epilogues import with_products
 from .groups import Group, may_raise
 from .inputs import BYTES_FOR_A_CALL, Binding
 from .memory import Plan, is_view
-from .operations import told
+from .operations import call_and_copy, told
 from .phases import WORTH_A_WAIT, Share, Stage, phases, region
 from .pieces import part_of
 from .program import Equation, Program, Variable
@@ -49,8 +49,8 @@ class Replay:
         As the passes left it.
     threads : int
         How many threads share the work.
-    kernels : bool
-        Whether to compile runs of arithmetic.
+    native : bool
+        Whether to compile runs of arithmetic (`kernels.py`).
 
     Attributes
     ----------
@@ -60,27 +60,24 @@ class Replay:
         Where the calls expect the arguments that are copied in.
     outputs : dict of arrays by Variable
         Where the results are after `run`, until the next one.
-    assigned : set of Variable
-        The roots of what the program assigns to: arguments, and captured tensors.
     phases : list of lists of calls
         For each phase what its threads do, a list of calls for each.
-    kernels : bool
+    native : bool
         What was given.
     """
 
-    def __init__(self, program: Program, threads: int, kernels: bool) -> None:
+    def __init__(self, program: Program, threads: int, native: bool) -> None:
         self.program = program
-        self.plan = Plan(program, with_products(program) if kernels else None)
+        self.plan = Plan(program, with_products(program) if native else None)
         blocks = arena([*self.plan.sizes, *(extent(v) for v in program.arguments)])
         self._blocks = blocks[: len(self.plan.sizes)]
         self._arrays: dict[Variable, Any] = {v: t._array for v, t in program.captured.items()}
         places = blocks[len(self.plan.sizes) :]
         self.inputs = [(v, array_in(block, v)) for v, block in zip(program.arguments, places, strict=True)]
         self._arrays.update(self.inputs)
-        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         # in whose place the array given may not be read
-        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned
-        self.kernels = kernels
+        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.plan.assigned
+        self.native = native
         self._threads = threads
         self._dtypes = [v.dtype for v, _ in self.inputs]
         self._given: list[Any] = []
@@ -98,11 +95,11 @@ class Replay:
                 self._move(first)
             else:
                 by_columns = self._goes_by_columns(group)
-                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, kernels)
+                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, native)
                 self._stages.append(Stage(tiled.shares, alone=any(map(may_raise, group.equations))))
             for stage in self._stages[begun:]:
                 self._name(stage, number, group)
-        self._written = [region(self._arrays[v])[:2] for v in self.assigned]
+        self._written = [region(self._arrays[v])[:2] for v in self.plan.assigned]
         self._arrange(threads)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
 
@@ -258,14 +255,14 @@ class Replay:
             # (np.mean of float16 adds up in what it writes to)
             self._alone(e, (partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
         else:
-            self._alone(e, (_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
+            self._alone(e, (call_and_copy, (partial(e.primitive.forward, xp, **e.metadata), *inputs, out)))
 
     def _multiply(self, v: Variable, a: Any, b: Any, out: Any) -> None:
         """Multiply two matrices, in the parts of eager execution."""
         how = products.cut(a, b)
         if how and how.by_columns:
             self._by_columns.add(v)
-        outer = loops.elementwise(np.multiply, [a, b], out) if self.kernels and how and a.shape[1] == 1 else None
+        outer = loops.elementwise(np.multiply, [a, b], out) if self.native and how and a.shape[1] == 1 else None
         parts: list[tuple[Calls, list[Any], Any]] = [([(products.multiply, (a, b, out))], [a, b], out)]
         labels = [""]
         if outer is not None:
@@ -282,7 +279,7 @@ class Replay:
     def _mean(self, x: Any, out: Any, axis: Any) -> None:
         """Sum and divide, as np.mean does, with fewer steps in Python."""
         count = np.asarray(x.size // max(out.size, 1), out.dtype)  # exact below 2**24
-        division = loops.elementwise(np.divide, [out, count], out) if self.kernels else None
+        division = loops.elementwise(np.divide, [out, count], out) if self.native else None
         self._reduce("sum", x, out, axis, [(division, ())] if division else [(np.divide, (out, count, out))])
 
     def _reduce(self, name: str, x: Any, out: Any, axis: Any, then: Calls | None = None) -> None:
@@ -299,7 +296,7 @@ class Replay:
         shares = []
         for part, to, label in pieces:
             calls: Calls | None = None
-            if self.kernels and name == "sum" and x.dtype == out.dtype:
+            if self.native and name == "sum" and x.dtype == out.dtype:
                 calls = loops.total(part, to, axes)
             if calls is None:
                 calls = [(_REDUCTIONS[name], (part, axes, None, to, False))]
@@ -319,7 +316,3 @@ class Replay:
 def _multiplies(shares: list[Calls]) -> bool:
     """Return whether NumPy multiplies matrices in one of the calls."""
     return any(function is products.multiply for calls in shares for function, _ in calls)
-
-
-def _copy_result(forward: Callable, out: Any) -> None:
-    np.copyto(out, forward(), casting="unsafe")

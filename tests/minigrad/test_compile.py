@@ -760,7 +760,7 @@ def test_an_update_is_written_straight_into_the_parameter():
     (w,) = parameters((64, 64))
     step = mg.record(lambda g: w.assign(w - 0.1 * g))
     program = simplify(step(mg.tensor(normal(64, 64))))
-    replay = Replay(program, threads=1, kernels=False)
+    replay = Replay(program, threads=1, native=False)
     (((first, _), (last, arguments)),) = replay.phases[0]
     assert (first, last) == (np.multiply, np.subtract)
     assert np.shares_memory(arguments[-1], w._array)
@@ -783,8 +783,7 @@ def test_bad_arguments_are_refused_at_once():
 
 def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
     pytest.importorskip("llvmlite")
-    module = sys.modules["minigrad.program.compile"]
-    monkeypatch.setattr(module, "BEFORE_KERNELS", 0.0)
+    monkeypatch.setattr("minigrad.program.entry.BEFORE_KERNELS", 0.0)
     monkeypatch.setenv("MINIGRAD_CACHE", "off")
     forget_machine_code()
     w = mg.Parameter(np.linspace(-1.0, 1.0, 6, dtype="float32"))
@@ -800,7 +799,7 @@ def test_no_result_is_lost_when_kernels_take_over(monkeypatch):
         expected, found = step(x), compiled(x)
         assert found[0].item() == expected[0].item()
         assert (found[1].numpy() == expected[1].numpy()).all()
-        assert compiled.replays[0].kernels == (i > 1)
+        assert compiled.replays[0].native == (i > 1)
 
 
 def forget_machine_code():
@@ -818,7 +817,7 @@ def test_kernels_are_used_at_once_where_an_earlier_process_has_kept_them(monkeyp
         compiled = mg.compile(lambda x: mg.square(x * 3.0 - 1.0), kernels=kernels)
         expected, *found = (compiled(x).numpy().tobytes() for _ in range(3))
         assert found == [expected] * 2
-        return compiled.replays[0].kernels
+        return compiled.replays[0].native
 
     assert [fused(), fused(kernels=False)] == [False, False]
     assert fused(kernels=True)
@@ -1028,7 +1027,7 @@ def test_a_replay_names_all_that_a_group_stores_and_says_what_is_too_short_for_t
         return y
 
     program = simplify(mg.record(step)(mg.ones((64, 64))))
-    text = str(Replay(program, threads=2, kernels=False)).splitlines()
+    text = str(Replay(program, threads=2, native=False)).splitlines()
     assert any(line.startswith("phase") and line.endswith(", too short for more threads") for line in text)
     y, w_ = program.equations[0].output.name, program.equations[-1].output.name
     assert [line for line in text if "exp" in line] == [

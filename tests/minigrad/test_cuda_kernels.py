@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.primitives import primitives
-from minigrad.program.cuda import Unsupported, kernels, launches
+from minigrad.program.cuda import Unsupported, kernels_of, launches
 from minigrad.program.memory import Plan
 from minigrad.program.passes import simplify
 from minigrad.program.program import Equation, Program, Variable
@@ -143,7 +143,7 @@ def groups_of(f, *arrays):
 def test_complex_numbers_have_no_kernels():
     plan, made = groups_of(lambda x: mg.exp(x) * x, np.ones(3, "c8"))
     with pytest.raises(Unsupported, match="complex64"):
-        kernels(made[0], set(plan.buffers), plan.roots)
+        kernels_of(made[0], set(plan.buffers), plan.roots)
 
 
 def test_what_has_no_kernel_is_launched_alone():
@@ -156,12 +156,12 @@ def test_a_tensor_that_is_assigned_a_view_of_itself_has_no_kernel():
     plan, made = groups_of(lambda x: p.assign(p.detach()[::-1]) + x, np.ones(6, "f4"))
     with pytest.raises(Unsupported, match="another form"):
         for launch in made:
-            kernels(launch, set(plan.buffers), plan.roots)
+            kernels_of(launch, set(plan.buffers), plan.roots)
 
 
 def test_nothing_is_launched_for_no_elements():
     plan, made = groups_of(lambda x: [mg.exp(x), mg.exp(x).sum(axis=0)], np.ones((0, 0), "f4"))
-    assert [kernels(launch, set(plan.buffers), plan.roots) for launch in made] == [[]]
+    assert [kernels_of(launch, set(plan.buffers), plan.roots) for launch in made] == [[]]
 
 
 def test_a_reduction_joins_the_group_that_it_reads():
@@ -198,7 +198,7 @@ HUGE = [
 def test_positions_beyond_32_bits_are_counted_in_64():
     for program in HUGE:
         plan = Plan(program, launches(program))
-        for kernel in kernels(plan.groups[0], set(plan.buffers), plan.roots)[:1]:
+        for kernel in kernels_of(plan.groups[0], set(plan.buffers), plan.roots)[:1]:
             assert "unsigned long long i" in kernel.source and "unsigned int i" not in kernel.source
             assert max(kernel.grid[0], 1) < 2**31 and kernel.grid[1] < 2**16
 
@@ -219,5 +219,5 @@ def test_groups_reductions_and_draws_are_cuda():
     made = [kernel for case in cases for kernel in case.replay.kernels]
     for program in HUGE:
         plan = Plan(program, launches(program))
-        made += kernels(plan.groups[0], set(plan.buffers), plan.roots)
+        made += kernels_of(plan.groups[0], set(plan.buffers), plan.roots)
     assert len(compile_for_gpu(made)) > 100_000

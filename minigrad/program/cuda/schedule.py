@@ -35,6 +35,9 @@ class Launch(Group):
         self.parts = parts
         self.kind = kind
 
+    def __repr__(self) -> str:
+        return f"<launch {' '.join(e.primitive.name for e in self.equations)}>"
+
 
 def launches(program: Program) -> list[Launch]:
     """Return the launches of a program, in an order in which every value is there before it is read.
@@ -44,10 +47,11 @@ def launches(program: Program) -> list[Launch]:
     >>> import minigrad as mg
     >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.tensor([1.0, 2.0]))
     >>> launches(program)
-    [<group exp multiply sum>]
+    [<launch exp multiply sum>]
     """
     groups = _with_draws(program, _with_reductions(schedule(program, raises=False)))
     before, arrays, roots = _dependencies(program, groups), _arrays(program, groups), storage_roots(program)
+    kinds = [_kind(group) for group in groups]
     followers = defaultdict(list)
     for i, needed in enumerate(before):
         for j in needed:
@@ -56,12 +60,11 @@ def launches(program: Program) -> list[Launch]:
     result = []
     while ready:
         # first what others may wait for, and last the elementwise groups: by then many are ready
-        first = min(ready, key=lambda i: (_kind(groups[i]) == "elementwise", not is_view(groups[i]), i))
-        kind = _kind(groups[first])
+        first = min(ready, key=lambda i: (kinds[i] == "elementwise", not is_view(groups[i]), i))
         chosen = [first]
-        if kind == "elementwise":
+        if kinds[first] == "elementwise":
             chosen = _together(sorted(ready), arrays, [_has_kernel(groups[i], roots) for i in sorted(ready)])
-        result.append(Launch([groups[i] for i in chosen], kind))
+        result.append(Launch([groups[i] for i in chosen], kinds[first]))
         for i in chosen:
             ready.remove(i)
             for j in followers[i]:
