@@ -99,9 +99,9 @@ def _summed(x: Any, out: Any) -> tuple[int, ...]:
 
 def _reduction(name: str, x: Any, out: Any, axis: Any, threads: int, native: bool, then: Calls | None = None) -> Stage:
     """Reduce along some axes, and make the calls that come then; threads share the columns of a matrix."""
-    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
-    whole = [n for i, n in enumerate(x.shape) if i not in axes]
-    flat = out.reshape(whole)  # without the axes that are kept with length 1
+    over_all = axis is None or not x.ndim  # NumPy accepts axis 0 of an array without axes
+    axes = tuple(range(x.ndim)) if over_all else normalize_axis_tuple(axis, x.ndim)
+    flat = out.reshape([n for i, n in enumerate(x.shape) if i not in axes])  # without axes that are kept with length 1
     pieces = [(x, flat, "")]
     if x.ndim == 2 and axes == (0,) and not then and x.size * SUM_NANOSECONDS > WORTH_A_WAIT:
         cuts = splits(x.shape[1], threads)

@@ -44,7 +44,7 @@ class Arrays:
     def single(self, position: int) -> bool:
         """Return whether an array is one number that is only read."""
         v = self.variables[position]
-        return v not in self.body.writes and not any(self.strides[position])
+        return v not in self.body.writes and 0 not in v.shape and not any(self.strides[position])
 
     def load_singles(self) -> list[str]:
         """Return the statements that load the arrays of one number, before the loop."""

@@ -195,7 +195,7 @@ def reduced_axes(e: Equation) -> frozenset[int]:
         extra = len(whole) - len(e.output.shape)
         return frozenset(i for i, n in enumerate(whole) if i < extra or n != e.output.shape[i - extra])
     axis = e.metadata.get("axis")
-    if axis is None:
+    if axis is None or not whole:  # NumPy accepts axis 0 of an array without axes
         return frozenset(range(len(whole)))
     return frozenset(a % len(whole) for a in ((axis,) if isinstance(axis, int) else axis))
 
