@@ -45,6 +45,9 @@ class Observer:
     def note_seed(self, x: Tensor) -> None:
         """Take note of a cotangent from which a backward pass starts: the user's code may have no name for it."""
 
+    def note_hook(self, x: Tensor, hook: Callable) -> None:
+        """Take note of a tensor that has got a hook."""
+
     def note_gradient(self, leaf: Node, added: bool) -> None:
         """Take note, of a recording, of a leaf whose gradient is about to be set, or added to."""
 
@@ -88,6 +91,9 @@ class InnerObserver(Observer):
 
     def note_seed(self, x: Tensor) -> None:
         self._outer.note_seed(x)
+
+    def note_hook(self, x: Tensor, hook: Callable) -> None:
+        self._outer.note_hook(x, hook)
 
     def note_gradient(self, leaf: Node, added: bool) -> None:
         self._outer.note_gradient(leaf, added)
@@ -161,6 +167,12 @@ def note_no_gradient(leaf: Node) -> None:
     """Let a recorder know that what follows depends on a leaf having no gradient."""
     if state.observer is not None:
         state.observer.note_no_gradient(leaf)
+
+
+def note_hook(x: Tensor, hook: Callable) -> None:
+    """Let a recorder know of a tensor that has got a hook: a program puts it there again."""
+    if state.observer is not None:
+        state.observer.note_hook(x, hook)
 
 
 def note_seed(x: Tensor) -> None:

@@ -326,6 +326,7 @@ class Tensor:
             node.hooks = {}
         key = object()  # of this hook alone, also when it is gone
         node.hooks[key] = hook
+        observers.note_hook(self, hook)
 
         def remove() -> None:
             if node.hooks is not None:

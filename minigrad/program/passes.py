@@ -166,5 +166,6 @@ def _rebuilt(
     replaced: dict[Variable, Variable],
 ) -> Program:
     result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
-    kept = program.conditions, program.literals, program.computed
+    hooks = {replaced.get(v, v): found for v, found in program.hooks.items()}
+    kept = program.conditions, program.literals, hooks, program.computed
     return Program(program.name, program.inputs, captured, list(equations), result, *kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,8 @@ class Program:
     bit. An `assign` in it changes the very tensor that the recorded function changed.
 
     A program without `assign` can be differentiated like any function, with respect to its arguments and to the
-    captured tensors that require grad. One with `assign` runs without gradients.
+    captured tensors that require grad. One with `assign`, and so one that draws random numbers, runs without gradients
+    and refuses arguments that require grad: record the gradient, `mg.record(mg.grad(f))`.
 
     Attributes
     ----------
@@ -135,6 +136,8 @@ class Program:
         Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
     literals : set of Variable
         Those of the captured that are numbers which the code made on the spot, and are called after their value.
+    hooks : dict from Variable to list of callables
+        The hooks that the function put on tensors, which a run with gradients puts there again.
     computed : set of Variable
         Those of the captured that a pass computed in advance.
     equations : list of Equation
@@ -162,6 +165,7 @@ class Program:
         result: Any,
         conditions: tuple = (),
         literals: frozenset[Variable] = frozenset(),
+        hooks: Mapping[Variable, Sequence[Callable]] | None = None,
         computed: frozenset[Variable] = frozenset(),
     ) -> None:
         self.name = self.__name__ = name
@@ -171,6 +175,7 @@ class Program:
         self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
         self.literals = literals
+        self.hooks = hooks or {}
         self.computed = computed
         self.equations = equations
         self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
@@ -212,7 +217,7 @@ class Program:
     def check(self) -> None:
         """Verify that every variable is assigned once and before it is used, with the shape and dtype it claims.
 
-        No value of the program is needed: every operation is applied to zeros of its inputs' shapes.
+        No value of the program is needed: every operation is applied to zeros, or unit matrices, of its inputs' shapes.
 
         Raises
         ------
@@ -251,20 +256,35 @@ class Program:
         Raises
         ------
         ShapeError, DTypeError, DeviceError, GraphError
-            The arguments differ from those of the recording; nothing has been changed then.
+            The arguments differ from those of the recording, or a gradient is wanted that the program does not have.
+            Nothing has been changed then.
         """
         trees.refuse_keywords("a program", keywords)
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        wanted = [v.name for v in self.arguments if values[v].requires_grad]
+        if self.has_effects and wanted and modes.grad_enabled():
+            raise GraphError(
+                f"{self.name} assigns to tensors (random numbers do, too), so it runs without gradients, but argument "
+                f"{wanted[0]} requires grad; record the gradient, mg.record(mg.grad(f)), or call it in mg.no_grad()"
+            )
         last_use = {v: e for e in self.equations for v in e.variables}
         kept = set(self.outputs)
         with modes.no_grad() if self.has_effects else nullcontext():
+            for v, t in values.items():
+                self._put_hooks(v, t)
             for e in self.equations:
                 with nullcontext() if e.differentiable else modes.no_grad():
                     values[e.output] = _apply(e, values)
+                self._put_hooks(e.output, values[e.output])
                 for v in {e.output, *e.variables}:  # free memory as early as the function did
                     if last_use.get(v, e) is e and v not in kept:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
+
+    def _put_hooks(self, v: Variable, t: Tensor) -> None:
+        if t.requires_grad and modes.grad_enabled():
+            for hook in self.hooks.get(v, ()):
+                t.register_hook(hook)
 
     def values(self, *args: Any) -> dict[str, Tensor]:
         """Return what every name that the program prints stands for with these arguments: `values["a"]`.
@@ -401,6 +421,14 @@ def blank(v: Variable) -> Tensor:
     return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
 
 
+def _regular(v: Variable) -> Tensor:
+    """Return a tensor of a variable's type that has an inverse and a root, where it is a matrix."""
+    if v.dtype.kind != "f" or len(v.shape) < 2:
+        return blank(v)
+    xp = v.device.xp
+    return Tensor._wrap(xp.broadcast_to(xp.eye(*v.shape[-2:], dtype=v.dtype), v.shape), v.device, None)
+
+
 def targets_of(program: Program) -> dict[Variable, Variable]:
     """Return for what an assign returns the variable that it assigns to."""
     found: dict[Variable, Variable] = {}
@@ -473,7 +501,7 @@ def _define(v: Variable, known: set[Variable], where: str) -> None:
 
 def _check_type(e: Equation) -> None:
     """Apply the operation to blanks (without the effect) and compare the result's type."""
-    blanks: list[Any] = [blank(v) if isinstance(v, Variable) else v for v in e.inputs]
+    blanks: list[Any] = [_regular(v) if isinstance(v, Variable) else v for v in e.inputs]
     if e.primitive.effect:
         shape, dtype = blanks[0].shape, blanks[0].dtype
         e.output.device.xp.broadcast_to(blanks[1]._array, shape)

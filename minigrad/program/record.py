@@ -68,7 +68,8 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     def recorded(*args: Any, **keywords: Any) -> Program:
         trees.refuse_keywords("mg.record(f)", keywords)
         observers.refuse_while_recording("mg.record(f) is called", "call f itself, or record it before")
-        return run_and_record(f, args).program
+        with modes.enable_grad():  # what the program can do does not depend on the mode in which it is recorded
+            return run_and_record(f, args).program
 
     return recorded
 
@@ -116,7 +117,8 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
     recorder.name_results()
     conditions = tuple(recorder.conditions.values())
     literals = frozenset(recorder.literals)
-    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
+    hooks = recorder.hooks()
+    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals, hooks)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
     return Recording(program, result, recorder.gradients, made)
 
@@ -179,6 +181,7 @@ class _Recorder(InnerObserver):
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._held: list[Any] = []  # arrays, so that no other gets their identity, or what tells that one is gone
         self._made_inside: list[Tensor] = []
+        self._hooked: dict[Variable, tuple[Node, list[Callable]]] = {}
         # of leaves whose gradient is set: what it was, and whether the first time it was added to
         self.gradients: dict[Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
@@ -222,6 +225,18 @@ class _Recorder(InnerObserver):
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
         return id(x._array) in self._variables
+
+    def note_hook(self, x: Tensor, hook: Callable) -> None:
+        """Remember a tensor that has got a hook."""
+        assert x._node is not None
+        self._hooked.setdefault(self.variable(x), (x._node, []))[1].append(hook)
+        super().note_hook(x, hook)
+
+    def hooks(self) -> dict[Variable, list[Callable]]:
+        """Return the hooks of the recorded function, now that it has returned, by what has them."""
+        return {
+            v: [h for h in node.hooks.values() if h in given] for v, (node, given) in self._hooked.items() if node.hooks
+        }
 
     def note_gradient(self, leaf: Node, added: bool) -> None:
         """Remember a leaf whose gradient is set."""

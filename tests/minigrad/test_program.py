@@ -346,6 +346,80 @@ def test_arguments_of_another_kind_are_refused_before_anything_changes() -> None
     assert p.detach().numpy().tolist() == [1.0, 1.0]
 
 
+def test_the_gradient_of_a_program_passes_the_hooks_of_its_function() -> None:
+    x = mg.tensor([1.0, 1.0])
+
+    def gradients(f: Callable, w: mg.Parameter) -> list:
+        f(x).backward()
+        second = mg.hvp(f, x, mg.tensor([1.0, -1.0]))
+        return [mg.grad(f)(x).numpy().tolist(), w.grad.numpy().tolist(), second.numpy().tolist()]
+
+    def made() -> tuple[Callable, mg.Parameter]:
+        w = mg.Parameter([1.0, 2.0])
+
+        def loss(x: mg.Tensor) -> mg.Tensor:
+            h = x * w
+            h.register_hook(lambda g: mg.clip(g, -3.0, 3.0))
+            remove = x.register_hook(lambda g: 0.0 * g) if x.requires_grad else lambda: None
+            remove()
+            return (h * h * h).sum()
+
+        return loss, w
+
+    loss, w = made()
+    expected = gradients(loss, w)
+    loss, w = made()
+    assert gradients(mg.record(loss)(x), w) == expected
+    assert expected[0] == [3.0, 6.0]  # not 3 and 24
+    loss, w = made()
+    np.testing.assert_array_equal(mg.record(mg.grad(loss))(x)(x).numpy(), expected[0])
+
+
+def test_hooks_of_arguments_and_captured_tensors_are_put_there_by_a_program() -> None:
+    seen = []
+    w = mg.Parameter([1.0, 2.0])
+
+    def loss(x: mg.Tensor) -> mg.Tensor:
+        w.register_hook(lambda g: seen.append("w"))
+        x.register_hook(lambda g: seen.append("x"))
+        return (x * w).sum()
+
+    x = mg.tensor([1.0, 1.0], requires_grad=True)
+    program = mg.record(loss)(x)
+    w.grad = None
+    other = mg.tensor([1.0, 1.0], requires_grad=True)
+    program(other).backward()
+    assert sorted(seen) == ["w", "w", "x"]  # w has that of the recording too
+
+
+def test_a_program_has_its_gradient_also_if_it_is_recorded_without() -> None:
+    x = mg.tensor([1.0, 2.0])
+    with mg.no_grad():
+        program = mg.record(lambda x: (x * x).sum())(x)
+    np.testing.assert_array_equal(mg.grad(program)(x).numpy(), [2.0, 4.0])
+
+
+@pytest.mark.parametrize("f", [mg.nn.BatchNorm(2), lambda x: x * mg.random.uniform(x.shape)])
+def test_a_program_that_assigns_refuses_to_be_differentiated(f: Callable) -> None:
+    x = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    program = mg.record(lambda x: (f(x) * x).sum())(x)
+    for derivative in (mg.grad(program), lambda x: mg.hvp(program, x, x), lambda x: mg.jvp(program, (x,), (x,))):
+        with pytest.raises(GraphError, match="runs without gradients, but argument x requires grad"):
+            derivative(x)
+    leaf = mg.tensor(x, requires_grad=True)
+    with mg.no_grad():
+        assert not program(leaf).requires_grad
+
+
+@pytest.mark.parametrize(
+    "f",
+    [mg.inv, mg.cholesky, lambda a: mg.solve(a, a), mg.grad(mg.det), mg.grad(lambda a: mg.qr(a)[0].sum())],
+)
+def test_programs_with_matrices_that_have_an_inverse_are_checked(f: Callable) -> None:
+    mg.record(f)(mg.tensor(np.eye(3) * 2)).check()
+    mg.record(f)(mg.tensor(np.eye(2, dtype="f4") + 1)).check()
+
+
 def test_a_program_assigns_to_random_draws_as_the_function_does() -> None:
     def f(x: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
         noise, other = mg.random.uniform((2,)), mg.random.normal((2,))
