@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .domains import ANY_BOOL, POSITIVE, REAL
 from .registry import Domain, Samples, primitive
 
-REAL = Domain(-3.0, 3.0)
-POSITIVE = Domain(0.1, 4.0)
-ANY_BOOL = Domain(0, 1, kind="bool")
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
 # Other bases
