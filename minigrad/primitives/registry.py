@@ -30,10 +30,10 @@ class Samples:
     ----------
     shapes : str or callable
         A family of shapes: "any" (each input has one of its own), "broadcast" (they broadcast against each other), or a
-        key of `_FAMILIES` in `minigrad/testing/strategies.py` or of `FAMILIES` in `minigrad/testing/families.py`, where
-        a new family of the library is added. A family draws the options of the forward too. A function is a family as
-        those of `FAMILIES` are: from hypothesis' `draw` to (shapes, options, None or a function that turns arrays of
-        free numbers into valid inputs).
+        key of `FAMILIES` in `minigrad/testing/families.py`, where a new family of the library is added. It is looked up
+        when inputs are drawn, for which hypothesis is needed. A family draws the options of the forward too. A function
+        is a family as those of `FAMILIES` are: from hypothesis' `draw` to (shapes, options, None or a function that
+        turns arrays of free numbers into valid inputs).
     domains : tuple of Domain
         One for each input; the last one also stands for further inputs.
     ties : bool
@@ -46,6 +46,13 @@ class Samples:
     domains: tuple[Domain, ...]
     ties: bool = False
     analytic: bool = True
+
+    def __post_init__(self) -> None:
+        domains: Any = self.domains
+        if not isinstance(domains, tuple) or not domains or not all(isinstance(d, Domain) for d in domains):
+            raise MinigradError(
+                f"the domains of samples are a tuple of at least one Domain, one for each input, got {domains!r}"
+            )
 
 
 class Primitive:

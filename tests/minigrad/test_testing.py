@@ -459,3 +459,16 @@ def test_a_family_that_draws_another_number_of_arrays_is_refused(data):
         row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples(shapes, (Domain(-3, 3),)))
         with pytest.raises(MinigradError, match="of primitive 'row' draws 2 arrays, .* takes 1"):
             data.draw(primitive_inputs(row))
+
+
+@given(st.data())
+def test_a_family_that_is_none_is_refused_with_the_names_of_all(data):
+    row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples("anny", (Domain(-3, 3),)))
+    with pytest.raises(MinigradError, match="'row' has the shape family 'anny', .* 'any', 'broadcast', 'reduce', .*"):
+        data.draw(primitive_inputs(row))
+
+
+@pytest.mark.parametrize("domains", [(), (-3, 3), Domain(-3, 3), [Domain(-3, 3)]])
+def test_samples_without_a_tuple_of_domains_are_refused(domains):
+    with pytest.raises(MinigradError, match="the domains of samples are a tuple of at least one Domain"):
+        Samples("any", domains)
