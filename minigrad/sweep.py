@@ -187,7 +187,10 @@ def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError
     """Say which rule failed; what the graph does not keep has a node in its place, on which no function works."""
     failed = f"the derivative rule of {primitive.name} for input {position} failed: {error}"
     if Node.__name__ not in str(error):  # then it is about something else
-        return GraphError(failed)
+        return GraphError(
+            f"{failed}; a rule uses operators and F alone, not NumPy, and F has the rows of mg.primitives alone, which "
+            "take their options by keyword"
+        )
     kept = f"saves={primitive.saves!r}" if primitive.saves else "nothing (it has no `saves`)"
     return GraphError(
         f"{failed}; of its result and its inputs the graph keeps the values that the row names in `saves`, here "

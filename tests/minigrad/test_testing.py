@@ -163,6 +163,16 @@ def test_changed_inputs_are_found():
         check_grad(rude, np.full((2, 2), 3.0), order=1)
 
 
+@pytest.mark.cpu_only("check_grad cannot see what f does to its inputs")
+def test_an_f_that_adds_to_its_input_is_told_so_and_not_that_it_draws_random_numbers():
+    def adding(x):
+        x._array += 1.0
+        return x * x
+
+    with pytest.raises(CheckError, match="input 0 was changed"):
+        check_grad(adding, X.copy())
+
+
 def test_functions_that_do_not_repeat_are_found():
     generator = np.random.default_rng(0)
     with pytest.raises(CheckError, match="random numbers"):
