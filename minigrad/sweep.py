@@ -33,7 +33,7 @@ HELD_HERE = _count_of_one()
 
 
 def _namespace(xp: Any) -> SimpleNamespace:
-    """Return the F of derivative rules: bare forwards on arrays of `xp`, or recorded operations for None."""
+    """Return the F of derivative rules: bare forwards on arrays of `xp`, or operations on tensors for None."""
     found = namespaces.get(xp)
     if found is None or len(found.__dict__) != len(primitives):
         bind = (lambda p: partial(apply, p)) if xp is None else (lambda p: partial(p.forward, xp))
@@ -41,7 +41,7 @@ def _namespace(xp: Any) -> SimpleNamespace:
     return found
 
 
-_age = attrgetter("id")
+_number = attrgetter("id")
 
 
 def reachable(roots: Iterable[Node], targets: set[Node] | None, beyond: bool = True) -> list[Node]:
@@ -59,7 +59,7 @@ def reachable(roots: Iterable[Node], targets: set[Node] | None, beyond: bool = T
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    nodes = sorted(seen, key=_age)
+    nodes = sorted(seen, key=_number)
     if targets is not None:
         needed: set[Node] = set()
         for node in nodes:  # oldest first, so parents are decided before children
@@ -133,7 +133,8 @@ def _sweep(
         for position, parent in enumerate(node.parents):
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            rule = primitive.rules[position] if primitive.rules is not None else partial(primitive.vjps, position)
+            many = primitive.rule_for_any
+            rule = primitive.vjps[position] if many is None else partial(many, position)
             if rule is None:
                 continue
             try:

@@ -92,7 +92,7 @@ class Primitive:
         self.arity = len(inputs)
         self.variadic = bool(rest)
         self.vjps: Any = vjps
-        self.rules = None if callable(vjps) else vjps  # one rule takes any position where there are many inputs
+        self.rule_for_any: Any = vjps if callable(vjps) else None  # one rule takes any position of many inputs
         self.saves = saves
         self.saves_result = "y" in saves
         self.saved_inputs = tuple(n in saves for n in inputs)
@@ -104,9 +104,9 @@ class Primitive:
         self.keeps_dtype = keeps_dtype
         self.view = view
         self.effect = effect  # writes into its first input and returns it
-        # whether results share memory only where the row says so is looked at; of the library's rows, by a test
-        self.is_looked_at = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
-        self.may_share = view or self.is_looked_at
+        # what a foreign forward returns is checked in each call; what those of the library return, by tests
+        self.foreign = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
+        self.may_share = view or self.foreign
         self.__doc__ = doc
         if taken := {"F", "g", "y"} & {*inputs, *rest}:
             raise MinigradError(
@@ -175,7 +175,7 @@ def _can_be_called(function: Callable, arguments: list[str], options: list[str])
 
 
 primitives: dict[str, Primitive] = {}
-namespaces: dict[Any, SimpleNamespace] = {}  # the F of derivative rules, made by `minigrad/sweep.py` for each table
+namespaces: dict[Any, SimpleNamespace] = {}  # the F of rules by array module; None: on tensors
 
 
 def _row(name: str) -> Primitive:

@@ -65,7 +65,7 @@ def test_a_result_shares_memory_with_the_first_input_of_a_view_only(primitive, d
     """Of the library's rows nothing sees to it when they are applied."""
     inputs, metadata = data.draw(primitive_inputs(primitive))
     result = primitive.forward(np, *inputs, **metadata)
-    assert not primitive.is_looked_at
+    assert not primitive.foreign
     for position, x in enumerate(inputs):
         assert (primitive.view and position == 0) or (result is not x and not np.may_share_memory(result, x))
 
