@@ -130,11 +130,11 @@ def _sweep(
             y = Tensor._wrap(y, device, node)
         elif primitive.saves_inputs and not as_tensors:
             inputs = [x._array if isinstance(x, Tensor) else x for x in inputs]
+        for_any = primitive.rule_for_any
         for position, parent in enumerate(node.parents):
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            many = primitive.rule_for_any
-            rule = primitive.vjps[position] if many is None else partial(many, position)
+            rule = primitive.vjps[position] if for_any is None else partial(for_any, position)
             if rule is None:
                 continue
             try:
