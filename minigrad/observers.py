@@ -193,7 +193,7 @@ def refuse_from_before(gradient: Tensor) -> None:
 def result_of(gradient: Tensor) -> Tensor:
     """Return a gradient as a result of the recording: it may be the cotangent that a backward pass began with."""
     known = state.observer is None or state.observer.knows(gradient)
-    return gradient if known else gradient * 1.0
+    return gradient if known else gradient * 1.0  # an equation of its own, as the cotangent of the start has none
 
 
 def refuse_while_recording(what: str, instead: str) -> None:

@@ -12,7 +12,8 @@ import minigrad as mg
 from minigrad.primitives import primitives
 from minigrad.program.cuda.layout import Layout
 from minigrad.testing import strategies
-from tests.cuda_cases import FLOATS, Case, Training, assert_results, drawn, needs_nvrtc, reductions, sums, within
+from tests.cuda_cases import FLOATS, Case, Training, assert_results, needs_nvrtc, reductions, sums, within
+from tests.examples import drawn
 from tests.host_kernels import HostReplay, compile_for_gpu
 
 pytestmark = pytest.mark.cpu_only
