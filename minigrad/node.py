@@ -28,9 +28,10 @@ class Node:
 
     primitive: Primitive | None
     parents: tuple[Node | None, ...]
-    inputs: tuple | None  # None once a backward pass has released the graph
+    # tensors where the value is saved, nodes in the place of others, and numbers; None once the graph is released
+    inputs: tuple | None
     metadata: dict[str, Any]
-    result: Any
+    result: Any  # an array, if it is saved: the tensor would hold this node
     versions: tuple[tuple[Version, int], ...] | None  # of what is saved and assign() could change
     hooks: dict[object, Callable] | None
     grad: Tensor | None

@@ -10,8 +10,7 @@ from typing import Any
 from .. import trees
 from ..sweep import reachable
 from ..tensor import Tensor, Version
-from .groups import storage_roots
-from .program import Program, Variable, targets_of
+from .program import Program, Variable, storage_roots, targets_of
 from .record import Recording
 
 

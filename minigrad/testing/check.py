@@ -88,10 +88,12 @@ def check_grad(
     given = [np.asarray(to_numpy(x._array if isinstance(x, Tensor) else x)) for x in inputs]
     before = [a.tobytes() for a in given]
     problem = _Problem(f, [a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for a in given], device)
+    before_trial = [a.tobytes() for a in problem.arrays]
     if not problem.wanted:
         raise DTypeError("check_grad needs at least one floating input; integers and bools have no derivative")
     rng = np.random.default_rng(seed)
     value, analytic, eps = _trial(problem)
+    _check_unchanged(problem.arrays, before_trial)
     double = eps <= EPS
     _check_finite(value)
     u = rng.normal(size=value.shape).astype(value.dtype, copy=False)
@@ -122,9 +124,7 @@ def check_grad(
         _check_second_order(problem, u, gradients, names, loose, steps, eps, rng)
     if any(given[i].dtype != np.float64 for i in problem.wanted):
         _check_own_precision(_Problem(f, given, device), u, gradients)
-    for i, (a, old) in enumerate(zip(given, before, strict=True)):
-        if a.tobytes() != old:
-            raise CheckError(f"input {i} was changed by f or by its gradient; operations must leave their inputs alone")
+    _check_unchanged(given, before)
 
 
 class _Problem:
@@ -206,6 +206,12 @@ def _complex_step_works(problem: _Problem) -> bool:
 
 
 # What must hold beside the values
+
+
+def _check_unchanged(arrays: list[np.ndarray], before: list[bytes]) -> None:
+    for i, (a, old) in enumerate(zip(arrays, before, strict=True)):
+        if a.tobytes() != old:
+            raise CheckError(f"input {i} was changed by f or by its gradient; operations must leave their inputs alone")
 
 
 def _check_finite(value: np.ndarray, where: str = "") -> None:

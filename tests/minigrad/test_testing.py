@@ -163,6 +163,16 @@ def test_changed_inputs_are_found():
         check_grad(rude, np.full((2, 2), 3.0), order=1)
 
 
+@pytest.mark.cpu_only("check_grad cannot see what f does to its inputs")
+def test_an_f_that_adds_to_its_input_is_told_so_and_not_that_it_draws_random_numbers():
+    def adding(x):
+        x._array += 1.0
+        return x * x
+
+    with pytest.raises(CheckError, match="input 0 was changed"):
+        check_grad(adding, X.copy())
+
+
 def test_functions_that_do_not_repeat_are_found():
     generator = np.random.default_rng(0)
     with pytest.raises(CheckError, match="random numbers"):
@@ -459,3 +469,16 @@ def test_a_family_that_draws_another_number_of_arrays_is_refused(data):
         row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples(shapes, (Domain(-3, 3),)))
         with pytest.raises(MinigradError, match="of primitive 'row' draws 2 arrays, .* takes 1"):
             data.draw(primitive_inputs(row))
+
+
+@given(st.data())
+def test_a_family_that_is_none_is_refused_with_the_names_of_all(data):
+    row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples("anny", (Domain(-3, 3),)))
+    with pytest.raises(MinigradError, match="'row' has the shape family 'anny', .* 'any', 'broadcast', 'reduce', .*"):
+        data.draw(primitive_inputs(row))
+
+
+@pytest.mark.parametrize("domains", [(), (-3, 3), Domain(-3, 3), [Domain(-3, 3)]])
+def test_samples_without_a_tuple_of_domains_are_refused(domains):
+    with pytest.raises(MinigradError, match="the domains of samples are a tuple of at least one Domain"):
+        Samples("any", domains)
