@@ -93,9 +93,9 @@ def fit(
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
         ``numpy.random`` or a counter, which a recording cannot repeat, a warning says so and the training goes on
         without. That is looked for from time to time, also where an epoch begins after at least 20 batches (4 where
-        there is a callback), so a few steps may have used what was recorded. So are values that the objective's
-        functions check (is a mean activation below 1?). Draw noise from `minigrad.random`, and keep numbers that
-        change in tensors.
+        there is a callback or a callable `schedule`), so a few steps may have used what was recorded. So are values
+        that the objective's functions check (is a mean activation below 1?). Draw noise from `minigrad.random`, and
+        keep numbers that change in tensors.
     max_norm : float above 0, optional
         Scale the gradient of each step to at most this Euclidean norm.
     schedule : Schedule or callable, optional
