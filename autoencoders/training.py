@@ -72,7 +72,9 @@ def fit(
         The last batch of an epoch holds what is left.
     optimizer : Optimizer, optional
         Over parameters of the model; by default Adam with learning rate 1e-3. `minigrad.optim.LBFGS` takes the whole of
-        X as one batch, and an epoch is one call of its `step`, with the same noise in all iterations of it.
+        X as one batch, and an epoch is one call of its `step`: every evaluation of it has the same noise, and begins
+        with the same buffers of the model. The noise is that of the default generator and of generators that are
+        attributes of modules.
     seed : int
         Of the shuffling and of everything that the objective draws from the default generator, corruption above all.
         Equal seeds give equal results, bit for bit, on the same machine. The default generator comes back as it was.
