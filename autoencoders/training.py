@@ -73,16 +73,16 @@ def fit(
     optimizer : Optimizer, optional
         Over parameters of the model; by default Adam with learning rate 1e-3. `minigrad.optim.LBFGS` takes the whole of
         X as one batch, and an epoch is one call of its `step`: every evaluation of it has the same noise, and begins
-        with the same buffers of the model. The noise is that of the default generator and of generators that are
-        attributes of modules.
+        with the same buffers of the model.
     seed : int
         Of the shuffling and of everything that the objective draws from the default generator, corruption above all.
         Equal seeds give equal results, bit for bit, on the same machine. The default generator comes back as it was.
     progress : bool
         Show a progress bar, if tqdm is installed and standard error is a terminal.
     validation : as X, or with y a pair of both, optional
-        The objective is measured on it after every epoch, in evaluation mode and always with the same noise. It has no
-        influence on the training, but for `patience` and `schedule`.
+        The objective is measured on it after every epoch, in evaluation mode and always with the same noise, drawn from
+        the default generator or from those that modules have as attributes. It has no influence on the training, but
+        for `patience` and `schedule`.
     shuffle : bool
         Whether to visit the samples in a new random order in each epoch.
     device : str or Device, optional
