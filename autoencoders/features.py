@@ -340,10 +340,13 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
     [[2.0, 1.0], [4.0, 0.0]]
     """
     check_encode(encode, "singular_values_along")
-    return in_pieces(
-        lambda x: np.linalg.svd(jacobians(encode, x, "singular_values_along").numpy(), compute_uv=False),
-        encode, X, batch_size, "singular_values_along",
-    )  # fmt: skip
+
+    def values(x: mg.Tensor) -> NDArray[Any]:
+        J = jacobians(encode, x, "singular_values_along").numpy()
+        wide = J.astype(np.promote_types(J.dtype, np.float32), copy=False)  # NumPy decomposes nothing in float16
+        return np.asarray(np.linalg.svd(wide, compute_uv=False), dtype=J.dtype)
+
+    return in_pieces(values, encode, X, batch_size, "singular_values_along")
 
 
 def directional_norms(

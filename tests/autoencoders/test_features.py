@@ -48,6 +48,16 @@ def test_norms_and_singular_values_are_those_of_the_explicit_jacobian(activation
     np.testing.assert_allclose(jacobians(model.encode, mg.tensor(X)).numpy(), J, rtol=1e-12, atol=1e-12 * abs(J).max())
 
 
+@pytest.mark.parametrize("sizes", [SHALLOW, DEEP], ids=str)
+def test_singular_values_of_a_model_in_float16(sizes):
+    half, single = make(sizes=sizes, dtype="float32").to("float16"), make(sizes=sizes, dtype="float32")
+    for p, q in zip(single.parameters(), half.parameters(), strict=True):
+        p.assign(q.to("float32").detach())
+    found, expected = (features.singular_values_along(m.encode, X) for m in (half, single))
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01 * expected.max())
+
+
 @pytest.mark.parametrize("sizes", [SHALLOW, DEEP, WIDE], ids=str)
 def test_directional_norms_are_those_of_the_explicit_jacobian(sizes):
     model = make("sigmoid", sizes)
