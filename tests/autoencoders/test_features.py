@@ -251,3 +251,12 @@ def test_squared_errors_are_those_of_each_sample():
     assert features.squared_errors(exact, x, batch_size=4).mean() == pytest.approx(ae.pca.reconstruction_floor(x, 2))
     with pytest.raises(ShapeError, match="inputs have shape"):
         features.squared_errors(model, x, inputs[:3])
+
+
+def test_squared_errors_of_samples_that_are_not_finite_are_refused():
+    good, bad = np.ones((3, 2)), np.array([[1.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])
+    for reconstruct in (lambda x: 0.5 * x, ae.Autoencoder((2, 1))):
+        with pytest.raises(DataError, match=r"squared_errors: X\[2, 0\] is nan"):
+            features.squared_errors(reconstruct, bad, good)
+        with pytest.raises(DataError, match=r"squared_errors: inputs\[2, 0\] is nan"):
+            features.squared_errors(reconstruct, good, bad)
