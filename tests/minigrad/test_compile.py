@@ -1239,6 +1239,25 @@ def test_a_step_with_random_numbers_does_not_lose_gradients():
             mg.compile(step)(mg.tensor(x.numpy(), requires_grad=True))
 
 
+def test_a_loss_whose_gradient_was_computed_is_returned_without_a_graph():
+    w = mg.Parameter([3.0])
+
+    @mg.compile
+    def by_backward(x):
+        loss = (x * w).sum()
+        loss.backward()
+        return loss, w.grad, 2.0 * loss
+
+    @mg.compile
+    def by_grad(x):
+        loss = (x * w).sum()
+        return loss, *mg.autograd.grad(loss, w), 2.0 * loss
+
+    for step in (by_backward, by_grad):
+        for _ in range(3):
+            assert [t.item() for t in step(mg.tensor([2.0]))] == [6.0, 2.0, 12.0]
+
+
 @pytest.mark.parametrize("make", [list.__iter__, lambda x: dataclasses.make_dataclass("Out", ["h"])(x), np.array])
 def test_a_result_that_would_be_frozen_is_refused(make):
     wrap = {np.array: lambda x: np.zeros(2)}.get(make, make)
