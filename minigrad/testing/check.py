@@ -343,14 +343,21 @@ def _compare(
     expected = verdict.expected
     kink = ""
     if not reference.complex_step:
-        kink = reference.kink(_unit(got, k, index), subject, [expected.step] if verdict.settled else reference.steps)
+        kink = reference.kink(_unit(got, k, index), [expected.step] if verdict.settled else reference.steps)
     if expected.step != reference.steps[0]:
         method += f" with step {expected.step:g}"
+    place = f"for {names[k]} at index {index}"
+    value = f"{float(got[k][index]):.10g}"
     counted = f"{len(wrong)} of {sum(g.size for g in got)} elements"
+    if kink:
+        raise CheckError(
+            f"{what} cannot be checked {place}: there {subject} {kink}. So f is not smooth there, as at a kink: move "
+            f"the inputs away from it. (The derivative is {value}, and {method} give {element:.10g}; {counted} "
+            f"differ){MEANING}"
+        )
     raise CheckError(
-        f"{what} {'cannot be checked' if kink else 'is wrong'} for {names[k]} at index {index}: got "
-        f"{float(got[k][index]):.10g}, expected {element:.10g} ({method}), relative error {relative:.2g}; "
-        f"{counted} {'differ' if kink else 'are wrong'}{kink or _doubt(verdict, reference)}{MEANING}"
+        f"{what} is wrong {place}: got {value}, expected {element:.10g} ({method}), relative error {relative:.2g}; "
+        f"{counted} are wrong{_doubt(verdict, reference)}{MEANING}"
     )
 
 
@@ -412,7 +419,7 @@ def _check_second_order(
     reference = NumericalDerivative(evaluate, point, weights, False, steps, eps)
     _compare(
         "the second derivative",
-        "the first derivative (f has a kink where that jumps)",
+        "the first derivative",
         got,
         [*names, "the upstream gradient"],
         reference,
