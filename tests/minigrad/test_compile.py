@@ -1235,7 +1235,7 @@ def test_a_group_without_columns_writes_nothing(rows, kernels):
 def test_a_step_with_random_numbers_does_not_lose_gradients():
     x = mg.tensor([1.0, 2.0])
     for step in (lambda x: (x * mg.random.uniform(x.shape)).sum(), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))):
-        with pytest.raises(GraphError, match=r"requires grad, and its replay could not"):
+        with pytest.raises(GraphError, match=r"compiled function \S+ returned .* but replays build no graph"):
             mg.compile(step)(mg.tensor(x.numpy(), requires_grad=True))
 
 
