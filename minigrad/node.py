@@ -43,7 +43,7 @@ class Node:
         self.device = device
         self.primitive = None
         self.parents = self.inputs = ()
-        self.metadata = _NO_METADATA
+        self.metadata = NO_METADATA
         self.result = self.versions = self.hooks = self.grad = None
 
     @property
@@ -62,4 +62,4 @@ class Node:
 
 
 ids = itertools.count()  # they grow, so that the order of ids is the order of making
-_NO_METADATA: dict[str, Any] = {}  # that of all leaves
+NO_METADATA: dict[str, Any] = {}  # that of all leaves

@@ -16,7 +16,7 @@ from typing import Any
 from .devices import Device, out_of_memory
 from .errors import GraphError, MinigradError, OutOfMemoryError, ShapeError
 from .modes import state
-from .node import Node
+from .node import NO_METADATA, Node
 from .primitives import primitives
 from .primitives.registry import Primitive, namespaces
 from .tape import apply
@@ -172,10 +172,10 @@ def _sweep(
             else:
                 known += contribution
                 cotangents[parent] = known
-        if not retain_graph:
+        if not retain_graph:  # the parents stay: a later pass must know whether it would have come through here
             node.inputs = None
             node.result = None
-            node.parents = ()
+            node.metadata = NO_METADATA
     return found
 
 

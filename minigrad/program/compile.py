@@ -239,8 +239,9 @@ class Compiled:
         if not updates_parameters(program) and leads_outside(program, args, recording.result):
             restore_gradients(recording.gradients)
             raise GraphError(
-                f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
-                "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"
+                f"the compiled function {getattr(self._step, '__name__', 'step')} returned a tensor that requires "
+                "grad, but replays build no graph to differentiate. Where a gradient is wanted, compute it in the "
+                "compiled function, as mg.compile(mg.value_and_grad(f)) does; where none is wanted, return t.detach()"
             )
         outside = Outside(recording, given)
         outside.forget_gradients(given)
