@@ -139,7 +139,9 @@ def kl_curve(rho: float | Sequence[float]) -> Figure:
     return figure
 
 
-def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[int, float]]) -> Figure:
+def error_against_floor(
+    X: mg.Tensor | ArrayLike | pca.PrincipalComponents, errors: Mapping[str, Mapping[int, float]]
+) -> Figure:
     """Plot the squared error of models against the width k of their code, above the exact floor of PCA on X.
 
     Below the floor lies only what has a decoder of more than one affine layer or a nonlinear output, or was measured
@@ -147,7 +149,7 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
 
     Parameters
     ----------
-    X : Tensor or array_like, shape (m, n)
+    X : Tensor or array_like, shape (m, n), or PrincipalComponents
         The data that the errors were measured on.
     errors : mapping of name to mapping of width to error
         Squared error per sample, as of `squared_error`: ``{"tied": {2: 31.0, 10: 14.2}}``.

@@ -26,8 +26,8 @@ def section(walk: Walk) -> Section:
     mean = train.mean(axis=0)
     centred = train - mean
     walk.say(f"7.2 PCA: {len(train)} images of {walk.pixels} pixels")
-    exact = ae.pca.linear_autoencoder(train, s.rank)
-    variances = ae.pca.explained_variance(train)
+    exact = ae.pca.linear_autoencoder(walk.components, s.rank)
+    variances = ae.pca.explained_variance(walk.components)
     floors = {k: float(variances[k:].sum()) for k in s.ranks}
     reached: dict[str, dict[int, float]] = {"linear": {}, "sigmoid encoder": {}, "deep encoder": {}}
     curve: list[float] = []
@@ -92,7 +92,7 @@ def section(walk: Walk) -> Section:
             Formula((r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$",), squared),
             Plot(
                 "floor",
-                ae.figures.error_against_floor(train, reached),
+                ae.figures.error_against_floor(walk.components, reached),
                 "Errors on the training images and the exact floor. The linear models lie on it; none is below.",
             ),
             Plot(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,11 @@ class Walk:
         self._accuracies: dict[str, float] = {}
         generator = mg.random.Generator(seed, stream=9)
         self.corrupted = ae.masking_noise(mg.tensor(self.test), CORRUPTION, generator=generator).numpy()
+
+    @cached_property
+    def components(self) -> ae.pca.PrincipalComponents:
+        """The principal components of the training images, for every section that asks."""
+        return ae.pca.principal_components(self.train)
 
     def compare(self, name: str, objective: Callable[[Any, mg.Tensor], Any], tied: bool = False) -> ae.Autoencoder:
         """Train one of the models that the last section compares."""
