@@ -16,7 +16,7 @@ import minigrad as mg
 from autoencoders.inputs import as_array, finite_array, number, positive, samples_of
 from autoencoders.jacobian import Encoder, check_encode, jacobians, one_layer, squared_norms
 from autoencoders.snapshots import evaluating
-from minigrad import nn
+from minigrad import nn, openblas
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
@@ -340,10 +340,18 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
     [[2.0, 1.0], [4.0, 0.0]]
     """
     check_encode(encode, "singular_values_along")
-    return in_pieces(
-        lambda x: np.linalg.svd(jacobians(encode, x, "singular_values_along").numpy(), compute_uv=False),
-        encode, X, batch_size, "singular_values_along",
-    )  # fmt: skip
+
+    def values(x: mg.Tensor) -> NDArray[Any]:
+        J = jacobians(encode, x, "singular_values_along").numpy()
+        found = np.empty((len(J), min(J.shape[1:])), J.dtype)
+
+        def one(i: slice) -> None:
+            found[i] = np.linalg.svd(J[i], compute_uv=False)
+
+        openblas.each(one, [slice(i, i + 1) for i in range(len(J))])  # LAPACK hardly shares one matrix among cores
+        return found
+
+    return in_pieces(values, encode, X, batch_size, "singular_values_along")
 
 
 def directional_norms(

@@ -122,8 +122,11 @@ def _circle(walk: Walk) -> tuple[Any, dict[str, float]]:
 def _directions(walk: Walk, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors from each image to the nearest training image of its class, and in random directions."""
     steps = np.empty_like(x)
-    for i, row in enumerate(x):
-        same = walk.train[walk.data.y_train == walk.data.y_test[i]]
-        steps[i] = same[np.argmin(((same - row) ** 2).sum(axis=1))] - row
+    labels = walk.data.y_test[: len(x)]
+    for label in np.unique(labels):
+        here, same = labels == label, walk.train[walk.data.y_train == label]
+        wide = same.astype(np.float64)
+        distances = (wide**2).sum(axis=1) - 2 * x[here] @ wide.T  # squared, but for |x|^2, which is alike for all
+        steps[here] = same[np.argmin(distances, axis=1)] - x[here]
     noise = mg.random.Generator(walk.seed, stream=10).normal(x.shape).numpy()
     return (steps / np.linalg.norm(steps, axis=1, keepdims=True), noise / np.linalg.norm(noise, axis=1, keepdims=True))

@@ -49,9 +49,11 @@ def section(walk: Walk) -> Section:
         model = _AffineDecoder((walk.pixels, *hidden, s.rank), seed=walk.seed)
         walk.fit(model, centred, squared, sum(s.linear_epochs))
         reached[name][s.rank] = squared_error(model, centred)
-    V = optimal_encoder(train.astype(np.float64), s.rank)
-    normalized = normalize(train.astype(np.float64))
-    covariance = np.cov(train.astype(np.float64), rowvar=False, bias=True)
+    walk.say("7.2 the formulas as they stand")
+    pixels = train.astype(np.float64)
+    V = optimal_encoder(pixels, s.rank)
+    normalized = normalize(pixels)
+    covariance = np.cov(pixels, rowvar=False, bias=True)
     numbers = {
         "rank": s.rank,
         "floor": floors[s.rank],
