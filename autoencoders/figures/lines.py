@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,7 +95,8 @@ def bars(values: Mapping[str, float], ylabel: str) -> Figure:
     drawn = axes.bar(range(len(heights)), [float(v) for v in heights.values()], tick_label=list(heights))
     axes.bar_label(drawn, fmt="%.3g")
     axes.margins(y=0.12)  # room for the label of the highest bar
-    axes.tick_params(axis="x", labelrotation=20)
+    for label in axes.get_xticklabels():  # slanted, and ending below their bars: the next may be as long
+        label.set(rotation=30, rotation_mode="anchor", horizontalalignment="right")
     return figure
 
 
@@ -188,8 +189,10 @@ def error_against_floor(
     shown = (floor > 1e-12 * variance.sum()) & (np.arange(len(floor)) < max(w[-1] for w, _ in measured.values()))
     figure, axes = single("width k of the code", "squared error per sample")
     axes.plot(1 + np.flatnonzero(shown), floor[shown], label="PCA: floor of affine decoders", **REFERENCE)
-    for (name, (widths, values)), marker in zip(measured.items(), _markers(len(measured)), strict=True):
-        axes.plot(widths, values, label=name, marker=marker, linestyle="")  # a line between would cross the floor
+    for i, (name, (widths, values)) in enumerate(measured.items()):
+        # no line between, which would cross the floor; outlines, one inside the other where errors are equal
+        outline: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "fillstyle": "none"}
+        axes.plot(widths, values, label=name, linestyle="", markersize=2 + 3 * (len(measured) - i), **outline)
     floors = [floor[shown]] if shown.any() else []  # of samples that are all alike there is none
     logarithmic_where_wide(axes, [*floors, *(v for _, v in measured.values())])
     whole_numbers(axes)
