@@ -31,6 +31,7 @@ def section(walk: Walk) -> Section:
     model = walk.compare("contractive", partial(contractive, factor=s.contraction))
     picture, toy_numbers = _circle(walk)
     compared = {name: walk.models[name] for name in ("plain", "weight decay", masked(NOISES[0]), "contractive")}
+    walk.say(f"7.6 Jacobians of {len(compared)} encoders")
     x = walk.test[:LOOKED_AT]
     norms = {name: ae.features.jacobian_norms(m.encode, x) for name, m in compared.items()}
     spectra = {name: ae.features.singular_values_along(m.encode, x[:100]) for name, m in compared.items()}
@@ -90,7 +91,9 @@ def section(walk: Walk) -> Section:
             Plot("norms", ae.figures.jacobian_norms(norms), "The norm of the Jacobian on test images."),
             Plot(
                 "spectra", ae.figures.singular_values(spectra),
-                "The singular values of the Jacobian: a contractive encoder keeps few directions and damps the others.",
+                "The singular values of the Jacobian: a contractive encoder keeps few directions and damps the others. "
+                "A line ends where values are below a ten-thousandth of the largest: pixels that are 0 in all images "
+                "lose their weights to a penalty.",
             ),
         ],
         {

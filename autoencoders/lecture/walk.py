@@ -61,6 +61,7 @@ DURATIONS = {
 }
 NOISES = (0.25, 0.5)  # of the two denoising models
 CORRUPTION = 0.25  # of the test images that everything is tried on
+DEAD = 0.01  # a unit that never is above it is dead
 LOOKED_AT = 500  # test images, the first ones, at which the Jacobian of an encoder is measured
 
 
