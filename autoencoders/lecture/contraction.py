@@ -92,7 +92,7 @@ def section(walk: Walk) -> Section:
             Plot(
                 "spectra", ae.figures.singular_values(spectra),
                 "The singular values of the Jacobian: a contractive encoder keeps few directions and damps the others. "
-                "A line ends where values are below a ten-thousandth of the largest: pixels that are 0 in all images "
+                "A line leaves the picture below a ten-thousandth of the largest: pixels that are 0 in all images "
                 "lose their weights to a penalty.",
             ),
         ],
