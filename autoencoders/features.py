@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
-from autoencoders.inputs import as_array, finite_array, number, positive, samples_of
+from autoencoders.inputs import as_array, finite_array, number, positive, sample_array, samples_of
 from autoencoders.jacobian import Encoder, check_encode, jacobians, one_layer, squared_norms
 from autoencoders.snapshots import evaluating
 from minigrad import nn, openblas
@@ -137,12 +137,8 @@ def squared_errors(
     >>> squared_errors(lambda x: 0.5 * x, [[2.0, 0.0], [2.0, 2.0]]).tolist()
     [1.0, 2.0]
     """
-    clean = as_array(X, "squared_errors: X")
-    given = clean if inputs is None else as_array(inputs, "squared_errors: inputs")
-    if clean.dtype.kind not in "biuf" or given.dtype.kind not in "biuf":
-        raise DTypeError(f"squared_errors: got dtypes {clean.dtype} and {given.dtype}; expected real numbers")
-    if clean.ndim < 2 or clean.size == 0:
-        raise ShapeError(f"squared_errors: X has shape {clean.shape}; expected (m, ...), at least one sample")
+    clean = _samples(X, "X")
+    given = clean if inputs is None else _samples(inputs, "inputs")
     if given.shape != clean.shape:
         raise ShapeError(f"squared_errors: inputs have shape {given.shape}; expected {clean.shape}, the shape of X")
     if isinstance(reconstruct, nn.Module):
@@ -159,6 +155,12 @@ def squared_errors(
         difference = x_hat[part] - clean[part].astype(np.float64)
         errors[part] = np.square(difference, out=difference).reshape(len(difference), -1).sum(axis=1)
     return errors
+
+
+def _samples(X: ArrayLike, name: str) -> NDArray[Any]:
+    """Return finite samples in the dtype that they have."""
+    array = as_array(X, f"squared_errors: {name}")
+    return sample_array(array, name, None, array.dtype, "squared_errors")
 
 
 def mean_activations(h: mg.Tensor | ArrayLike) -> NDArray[np.float64]:
@@ -343,10 +345,11 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
 
     def values(x: mg.Tensor) -> NDArray[Any]:
         J = jacobians(encode, x, "singular_values_along").numpy()
+        wide = J.astype(np.promote_types(J.dtype, np.float32), copy=False)  # NumPy decomposes nothing in float16
         found = np.empty((len(J), min(J.shape[1:])), J.dtype)
 
         def one(i: slice) -> None:
-            found[i] = np.linalg.svd(J[i], compute_uv=False)
+            found[i] = np.linalg.svd(wide[i], compute_uv=False)
 
         openblas.each(one, [slice(i, i + 1) for i in range(len(J))])  # LAPACK hardly shares one matrix among cores
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -88,6 +89,19 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
         return np.asarray(value)
     except ValueError as error:
         raise ShapeError(f"{name} is no array ({error}); expected rows of the same length") from None
+
+
+def array_in(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+    """The array that a .npy file holds."""
+    try:
+        found: Any = np.load(path, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged header NumPy tells by whatever it runs into: ValueError, TokenError ...
+        raise DataError(f"{name}: not a readable .npy file ({error})") from error
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{name}: holds several arrays; expected one, as .npy files have")
+    return found
 
 
 def samples_of(

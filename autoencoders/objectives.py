@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import minigrad as mg
-from autoencoders.snapshots import undone
+from autoencoders.snapshots import generators_of, undone
 from autoencoders.sources import Batch, Source
 from minigrad import nn
 from minigrad.errors import DataError, DTypeError, GraphError, ShapeError
@@ -17,6 +17,7 @@ Objective = Callable[..., mg.Tensor | Mapping[str, mg.Tensor]]
 
 # One seed, three independent streams: how the data are shuffled does not depend on how much noise is drawn.
 SHUFFLE, NOISE, VALIDATION_NOISE = 1, 2, 3
+VALIDATION_COUNTER = 2**63  # a generator of the model keeps its stream, and draws there what no training gets to
 
 
 def check_objective(objective: Objective, parts: int) -> None:
@@ -121,6 +122,8 @@ def measure(model: nn.Module, source: Source, objective: Objective, seed: int) -
     """Return the means of the terms over all samples, always with the same noise, without a change to anything."""
     means, unread = Means(), Unread()
     with undone(), noise(seed, VALIDATION_NOISE):
+        for generator in generators_of(model).values():
+            generator.set_state({**generator.state(), "counter": VALIDATION_COUNTER})
         for batch in source.batches(None, shuffle=False):
             if batch[0].device.type == "cpu":
                 terms = _without_graph(objective, model, batch)

@@ -191,7 +191,7 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
     -----
     rho_hat is a mean over the batch, so the penalty couples the samples and batches should not be tiny. A unit that is
     0 (or 1) on the whole batch counts as the smallest normal number (the largest below 1): the penalty stays finite,
-    and no gradient flows to that unit.
+    and no gradient flows to that unit. rho is held in the same range.
 
     Source: A. Ng, "Sparse autoencoder", CS294A lecture notes (2011); H. Lee, C. Ekanadham and A. Ng, "Sparse deep
     belief net model for visual area V2", NIPS 20 (2007).
@@ -212,7 +212,8 @@ def kl_sparsity(h: mg.Tensor, rho: float) -> mg.Tensor:
             "them in [0, 1]. Use activation='sigmoid', or l1(h) for codes of another range."
         )
     limits = np.finfo(h.dtype)
-    rho_hat = mg.clip(rho_hat, float(limits.tiny), 1.0 - float(limits.epsneg))
+    low, high = float(limits.tiny), 1.0 - float(limits.epsneg)
+    rho, rho_hat = min(max(rho, low), high), mg.clip(rho_hat, low, high)
     change = rho_hat - rho
     on = _log_ratio(change / rho, rho_hat / rho)
     off = _log_ratio(-change / (1 - rho), (1 - rho_hat) / (1 - rho))

@@ -26,7 +26,7 @@ ALIKE_VALUE = 1e-3  # relative difference of a term that the order of sums expla
 # and of an update: where a gradient is 0 up to rounding, optimizers such as Adam make steps of its last bits
 ALIKE_CHANGE = 0.5
 BETWEEN = 20  # batches after which a comparison at the start of an epoch costs little
-BETWEEN_CALLBACKS = 4  # and where a callback came before it, which may have changed what Python counts
+BETWEEN_CALLS = 4  # and where code of the user ran before it, which may have changed what Python counts
 
 
 class Plain:
@@ -40,7 +40,7 @@ class Plain:
     def __call__(self, *batch: mg.Tensor) -> Any:
         return self._step(*batch)
 
-    def begin_epoch(self, called_back: bool) -> None:
+    def begin_epoch(self, called: bool) -> None:
         """Do nothing: there is no recording to compare with."""
 
 
@@ -70,6 +70,7 @@ class Repeated:
         self._compiled: Any = mg.compile(step)
         self._calls: dict[Any, int] = {}  # by the kind of the batch
         self._since = 0  # calls since the last comparison
+        self._since_begin = 0  # and since the last one that an epoch's beginning asked for
         self._epoch_begins = False
 
     @property
@@ -77,13 +78,18 @@ class Repeated:
         """Whether the step is thought to do the same each time: nothing has shown that it does not."""
         return self._compiled is not None
 
-    def begin_epoch(self, called_back: bool) -> None:
-        """Make a new epoch known, and whether a callback came before it: the next batch is compared, if that is due."""
-        self._epoch_begins = self._since >= (BETWEEN_CALLBACKS if called_back else BETWEEN)
+    def begin_epoch(self, called: bool) -> None:
+        """Make a new epoch known, and whether code of the user was called before it: its first batch may be compared.
+
+        Comparisons inside of an epoch do not count: what they saw was before that code.
+        """
+        if self._since_begin >= (BETWEEN_CALLS if called else BETWEEN):
+            self._epoch_begins, self._since_begin = True, 0
 
     def __call__(self, *batch: mg.Tensor) -> Any:
         if self._compiled is None:
             return self._step(*batch)
+        self._since_begin += 1
         kind = kind_of(batch)
         calls = self._calls[kind] = self._calls.get(kind, 0) + 1
         recorded_at = RECORDED_AT[batch[0].device.type]

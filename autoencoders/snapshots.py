@@ -21,21 +21,34 @@ class Snapshot:
     def __init__(self, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
         self._optimizer = optimizer
         self._kept: dict[str, NDArray[Any]] | None = None
-        owners: list[nn.Module | optim.Optimizer] = [model]
+        tensors: list[mg.Tensor] = list(model.parameters())
         if optimizer is not None:
             # one that keeps more than tensors, as L-BFGS does, has a state_dict of its own
             if type(optimizer).state_dict is optim.Optimizer.state_dict:
-                owners.append(optimizer)
+                tensors += [t for _, t in optimizer.named_tensors()]
             else:
                 self._kept = optimizer.state_dict()
-        self._values = Values(t for owner in owners for _, t in owner.named_tensors())
-        self._generators = [(g, g.state()) for g in (mg.random.default_generator(), *generators_of(model).values())]
+        self._values = Values(tensors)
+        self._evaluated = Evaluated(model)
 
     def restore(self) -> None:
         """Bring everything back."""
         self._values.restore()
         if self._optimizer is not None and self._kept is not None:
             self._optimizer.load_state_dict(self._kept)
+        self._evaluated.restore()
+
+
+class Evaluated:
+    """What an evaluation of the objective may change: buffers of a model, its generators and the default one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = Values(buffer for _, buffer in model.named_buffers())
+        self._generators = [(g, g.state()) for g in (mg.random.default_generator(), *generators_of(model).values())]
+
+    def restore(self) -> None:
+        """Bring them back."""
+        self._buffers.restore()
         for generator, state in self._generators:
             generator.set_state(state)
 

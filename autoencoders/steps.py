@@ -8,6 +8,7 @@ from typing import Any
 import minigrad as mg
 from autoencoders.objectives import Means, Objective, Unread, sum_of, terms_of, vector_of
 from autoencoders.repeated import Plain, Repeated, check_values, kind_of
+from autoencoders.snapshots import Evaluated
 from autoencoders.sources import Batch, Ranges
 from minigrad import nn, optim
 
@@ -85,7 +86,10 @@ class GradientStep:
 
 
 class LBFGSStep:
-    """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise; the terms at the end count."""
+    """Up to `max_iter` iterations of L-BFGS on one batch, all with the same noise and from the same buffers.
+
+    The evaluation at the end counts: its terms, and what it made of generators and buffers.
+    """
 
     run: Repeated | Plain
 
@@ -97,12 +101,12 @@ class LBFGSStep:
         self.run = Repeated(step, model, objective, optimizer, ()) if compile else Plain(step)
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
-        generator = mg.random.default_generator()
-        before = generator.state()
-        seen: dict[float, dict[str, float]] = {}  # terms by their sum: the last evaluation need not be the one kept
+        before = Evaluated(self._model)
+        # by the sum of the terms: the last evaluation need not be the one kept
+        seen: dict[float, tuple[dict[str, float], Evaluated]] = {}
 
         def closure() -> float:
-            generator.set_state(before)  # a line search needs a function that does not change
+            before.restore()  # a line search needs a function that does not change
             total, terms, gradients = self.run(*batch)
             for p, g in zip(self._optimizer.parameters, gradients, strict=True):
                 p.grad = g
@@ -110,10 +114,12 @@ class LBFGSStep:
             value = values.pop(TOTAL)
             if not seen:  # where the step begins; a line search may look at points that are too far
                 check(values, True)
-            seen[value] = values
+            seen[value] = values, Evaluated(self._model)
             return value
 
-        means.add(seen[self._optimizer.step(closure)], len(batch[0]))
+        terms, after = seen[self._optimizer.step(closure)]
+        after.restore()
+        means.add(terms, len(batch[0]))
 
     def finish(self, means: Means) -> None:
         """Do nothing: a line search reads every value when it comes."""

@@ -79,11 +79,12 @@ class Trainer:
         """Train on every batch, and measure on the validation set; an error undoes all of it."""
         start = time.perf_counter()
         self.modes.train()
+        called = self.callback is not None
         if self.schedule is not None and not isinstance(self.schedule, optim.Schedule):
-            self.optimizer.lr = self.schedule(epoch)
+            self.optimizer.lr, called = self.schedule(epoch), True
         before = Snapshot(self.model, self.optimizer)
         means = Means()
-        self.step.run.begin_epoch(self.callback is not None and epoch > 1)
+        self.step.run.begin_epoch(called)
         try:
             for position, batch in enumerate(self.train_set.batches(self.shuffler, self.shuffle), start=1):
                 self.step(batch, means, partial(check_terms, self.model, epoch, position))

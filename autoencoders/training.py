@@ -72,15 +72,17 @@ def fit(
         The last batch of an epoch holds what is left.
     optimizer : Optimizer, optional
         Over parameters of the model; by default Adam with learning rate 1e-3. `minigrad.optim.LBFGS` takes the whole of
-        X as one batch, and an epoch is one call of its `step`, with the same noise in all iterations of it.
+        X as one batch, and an epoch is one call of its `step`: every evaluation of it has the same noise, and begins
+        with the same buffers of the model.
     seed : int
         Of the shuffling and of everything that the objective draws from the default generator, corruption above all.
         Equal seeds give equal results, bit for bit, on the same machine. The default generator comes back as it was.
     progress : bool
         Show a progress bar, if tqdm is installed and standard error is a terminal.
     validation : as X, or with y a pair of both, optional
-        The objective is measured on it after every epoch, in evaluation mode and always with the same noise. It has no
-        influence on the training, but for `patience` and `schedule`.
+        The objective is measured on it after every epoch, in evaluation mode and always with the same noise, drawn from
+        the default generator or from those that modules have as attributes. It has no influence on the training, but
+        for `patience` and `schedule`.
     shuffle : bool
         Whether to visit the samples in a new random order in each epoch.
     device : str or Device, optional
@@ -93,9 +95,9 @@ def fit(
         then runs only while recording. Where it reads values, or depends on something besides tensors, such as
         ``numpy.random`` or a counter, which a recording cannot repeat, a warning says so and the training goes on
         without. That is looked for from time to time, also where an epoch begins after at least 20 batches (4 where
-        there is a callback), so a few steps may have used what was recorded. So are values that the objective's
-        functions check (is a mean activation below 1?). Draw noise from `minigrad.random`, and keep numbers that
-        change in tensors.
+        there is a callback or a callable `schedule`), so a few steps may have used what was recorded. So are values
+        that the objective's functions check (is a mean activation below 1?). Draw noise from `minigrad.random`, and
+        keep numbers that change in tensors.
     max_norm : float above 0, optional
         Scale the gradient of each step to at most this Euclidean norm.
     schedule : Schedule or callable, optional

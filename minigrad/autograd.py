@@ -1,4 +1,4 @@
-"""Gradients of recorded tensors: `Tensor.backward` and `grad`, both one `sweep`."""
+"""Gradients of tensors that operations made: `Tensor.backward` and `grad`, both one `sweep`."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def grad(
     retain_graph : bool, optional
         Keep the graph for another pass; by default the value of `create_graph`.
     create_graph : bool
-        Record the pass, so that the gradients can be differentiated again.
+        Let the pass leave nodes too, so that the gradients can be differentiated again.
     allow_unused : bool
         Return None for an input that the outputs do not depend on, instead of raising GraphError.
 

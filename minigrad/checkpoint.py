@@ -27,7 +27,14 @@ from .primitives.registry import Domain, Primitive, Samples
 from .sweep import sweep
 from .tensor import Tensor, Version
 
-ANYTHING = Samples("any", (Domain(-1.0, 1.0),))
+_ROW = Primitive(
+    "checkpoint",
+    forward=lambda xp, /, *x, again: again.result,
+    vjps=lambda position, F, g, y, *x, again: again.gradient(position, g),
+    saves="x",
+    keeps_dtype=False,
+    samples=Samples("any", (Domain(-1.0, 1.0),)),
+)
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,13 +117,9 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         if len({x.dtype for x in outputs}) > 1:
             kinds = ", ".join(sorted(x.dtype.name for x in outputs))
             raise DTypeError(f"checkpoint: the function returned tensors of {kinds}; expected one dtype")
-        again = _Again(f, kept, captured, watcher, [x.shape for x in outputs])
-        xp = outputs[0].device.xp
-        joined = xp.concatenate([x._array.reshape(-1) for x in outputs])
-        row = Primitive(
-            "checkpoint", forward=lambda xp, *x: joined, vjps=again, saves="x", keeps_dtype=False, samples=ANYTHING
-        )
-        flat = tape.apply(row, *inputs)
+        joined = outputs[0].device.xp.concatenate([x._array.reshape(-1) for x in outputs])
+        again = _Again(f, kept, captured, watcher, joined, [x.shape for x in outputs])
+        flat = tape.apply(_ROW, *inputs, again=again)
         parts, start = [], 0
         for x in outputs:
             parts.append(flat[start : start + x.size].reshape(x.shape))
@@ -209,11 +212,18 @@ def _is_in(tensors: dict[int, weakref.ref], x: Tensor) -> bool:
 
 
 class _Again:
-    """The derivative rule of a checkpoint: for the first input that asks, it runs the function again."""
+    """What a function gave, all results in one array, and its gradient: the first input that asks has it run again."""
 
     def __init__(
-        self, f: Callable, args: tuple, captured: list[Tensor], watcher: _Watcher, shapes: list[tuple[int, ...]]
+        self,
+        f: Callable,
+        args: tuple,
+        captured: list[Tensor],
+        watcher: _Watcher,
+        result: Any,
+        shapes: list[tuple[int, ...]],
     ) -> None:
+        self.result = result
         self._f = f
         self._args = args
         self._captured = captured
@@ -228,7 +238,11 @@ class _Again:
         self._cotangent: Any = None
         self._gradients: dict[int, Any] = {}
 
-    def __call__(self, position: int, F: Any, g: Any, y: Any, *inputs: Any) -> Any:
+    def __repr__(self) -> str:
+        return self._name()
+
+    def gradient(self, position: int, g: Any) -> Any:
+        """Return the gradient of the input at `position`, or None."""
         if g is not self._cotangent:
             self._cotangent, self._gradients = g, self._compute(g)
         return self._gradients.pop(position, None)

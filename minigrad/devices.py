@@ -34,6 +34,9 @@ class Device:
     def __reduce__(self) -> tuple:
         return device, (self.name,)
 
+    def make_current(self) -> None:
+        """Let what this thread does without naming a device be done here: nothing to set on the CPU."""
+
     def put(self, data: Any, dtype: Any = None) -> Any:
         """Return a new array of this device with the values of `data`, an array of any device."""
         try:
@@ -70,10 +73,14 @@ class _CudaDevice(Device):
     @property
     def xp(self) -> Any:
         """CuPy, once this is the current device."""
+        self.make_current()
+        return self._cupy
+
+    def make_current(self) -> None:
+        """Let what this thread does without naming a device be done here."""
         cupy = self._cupy
         if cupy.cuda.runtime.getDevice() != self.index:
             cupy.cuda.runtime.setDevice(self.index)
-        return cupy
 
     def set_products(self, precision: str) -> None:
         """Let cuBLAS, which CuPy calls, multiply float32 in full or as TF32. CuPy has one setting for all devices."""

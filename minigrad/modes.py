@@ -1,4 +1,4 @@
-"""What a thread's operations leave behind: whether nodes, whether values are looked at, and who is told."""
+"""What a thread has switched on: gradients, looks at values, an observer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class no_grad(_grad_mode):
 
 
 class enable_grad(_grad_mode):
-    """Context manager or decorator: switch recording of gradients on again inside `no_grad`.
+    """Context manager or decorator: operations in it leave nodes again, inside of `no_grad` too.
 
     It decorates functions, but no generators and coroutines, whose bodies run after the call.
 

@@ -28,9 +28,10 @@ class Node:
 
     primitive: Primitive | None
     parents: tuple[Node | None, ...]
-    inputs: tuple | None  # None once a backward pass has released the graph
+    # tensors where the value is saved, nodes in the place of others, and numbers; None once the graph is released
+    inputs: tuple | None
     metadata: dict[str, Any]
-    result: Any
+    result: Any  # an array, if it is saved: the tensor would hold this node
     versions: tuple[tuple[Version, int], ...] | None  # of what is saved and assign() could change
     hooks: dict[object, Callable] | None
     grad: Tensor | None
@@ -42,7 +43,7 @@ class Node:
         self.device = device
         self.primitive = None
         self.parents = self.inputs = ()
-        self.metadata = _NO_METADATA
+        self.metadata = NO_METADATA
         self.result = self.versions = self.hooks = self.grad = None
 
     @property
@@ -61,4 +62,4 @@ class Node:
 
 
 ids = itertools.count()  # they grow, so that the order of ids is the order of making
-_NO_METADATA: dict[str, Any] = {}  # that of all leaves
+NO_METADATA: dict[str, Any] = {}  # that of all leaves

@@ -45,6 +45,9 @@ class Observer:
     def note_seed(self, x: Tensor) -> None:
         """Take note of a cotangent from which a backward pass starts: the user's code may have no name for it."""
 
+    def note_hook(self, x: Tensor, hook: Callable) -> None:
+        """Take note of a tensor that has got a hook."""
+
     def note_gradient(self, leaf: Node, added: bool) -> None:
         """Take note, of a recording, of a leaf whose gradient is about to be set, or added to."""
 
@@ -88,6 +91,9 @@ class InnerObserver(Observer):
 
     def note_seed(self, x: Tensor) -> None:
         self._outer.note_seed(x)
+
+    def note_hook(self, x: Tensor, hook: Callable) -> None:
+        self._outer.note_hook(x, hook)
 
     def note_gradient(self, leaf: Node, added: bool) -> None:
         self._outer.note_gradient(leaf, added)
@@ -163,6 +169,12 @@ def note_no_gradient(leaf: Node) -> None:
         state.observer.note_no_gradient(leaf)
 
 
+def note_hook(x: Tensor, hook: Callable) -> None:
+    """Let a recorder know of a tensor that has got a hook: a program puts it there again."""
+    if state.observer is not None:
+        state.observer.note_hook(x, hook)
+
+
 def note_seed(x: Tensor) -> None:
     """Let a recorder know of a cotangent from which a backward pass starts: the user's code may have no name for it."""
     if state.observer is not None:
@@ -181,7 +193,7 @@ def refuse_from_before(gradient: Tensor) -> None:
 def result_of(gradient: Tensor) -> Tensor:
     """Return a gradient as a result of the recording: it may be the cotangent that a backward pass began with."""
     known = state.observer is None or state.observer.knows(gradient)
-    return gradient if known else gradient * 1.0
+    return gradient if known else gradient * 1.0  # an equation of its own, as the cotangent of the start has none
 
 
 def refuse_while_recording(what: str, instead: str) -> None:

@@ -29,8 +29,11 @@ def in_project(frame: FrameType) -> bool:
 
 
 def user_line() -> str:
-    """Return "file.py:12", the innermost line that is not in this package."""
+    """Return "file.py:12", the innermost line that is not in this package, or "autoencoders/file.py:12"."""
     for frame in frames():
         if not in_package(frame):
-            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+            path = frame.f_code.co_filename
+            if in_project(frame):  # the user has no such file
+                return f"autoencoders{path.rpartition('autoencoders')[2].replace(os.sep, '/')}:{frame.f_lineno}"
+            return f"{os.path.basename(path)}:{frame.f_lineno}"
     return "?"

@@ -16,7 +16,7 @@ from typing import Any
 from .devices import Device, out_of_memory
 from .errors import GraphError, MinigradError, OutOfMemoryError, ShapeError
 from .modes import state
-from .node import Node
+from .node import NO_METADATA, Node
 from .primitives import primitives
 from .primitives.registry import Primitive, namespaces
 from .tape import apply
@@ -33,7 +33,7 @@ HELD_HERE = _count_of_one()
 
 
 def _namespace(xp: Any) -> SimpleNamespace:
-    """Return the F of derivative rules: bare forwards on arrays of `xp`, or recorded operations for None."""
+    """Return the F of derivative rules: bare forwards on arrays of `xp`, or operations on tensors for None."""
     found = namespaces.get(xp)
     if found is None or len(found.__dict__) != len(primitives):
         bind = (lambda p: partial(apply, p)) if xp is None else (lambda p: partial(p.forward, xp))
@@ -41,7 +41,7 @@ def _namespace(xp: Any) -> SimpleNamespace:
     return found
 
 
-_age = attrgetter("id")
+_number = attrgetter("id")
 
 
 def reachable(roots: Iterable[Node], targets: set[Node] | None, beyond: bool = True) -> list[Node]:
@@ -59,7 +59,7 @@ def reachable(roots: Iterable[Node], targets: set[Node] | None, beyond: bool = T
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    nodes = sorted(seen, key=_age)
+    nodes = sorted(seen, key=_number)
     if targets is not None:
         needed: set[Node] = set()
         for node in nodes:  # oldest first, so parents are decided before children
@@ -130,10 +130,11 @@ def _sweep(
             y = Tensor._wrap(y, device, node)
         elif primitive.saves_inputs and not as_tensors:
             inputs = [x._array if isinstance(x, Tensor) else x for x in inputs]
+        for_any = primitive.rule_for_any
         for position, parent in enumerate(node.parents):
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            rule = primitive.rules[position] if primitive.rules is not None else partial(primitive.vjps, position)
+            rule = primitive.vjps[position] if for_any is None else partial(for_any, position)
             if rule is None:
                 continue
             try:
@@ -171,10 +172,10 @@ def _sweep(
             else:
                 known += contribution
                 cotangents[parent] = known
-        if not retain_graph:
+        if not retain_graph:  # the parents stay: a later pass must know whether it would have come through here
             node.inputs = None
             node.result = None
-            node.parents = ()
+            node.metadata = NO_METADATA
     return found
 
 
@@ -187,7 +188,10 @@ def _failed(primitive: Primitive, position: int, error: Exception) -> GraphError
     """Say which rule failed; what the graph does not keep has a node in its place, on which no function works."""
     failed = f"the derivative rule of {primitive.name} for input {position} failed: {error}"
     if Node.__name__ not in str(error):  # then it is about something else
-        return GraphError(failed)
+        return GraphError(
+            f"{failed}; a rule uses operators and F alone, not NumPy, and F has the rows of mg.primitives alone, which "
+            "take their options by keyword"
+        )
     kept = f"saves={primitive.saves!r}" if primitive.saves else "nothing (it has no `saves`)"
     return GraphError(
         f"{failed}; of its result and its inputs the graph keeps the values that the row names in `saves`, here "

@@ -77,10 +77,10 @@ def apply(primitive: Primitive, *inputs: Any, **metadata: Any) -> Tensor:
                 f"{_call(primitive, inputs, metadata)} would give complex numbers that require grad, and derivatives "
                 "are those of real numbers; compute with real and imaginary parts, or under mg.no_grad()"
             )
-        tracked = tracked and array.dtype.kind == "f"
+        tracked = tracked and array.dtype.kind == "f"  # bools and integers have no derivative
     version = None
     if primitive.may_share:
-        if primitive.is_looked_at:
+        if primitive.foreign:
             array = _apart(device.xp, primitive, arrays, array)
         if primitive.view:
             if array is arrays[0]:  # it would be two tensors, of which one may change, and one variable of a program
@@ -168,7 +168,7 @@ def _settle_dtype(primitive: Primitive, arrays: list, result: Any) -> Any:
 
     Return None for what NumPy computed in float16 because all inputs are bools and integers of 8 bits.
     """
-    if primitive.is_looked_at and result.dtype.kind not in "biufc":  # NumPy makes an array of anything
+    if primitive.foreign and result.dtype.kind not in "biufc":  # NumPy makes an array of anything
         raise DTypeError(
             f"the forward of {primitive.name} returned {type(result[()]).__name__}, not an array of numbers"
         )

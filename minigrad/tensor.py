@@ -81,7 +81,7 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded operation made this tensor."""
+        """Whether no operation that left a node made this tensor."""
         return self._node is None or self._node.primitive is None
 
     @property
@@ -294,7 +294,7 @@ class Tensor:
         retain_graph : bool
             Keep the graph for another backward pass.
         create_graph : bool
-            Record the backward pass too, so that the gradients can be differentiated.
+            Let the backward pass leave nodes too, so that the gradients can be differentiated.
 
         Notes
         -----
@@ -326,6 +326,7 @@ class Tensor:
             node.hooks = {}
         key = object()  # of this hook alone, also when it is gone
         node.hooks[key] = hook
+        observers.note_hook(self, hook)
 
         def remove() -> None:
             if node.hooks is not None:

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -28,19 +27,6 @@ def ulps(a, b):
         distance = np.abs(a.astype(wide) - b.astype(wide)) / np.spacing(np.abs(b)).astype(wide)
     distance = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, distance)
     return np.max(np.where(np.isnan(distance), math.inf, distance), initial=0.0)
-
-
-def drawn(strategy, count):
-    """Return `count` examples: they are compiled together, which takes seconds, and so are not shrunk."""
-    examples = []
-
-    @settings(max_examples=count, phases=[Phase.generate], database=None)
-    @given(strategy)
-    def draw(example):
-        examples.append(example)
-
-    draw()
-    return examples
 
 
 def tensors(arrays):

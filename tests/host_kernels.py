@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minigrad.program.cuda import Scratch, Unsupported, kernels, launches
+from minigrad.program.cuda import Scratch, Unsupported, kernels_of, launches
 from minigrad.program.cuda.driver import module_text
 from minigrad.program.memory import Plan
 from minigrad.program.program import Variable
@@ -143,7 +143,7 @@ class HostReplay:
         for group in self.plan.groups:
             made = None
             if group.kind:
-                made = kernels(group, self.stored, self.plan.roots, self.strides)
+                made = kernels_of(group, self.stored, self.plan.roots, self.strides)
             self.steps.append((group, made))
 
     @property

@@ -93,7 +93,7 @@ def _signature(f: Callable) -> str:
 
 
 def _kept(row: Primitive) -> str:
-    if row.vjps is None or (row.rules is not None and not any(row.rules)):
+    if row.vjps is None or (row.rule_for_any is None and not any(row.vjps)):
         return "no derivative"
     return ", ".join("the result" if letter == "y" else f"`{letter}`" for letter in row.saves) or "nothing"
 

@@ -6,7 +6,8 @@ with labels. Strengths, learning rates and epochs are drawn at random; the trial
 how saturated the code is, both before fine-tuning.
 
 Trials are a function of the seed, the model and their number. The file is written after each, and read when it is
-there: the search goes on from it. AUTOENCODERS_DATA names the folder above mnist/.
+there: the search goes on from it, if its trials were made as the new ones are to be. `--seconds 0` prints the table of
+a file. AUTOENCODERS_DATA names the folder above mnist/.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from minigrad import optim
 from minigrad.atomic import write_atomically
 from minigrad.errors import DivergenceError
 
-UNITS, VALIDATION = 1000, 10_000
+UNITS, VALIDATION, TEST = 1000, 10_000, 10_000
 EPOCHS, TUNING_EPOCHS, BATCHES = (20, 50, 100), (20, 40), (64, 128, 256)
 
 
@@ -93,8 +94,8 @@ def mnist():
     )
 
 
-def draw(name, number, seed):
-    """Return the hyper-parameters of a trial."""
+def draw(name, number, seed, shorter=1):
+    """Return the hyper-parameters of a trial. `shorter` divides the epochs, to try the script."""
     rng = np.random.default_rng([seed, list(VARIANTS).index(name), number])
 
     def between(low, high):
@@ -108,18 +109,17 @@ def draw(name, number, seed):
     return {
         "strength": strength,
         "rate": between(3e-4, 5e-3),
-        "epochs": int(rng.choice(EPOCHS)),
+        "epochs": max(1, int(rng.choice(EPOCHS)) // shorter),
         "batch": int(rng.choice(BATCHES)),
         "tuning_rate": between(2e-4, 3e-3),
-        "tuning_epochs": int(rng.choice(TUNING_EPOCHS)),
+        "tuning_epochs": max(1, int(rng.choice(TUNING_EPOCHS)) // shorter),
         "seed": int(rng.integers(2**31)),
     }
 
 
-def trial(data, name, chosen, units=UNITS, shorter=1):
-    """Pretrain, measure, fine-tune; return the figures. `shorter` divides the epochs, to try the script."""
-    begun = time.perf_counter()
-    epochs, tuning_epochs = (max(1, chosen[key] // shorter) for key in ("epochs", "tuning_epochs"))
+def trial(data, name, chosen, units=UNITS):
+    """Pretrain, measure, fine-tune; return the figures."""
+    begun, epochs = time.perf_counter(), chosen["epochs"]
     model = ae.Autoencoder((data.x.shape[1], units), output="sigmoid", tied=True, seed=chosen["seed"])
     history = ae.fit(
         model, data.x, partial(VARIANTS[name].objective, strength=chosen["strength"]),
@@ -131,12 +131,10 @@ def trial(data, name, chosen, units=UNITS, shorter=1):
     saturated = float(ae.features.saturation(ae.features.codes(model, data.x_test)).mean())
     pretrained = time.perf_counter() - begun
     classifier = ae.fine_tune(
-        model, data.x, data.y, epochs=tuning_epochs, batch_size=128, learning_rate=chosen["tuning_rate"],
+        model, data.x, data.y, epochs=chosen["tuning_epochs"], batch_size=128, learning_rate=chosen["tuning_rate"],
         seed=chosen["seed"], progress=False,
     )  # fmt: skip
     return {
-        "model": name,
-        **chosen,
         "loss": history.loss[-1],
         "jacobian": jacobian,
         "saturated": saturated,
@@ -147,27 +145,42 @@ def trial(data, name, chosen, units=UNITS, shorter=1):
     }
 
 
-def search(data, seconds, names, seed, file, say=print, **sizes):
+def settings(units, shorter):
+    """Return what the trials of one table have in common."""
+    device = mg.devices.default_device().type
+    return {"device": device, "precision": mg.matmul_precision(), "units": units, "shorter": shorter}
+
+
+def read(file):
+    return json.loads(file.read_text(encoding="utf-8"))["trials"] if file.exists() else []
+
+
+def search(data, seconds, names, seed, file, say=print, units=UNITS, shorter=1):
     """Run trials of the models in turn, after those that the file has, for about that long; return all of them."""
-    trials = json.loads(file.read_text())["trials"] if file.exists() else []
+    trials, common = read(file), settings(units, shorter)
+    for t in trials:
+        others = {key: t.get(key, "not said") for key in common}
+        if others != common:
+            raise SystemExit(f"{file} has trials with {others}, not with {common}: name another file")
     end = time.perf_counter() + seconds
     longest = 0.0
     while longest == 0.0 or time.perf_counter() + longest < end:  # at least one
         done = {name: sum(t["model"] == name and t["search_seed"] == seed for t in trials) for name in names}
         name = min(names, key=lambda n: done[n])
-        number = done[name]
+        number, begun = done[name], time.perf_counter()
+        chosen = draw(name, number, seed, shorter)
         try:
-            found = trial(data, name, draw(name, number, seed), **sizes)
+            found = trial(data, name, chosen, units)
         except DivergenceError as error:
-            found = {"model": name, **draw(name, number, seed), "diverged": str(error)[:200], "seconds": 1.0}
-        trials.append({**found, "number": number, "search_seed": seed})
+            found = {"diverged": str(error)[:200], "seconds": time.perf_counter() - begun}
+        trials.append({"model": name, "number": number, "search_seed": seed, **common, **chosen, **found})
         longest = max(longest, found["seconds"])
-        write_atomically(file, json.dumps({"trials": trials, "precision": mg.matmul_precision()}, indent=1).encode())
-        if "diverged" not in found:
-            say(
-                f"{name} {number}: strength {found['strength']:.3g}, validation {found['validation_error']:.2%}, |J| "
-                f"{found['jacobian']:.2f}, {found['seconds']:.1f} s",
-            )
+        write_atomically(file, json.dumps({"trials": trials}, indent=1).encode())
+        if "diverged" in found:
+            result = f"diverged: {found['diverged']}"
+        else:
+            result = f"validation {found['validation_error']:.2%}, |J| {found['jacobian']:.2f}"
+        say(f"{name} {number}: strength {chosen['strength']:.3g}, {found['seconds']:.1f} s, {result}")
     return trials
 
 
@@ -180,9 +193,12 @@ def best(trials):
     return {name: found[name] for name in VARIANTS if name in found}
 
 
-def table(trials, test_images):
+def table(trials, test_images=TEST):
     """Return the best trials as Markdown. The interval of the error is that of 95 %, as in the paper."""
+    common = ", ".join(f"{key} {trials[0][key]}" for key in settings(UNITS, 1))
     lines = [
+        f"{len(trials)} trials, {sum('diverged' in t for t in trials)} diverged; {common}.",
+        "",
         "| model | strength | trials | validation | test error | published | mean norm of J | saturated |",
         "|---|" + "---:|" * 7,
     ]
@@ -201,7 +217,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tests.rifai", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, ... (cpu)")
     parser.add_argument("--precision", choices=("float32", "tf32"), default="float32", help="of products on a GPU")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="for how long trials are begun (3600)")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="for how long (3600); 0: only the table")
     parser.add_argument("--seed", type=int, default=0, help="of the search (0)")
     parser.add_argument("--json", type=Path, default=Path("rifai.json"), metavar="FILE", help="all trials (rifai.json)")
     parser.add_argument("--models", default=",".join(VARIANTS), metavar="NAMES", help=f"of {', '.join(VARIANTS)} (all)")
@@ -212,12 +228,13 @@ def main(arguments=None):
         parser.error(f"--models {options.models}: the models are {', '.join(VARIANTS)}")
     if not options.json.resolve().parent.is_dir():
         parser.error(f"--json {options.json}: its folder does not exist")
-    with mg.use_device(options.device):
-        mg.set_matmul_precision(options.precision)
-        data = mnist()
-        say = partial(print, flush=True)
-        trials = search(data, options.seconds, names, options.seed, options.json, say, shorter=options.shorter)
-    print(table(trials, len(data.x_test)))
+    if options.seconds:
+        with mg.use_device(options.device):
+            mg.set_matmul_precision(options.precision)
+            data, say = mnist(), partial(print, flush=True)
+            search(data, options.seconds, names, options.seed, options.json, say, shorter=options.shorter)
+    trials = read(options.json)
+    print(table(trials) if trials else f"{options.json} has no trials yet")
 
 
 if __name__ == "__main__":

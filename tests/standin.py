@@ -332,6 +332,8 @@ class Function:
         for key in kwargs:
             if known is not None and key not in known:
                 raise Refused(f"CuPy's {self._path} takes no keyword {key!r}")
+        if args and isinstance(args[0], Array) and not args[0].ndim and isinstance(kwargs.get("axis"), int):
+            raise np.exceptions.AxisError(kwargs["axis"], 0)  # NumPy takes 0 and -1
         out = kwargs.get("out")
         result = self._function(*(_host(x, self._index) for x in args), **_host(kwargs, self._index))
         return out if out is not None else _wrap(result, self._index)

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minigrad as mg
 from tests import standin
+from tests.benchmarks import __main__ as command
 from tests.benchmarks import floors, minigrad_steps, numpy_updates, report
 from tests.benchmarks.__main__ import parse
 from tests.benchmarks.measure import REFERENCE, TOLERANCE, difference, measure
@@ -113,6 +115,19 @@ def test_a_library_that_is_missing_is_left_out_by_name(monkeypatch):
     assert "Left out: MyGrad (mygrad is not installed)." in report.table(LECTURE, {"MyGrad": [answer]})
 
 
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda'")])
+def test_jax_without_a_gpu_is_left_out_and_not_refused(error, monkeypatch):
+    """It raises the one where it was not installed for CUDA, and the other where there is no GPU."""
+
+    def fail():
+        raise error
+
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(jax, "default_backend", fail)
+    answer = measure(LECTURE, "JAX", 0, quick=True, device="cuda")
+    assert answer == {"left_out": "JAX finds no GPU, or was not installed for CUDA"}
+
+
 def test_ratios_are_of_medians_and_code_by_hand_is_no_library():
     def rounds(*seconds):
         return [{"median": s, "minimum": s / 2, "memory": 2**20, "version": "1"} for s in seconds]
@@ -125,9 +140,72 @@ def test_ratios_are_of_medians_and_code_by_hand_is_no_library():
     assert "REFUSED: PyTorch, off" in table and "| PyTorch |" not in table
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a script takes the place of an interpreter")
+@pytest.mark.parametrize(("ending", "why"), [("exec sleep 60", "no answer within 1 s"), ("exit 3", "exit status 3: ")])
+def test_a_process_that_fails_or_is_stopped_keeps_what_it_has_measured(ending, why, tmp_path, monkeypatch):
+    monkeypatch.setitem(command.LIMIT, "cpu", 1)
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh\ncat > {tmp_path}/request\necho '{{"workload": "a", "median": 2.0}}'\n{ending}\n""")
+    python.chmod(0o700)
+    options = parse(["--python", str(python)])
+    options.caches = tmp_path
+    assert command.run(options, "JAX", {"a": [1], "b": [1]}) == {"a": {"median": 2.0}, "b": {"failed": why}}
+
+
+def test_an_interrupted_comparison_has_written_every_process_and_tries_again_what_failed(tmp_path, monkeypatch, capsys):
+    figure, file, asked = {"median": 1e-6, "minimum": 1e-6, "version": "1"}, tmp_path / "figures.json", []
+    said = [
+        {LECTURE: {"numbers": [1.0]}, EVALUATION: {"numbers": [1.0]}},
+        {LECTURE: figure, EVALUATION: {"failed": "no answer"}},
+        {LECTURE: figure, EVALUATION: figure},
+    ]
+
+    def run(options, implementation, references):
+        asked.append(list(references))
+        if len(asked) > len(said):
+            raise KeyboardInterrupt
+        return said[len(asked) - 1]
+
+    monkeypatch.setattr(command, "run", run)
+    arguments = ["--quick", "--rounds", "3", "--with", "minigrad", "--json", str(file)]
+    monkeypatch.setattr(command, "workloads", lambda device: {n: WORKLOADS[n] for n in (LECTURE, EVALUATION)})
+    with pytest.raises(KeyboardInterrupt):
+        command.main(arguments)
+    both = [LECTURE, EVALUATION]
+    assert asked == [both, both, both[::-1], both[::-1]]  # what has fewer figures comes first
+    assert f"round 2, minigrad: {LECTURE}: 1.00; {EVALUATION}: 1.00\n" in capsys.readouterr().err
+    assert command.main(["--tables", str(file)]) == 1
+    printed = capsys.readouterr().out
+    assert f"| {EVALUATION} | 1.00 |" in printed and "FAILED in 1 of 2 rounds: minigrad, no answer" in printed
+
+
+def test_references_are_kept_for_a_run_with_another_precision(tmp_path, monkeypatch):
+    asked = []
+
+    def run(options, implementation, references):
+        asked.append(list(references))
+        return {name: {"numbers": [1.0]} for name in references}
+
+    monkeypatch.setattr(command, "run", run)
+    options = parse(["--quick", "--references", str(tmp_path / "references.json")])
+    for names in ([LECTURE], [LECTURE, EVALUATION], [LECTURE, EVALUATION]):
+        assert list(command.references_of(options, names)) == names
+    assert asked == [[LECTURE], [EVALUATION]]
+    options.quick = False  # other sizes
+    command.references_of(options, [LECTURE])
+    assert asked[2:] == [[LECTURE]]
+
+
+def test_a_gpu_that_minigrad_cannot_use_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run", lambda *arguments: pytest.fail("nothing is to be computed"))
+    with pytest.raises(SystemExit, match="minigrad cannot use the GPU: .*"):
+        command.main(["--device", "cuda", "--python", "false"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--tables", "no/such/file"], "no such file"),
         (["--only", "no such"], "denoising 784-500-784"),
         (["--with", "Numpy"], "NumPy by hand"),
         (["--python", "no/such/python"], "no such interpreter"),
@@ -153,7 +231,7 @@ def test_on_a_gpu_steps_are_timed_many_at_once_and_must_give_the_same_numbers(mo
     monkeypatch.setattr(minigrad_steps, "stamp", lambda: len(waits))
     monkeypatch.setattr(minigrad_steps, "seconds_between", lambda start, end: 5.0)
     monkeypatch.setattr(minigrad_steps, "device_memory", lambda: 2**20)
-    with standin.machine(), minigrad_steps._place:
+    with standin.machine(), mg.use_device("cpu"), minigrad_steps._place:
         for name in (LECTURE, "784-1000-784, batch 4096"):
             reference = measure(name, REFERENCE, 0, True, device="cuda")
             for implementation in ("minigrad", "minigrad compiled"):
@@ -163,6 +241,37 @@ def test_on_a_gpu_steps_are_timed_many_at_once_and_must_give_the_same_numbers(mo
                 assert len(waits) < got["calls"]
             wrong = [[2 * loss for loss in losses] for losses in reference["numbers"]]
             assert "off by" in measure(name, "minigrad", 0.001, True, wrong, "cuda")["refused"]
+
+
+def test_torch_compile_compiles_each_workload_for_its_sizes_and_reads_parameters_in_place(monkeypatch):
+    """Many workloads are measured in one process on a GPU; a symbol is a size that may be any."""
+    torch = pytest.importorskip("torch")
+    from tests.benchmarks import pytorch_steps
+
+    compile, graphs = torch.compile, []
+
+    def backend(graph, inputs):
+        graphs.append([node.meta for node in graph.graph.nodes if node.op == "placeholder"])
+        return graph
+
+    monkeypatch.setattr(torch, "compile", lambda f, mode: compile(f, backend=backend))
+    for workload in (w.quick() for w in ON_GPU.values()):
+        graphs.clear()
+        given = arrays(workload)
+        step, _ = pytorch_steps.make(workload, given, "compile")
+        step(), step()
+        (inputs,) = graphs
+        shapes = sorted(tuple(meta["example_value"].shape) for meta in inputs)
+        assert shapes == sorted(a.shape for a in (given.x, *given.weights, *given.biases))
+        in_place = [bool(meta["tensor_dict"].get("_dynamo_static_input_type")) for meta in inputs]
+        assert sum(in_place) == len(inputs) - 1  # all but the batch
+
+
+def test_a_workload_begins_with_the_memory_of_the_gpu_that_the_one_before_it_held_given_back():
+    workload, before = WORKLOADS[LECTURE].quick(), standin.memory.freed
+    with standin.machine(), mg.use_device("cuda"):
+        minigrad_steps.make(workload, arrays(workload), "eager")
+    assert standin.memory.freed == before + 1
 
 
 def test_the_operations_and_bytes_of_a_step_are_those_that_one_counts_by_hand():

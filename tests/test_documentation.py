@@ -10,6 +10,7 @@ import pytest
 import minigrad as mg
 from tests import operations_page
 
+pytestmark = pytest.mark.cpu_only("examples print where a tensor is, if it is not there")
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for package in ("minigrad", "autoencoders") for path in (ROOT / package).rglob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import minigrad as mg
 from autoencoders import datasets
+from autoencoders.inputs import array_in
 from minigrad.errors import MinigradError
 
 NAMES = "digits, mnist, patches (of photographs, 8 by 8), or a .npy file of shape (samples, features)"
@@ -47,7 +48,7 @@ def read(
         return Data(found, found, None, None, (PATCH, PATCH))
     if not name.endswith(".npy"):
         raise MinigradError(f"--data takes digits, mnist, patches or a .npy file, got {name!r}")
-    x = _array("--data", name)
+    x = array_in(name, f"--data {name}")
     if x.ndim != 2 or x.size == 0 or x.dtype.kind not in "biuf":
         raise MinigradError(
             f"--data {name}: expected real numbers of shape (samples, features), got {x.dtype}{list(x.shape)}"
@@ -60,7 +61,7 @@ def read(
     shape = (side, side) if side >= SMALLEST and side**2 == x.shape[1] else None
     if labels is None:
         return Data(x, x, None, None, shape)
-    y = _array("--labels", labels)
+    y = array_in(labels, f"--labels {labels}")
     if y.shape != (len(x),):
         raise MinigradError(f"--labels {labels}: expected shape ({len(x)},), a label for each sample, got {y.shape}")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -83,13 +84,3 @@ def split(seed: int, fraction: float, option: str, *arrays: np.ndarray) -> list[
     if not 0 < count < m:
         raise MinigradError(f"{option} leaves {m - count} of {m} samples to train on; expected some for both parts")
     return [(a[order[count:]], a[order[:count]]) for a in arrays]
-
-
-def _array(option: str, name: str) -> np.ndarray:
-    try:
-        found: Any = np.load(name, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise MinigradError(f"{option} {name}: not a readable .npy file ({error})") from error
-    if not isinstance(found, np.ndarray):
-        raise MinigradError(f"{option} {name}: holds several arrays; expected one, as .npy files have")
-    return found

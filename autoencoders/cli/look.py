@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def info(commands: Any) -> None:
 def _lecture(options: argparse.Namespace) -> None:
     _folder(options.out)
     report = lectures.Report(options.out)  # first: minutes of training are lost on one that cannot be written
-    print(f"the lecture on {options.data} takes {lectures.DURATIONS[options.data]}")
+    say = partial(print, flush=True)  # a reader of a pipe, or of what a time limit left, sees how far it came
+    say(f"the lecture on {options.data} takes {lectures.DURATIONS[options.data]}")
     finished = ""
 
     def so_far(results: lectures.Results) -> None:
@@ -68,7 +70,7 @@ def _lecture(options: argparse.Namespace) -> None:
         finished = f"; {results.numbers['modules']} modules are finished, see {report.path}"
 
     try:
-        results = lectures.run(options.data, options.seed, so_far=so_far)
+        results = lectures.run(options.data, options.seed, say=say, so_far=so_far)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(finished) from None  # the message goes on with it
     for row in lectures.summary(results.numbers):

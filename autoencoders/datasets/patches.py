@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from autoencoders.inputs import as_array, positive
+from autoencoders.inputs import array_in, as_array, positive
 from minigrad.errors import DataError, DTypeError, MissingDependencyError, ShapeError
 from minigrad.random import Generator
 
@@ -140,10 +140,7 @@ def _load(images: Images | None) -> list[tuple[str, NDArray[Any]]]:
 def _read(path: Path) -> NDArray[Any]:
     """What an image file holds."""
     if path.suffix.lower() == ".npy":
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a readable .npy file: {error}") from error
+        return array_in(path, str(path))
     try:
         from PIL import Image
     except ImportError as error:

@@ -94,7 +94,7 @@ def filters(
     for name, weight in weights.items():
         w = finite_array(weight, "filters", repr(name), ("pixels", "units"))
         _image_shape(shape, w.T.shape, "filters", repr(name))
-        norms = np.linalg.norm(w, axis=0)
+        norms = np.linalg.norm(w.astype(np.float64), axis=0)
         norms = np.round(norms / (norms.max() or 1.0), 5)  # rounding must not shuffle directions of norm 1
         largest = np.argsort(-norms, kind="stable")[:count]
         of = "" if len(largest) == w.shape[1] else f" of {w.shape[1]}"

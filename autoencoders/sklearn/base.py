@@ -111,7 +111,8 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         seed = int(random.randint(np.iinfo(np.int32).max))
         held_out = None
         if self.validation_fraction > 0:
-            train, held_out = train_test_split(train, test_size=self.validation_fraction, random_state=random)
+            fraction = float(self.validation_fraction)  # train_test_split takes no other number for a fraction
+            train, held_out = train_test_split(train, test_size=fraction, random_state=random)
         sizes = (train.shape[1], *self.hidden_layer_sizes, self.n_components)
         model = Autoencoder(sizes, self.activation, self.output, self.tied, seed=seed, dtype=train.dtype)
 

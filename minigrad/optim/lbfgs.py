@@ -27,8 +27,9 @@ class LBFGS(Optimizer):
     Parameters
     ----------
     parameters : iterable of Parameter
-    lr : float above 0
-        The first trial length of each line search but the very first.
+    lr : float, at least 0
+        The first trial length of each line search but the very first. With 0, where a schedule may end, no step is
+        made.
     max_iter : int, at least 1
     history_size : int, at least 1
         How many pairs of steps and changes of the gradient the estimate uses.
@@ -84,7 +85,6 @@ class LBFGS(Optimizer):
         c1: float = 1e-4,
         c2: float = 0.9,
     ) -> None:
-        self._number("lr", lr, positive=True)
         for name, value in (("max_iter", max_iter), ("history_size", history_size)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise DataError(f"LBFGS: got {name}={value!r}; expected an integer of at least 1")
@@ -131,6 +131,8 @@ class LBFGS(Optimizer):
                     direction = -gradient
                     slope = float(gradient @ direction)
                 first = min(1.0, 1.0 / np.abs(gradient).sum()) * self.lr if not self._pairs else self.lr
+                if first == 0.0:  # a schedule has ended
+                    break
                 length, new = self._line_search(evaluate, x, (value, gradient), direction, slope, first)
                 change = length * direction
                 if new[0] > value or length == 0.0:

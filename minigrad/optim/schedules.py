@@ -156,8 +156,7 @@ class CosineDecay(Schedule):
 
     def __init__(self, optimizer: Optimizer, total: int, floor: float = 0.0) -> None:
         _whole(self, "total", total)
-        if not 0 <= floor <= 1:
-            raise DataError(f"CosineDecay: got floor={floor!r}; expected a number in [0, 1]")
+        _number(self, "floor", floor, "a number in [0, 1]", lambda value: 0 <= value <= 1)
         self.total = total
         self.floor = float(floor)
         super().__init__(optimizer, self._falling)
@@ -212,6 +211,7 @@ class ReduceOnPlateau(Schedule):
     def __init__(self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4) -> None:
         _fraction(self, "factor", factor)
         _whole(self, "patience", patience)
+        _number(self, "threshold", threshold, RATE, lambda value: 0 <= value < math.inf)
         self.factor = factor
         self.patience = patience
         self.threshold = threshold
@@ -257,5 +257,9 @@ def _whole(owner: Schedule, name: str, value: Any) -> None:
 
 
 def _fraction(owner: Schedule, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) <= 1:
-        raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected a number in (0, 1]")
+    _number(owner, name, value, "a number in (0, 1]", lambda number: 0 < number <= 1)
+
+
+def _number(owner: Schedule, name: str, value: Any, expected: str, fits: Callable[[float], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(float(value)):
+        raise DataError(f"{type(owner).__name__}: got {name}={value!r}; expected {expected}")

@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import openblas
 from ..errors import ShapeError
-from .registry import Domain, Samples, primitive
+from .domains import SMALL
+from .registry import Samples, primitive
 
-REAL = Domain(-2.0, 2.0)
 BLOCK = 2**20  # bytes of windows that are handled at a time
 Pair = tuple[int, int]
 
@@ -172,7 +172,7 @@ conv2d = primitive(
     forward=_conv2d,
     vjps=[_x_rule, _w_rule],
     saves="xw",
-    samples=Samples("conv2d", (REAL, REAL)),
+    samples=Samples("conv2d", (SMALL, SMALL)),
     doc="Images (N, C, H, W) correlated with kernels (O, C, kh, kw), giving (N, O, H', W').",
 )
 
@@ -186,7 +186,7 @@ conv2d_transpose = primitive(
         ),
     ],
     saves="xw",
-    samples=Samples("conv2d_transpose", (REAL, REAL)),
+    samples=Samples("conv2d_transpose", (SMALL, SMALL)),
     doc="The transpose of conv2d in its images: from (N, O, H', W') and kernels (O, C, kh, kw) to (N, C, *size).",
 )
 
@@ -200,7 +200,7 @@ conv2d_kernel = primitive(
         lambda F, g, y, x, v, kernel, stride, padding: F.conv2d(x, g, stride=stride, padding=padding),
     ],
     saves="xv",
-    samples=Samples("conv2d_kernel", (REAL, REAL)),
+    samples=Samples("conv2d_kernel", (SMALL, SMALL)),
     doc="The transpose of conv2d in its kernels: from (N, C, H, W) and (N, O, H', W') to (O, C, *kernel).",
 )
 
@@ -209,7 +209,7 @@ windows2d = primitive(
     forward=lambda xp, x, /, *, kernel, stride: _windows(xp, x, kernel, stride),
     vjps=[lambda F, g, y, x, kernel, stride: F.fold2d(g, size=tuple(x.shape[-2:]), stride=stride)],
     view=True,
-    samples=Samples("windows2d", (REAL,)),
+    samples=Samples("windows2d", (SMALL,)),
     doc="The windows of images (..., H, W), as (kh, kw, ..., H', W'). A view.",
 )
 
@@ -217,6 +217,6 @@ fold2d = primitive(
     "fold2d",
     forward=lambda xp, w, /, *, size, stride: _fold(xp, w, size, stride),
     vjps=[lambda F, g, y, w, size, stride: F.windows2d(g, kernel=tuple(w.shape[:2]), stride=stride)],
-    samples=Samples("fold2d", (REAL,)),
+    samples=Samples("fold2d", (SMALL,)),
     doc="Windows (kh, kw, ..., H', W') added up where they overlap, in images (..., *size): transpose of windows2d.",
 )

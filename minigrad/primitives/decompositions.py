@@ -18,10 +18,10 @@ from typing import Any
 
 from ..devices import checked_linalg, to_numpy
 from ..errors import DTypeError, LinAlgError, ShapeError
+from .domains import SMALL, UNIT
 from .linalg import square_matrices
 from .registry import Domain, Samples, primitive
 
-REAL = Domain(-2.0, 2.0)
 APART = 8.0  # times the size of a matrix, its largest value and eps: equal values may come out so far from each other
 
 
@@ -79,7 +79,7 @@ spectral_divide = primitive(
         None,
     ],
     saves="yds",
-    samples=Samples("spectral_divide", (REAL, Domain(0.5, 2.0), Domain(1.0, 2.0), REAL), analytic=False),
+    samples=Samples("spectral_divide", (SMALL, Domain(0.5, 2.0), Domain(1.0, 2.0), SMALL), analytic=False),
     doc="""m / d for derivatives of decompositions, where d holds differences of values of size s.
 
     Where d is 0 up to rounding of s, the result is 0 if both m and u, the gradient that flows to the vectors, are
@@ -105,7 +105,7 @@ cholesky = primitive(
     forward=_cholesky_forward,
     vjps=[_cholesky],
     saves="y",
-    samples=Samples("positive_definite", (Domain(-1.0, 1.0),), analytic=False),
+    samples=Samples("positive_definite", (UNIT,), analytic=False),
     doc="The lower triangular L with L @ L.mT = (x + x.mT) / 2, which must be positive definite.",
 )
 
@@ -130,7 +130,7 @@ qr = primitive(
     forward=_qr_forward,
     vjps=[_qr],
     saves="y",
-    samples=Samples("full_rank", (Domain(-1.0, 1.0),), analytic=False),
+    samples=Samples("full_rank", (UNIT,), analytic=False),
     doc="Q above R, (m + n, n), with x = Q @ R, Q.mT @ Q = I and R upper triangular; m >= n. See `mg.qr`.",
 )
 
@@ -157,7 +157,7 @@ eigh = primitive(
     forward=_eigh_forward,
     vjps=[_eigh],
     saves="y",
-    samples=Samples("distinct_eigenvalues", (REAL,), analytic=False),
+    samples=Samples("distinct_eigenvalues", (SMALL,), analytic=False),
     doc="Eigenvalues of (x + x.mT) / 2, ascending, each above its eigenvector: (n + 1, n). See `mg.eigh`.",
 )
 
@@ -193,7 +193,7 @@ svd = primitive(
     forward=_svd_forward,
     vjps=[_svd],
     saves="y",
-    samples=Samples("distinct_singular_values", (REAL,), analytic=False),
+    samples=Samples("distinct_singular_values", (SMALL,), analytic=False),
     doc="""Left vector, singular value and right vector j (thin) above one another: (m + 1 + n, min(m, n)).
 
     Singular values are descending. See `mg.svd`.""",

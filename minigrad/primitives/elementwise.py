@@ -11,21 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import number_dtype
+from .domains import ANY_BOOL, NONZERO, POSITIVE, REAL
 from .registry import Domain, Samples, primitive
 
-REAL = Domain(-3.0, 3.0)
-POSITIVE = Domain(0.1, 4.0)
-NONZERO = Domain(-3.0, 3.0, avoid=(0.0,))
-ANY_BOOL = Domain(0, 1, kind="bool")
 DOUBLE = np.dtype("float64")
-
-
-def _one(domain: Domain, analytic: bool = True) -> Samples:
-    return Samples("any", (domain,), analytic=analytic)
-
-
-def _two(a: Domain, b: Domain, **flags: bool) -> Samples:
-    return Samples("broadcast", (a, b), **flags)
 
 
 # Arithmetic
@@ -35,7 +24,7 @@ add = primitive(
     forward=lambda xp, a, b, /, *, out=None: xp.add(a, b, out=out),
     vjps=[lambda F, g, y, a, b: g, lambda F, g, y, a, b: g],
     elementwise=True,
-    samples=_two(REAL, REAL),
+    samples=Samples("broadcast", (REAL, REAL)),
     doc="a + b, elementwise.",
 )
 
@@ -44,7 +33,7 @@ subtract = primitive(
     forward=lambda xp, a, b, /, *, out=None: xp.subtract(a, b, out=out),
     vjps=[lambda F, g, y, a, b: g, lambda F, g, y, a, b: -g],
     elementwise=True,
-    samples=_two(REAL, REAL),
+    samples=Samples("broadcast", (REAL, REAL)),
     doc="a - b, elementwise.",
 )
 
@@ -54,7 +43,7 @@ multiply = primitive(
     vjps=[lambda F, g, y, a, b: g * b, lambda F, g, y, a, b: g * a],
     saves="ab",
     elementwise=True,
-    samples=_two(REAL, REAL),
+    samples=Samples("broadcast", (REAL, REAL)),
     doc="a * b, elementwise.",
 )
 
@@ -64,7 +53,7 @@ divide = primitive(
     vjps=[lambda F, g, y, a, b: g / b, lambda F, g, y, a, b: -(g * y) / b],
     saves="yb",
     elementwise=True,
-    samples=_two(REAL, NONZERO),
+    samples=Samples("broadcast", (REAL, NONZERO)),
     doc="a / b, elementwise.",
 )
 
@@ -73,7 +62,7 @@ negative = primitive(
     forward=lambda xp, x, /, *, out=None: xp.negative(x, out=out),
     vjps=[lambda F, g, y, x: -g],
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="-x, elementwise.",
 )
 
@@ -104,7 +93,7 @@ power = primitive(
     vjps=[_power_base, _power_exponent],
     saves="yab",
     elementwise=True,
-    samples=_two(POSITIVE, REAL),
+    samples=Samples("broadcast", (POSITIVE, REAL)),
     doc="a ** b, elementwise.",
 )
 
@@ -114,7 +103,7 @@ square = primitive(
     vjps=[lambda F, g, y, x: g * (x * 2.0)],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="x ** 2, elementwise.",
 )
 
@@ -124,7 +113,7 @@ sqrt = primitive(
     vjps=[lambda F, g, y, x: g / (y * 2.0)],
     saves="y",
     elementwise=True,
-    samples=_one(POSITIVE),
+    samples=Samples("any", (POSITIVE,)),
     doc="Square root, elementwise; its derivative at 0 is inf.",
 )
 
@@ -136,7 +125,7 @@ exp = primitive(
     vjps=[lambda F, g, y, x: g * y],
     saves="y",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="e ** x, elementwise.",
 )
 
@@ -146,7 +135,7 @@ expm1 = primitive(
     vjps=[lambda F, g, y, x: g * F.exp(x)],  # not y + 1, of which no digit is left for x << 0
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="e ** x - 1, elementwise, accurate near 0.",
 )
 
@@ -156,7 +145,7 @@ log = primitive(
     vjps=[lambda F, g, y, x: g / x],
     saves="x",
     elementwise=True,
-    samples=_one(POSITIVE),
+    samples=Samples("any", (POSITIVE,)),
     doc="Natural logarithm, elementwise.",
 )
 
@@ -166,7 +155,7 @@ log1p = primitive(
     vjps=[lambda F, g, y, x: g / (x + 1.0)],
     saves="x",
     elementwise=True,
-    samples=_one(Domain(-0.9, 4.0)),
+    samples=Samples("any", (Domain(-0.9, 4.0),)),
     doc="log(1 + x), elementwise, accurate near 0.",
 )
 
@@ -178,7 +167,7 @@ tanh = primitive(
     vjps=[lambda F, g, y, x: g * (1.0 - y * y)],
     saves="y",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Hyperbolic tangent, elementwise.",
 )
 
@@ -201,7 +190,7 @@ sigmoid = primitive(
     vjps=[lambda F, g, y, x: g * (y * (1.0 - y))],
     saves="y",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="1 / (1 + e ** -x), elementwise, without overflow.",
 )
 
@@ -218,7 +207,7 @@ softplus = primitive(
     vjps=[lambda F, g, y, x: g * F.sigmoid(x)],
     saves="x",
     elementwise=True,
-    samples=_one(REAL, analytic=False),
+    samples=Samples("any", (REAL,), analytic=False),
     doc="log(1 + e ** x), elementwise, without overflow.",
 )
 
@@ -228,7 +217,7 @@ relu = primitive(
     vjps=[lambda F, g, y, x: g * F.not_equal(y, 0)],  # y is positive, 0 or NaN
     saves="y",
     elementwise=True,
-    samples=_one(NONZERO, analytic=False),
+    samples=Samples("any", (NONZERO,), analytic=False),
     doc="max(x, 0), elementwise; its derivative at 0 is 0.",
 )
 
@@ -240,7 +229,7 @@ abs = primitive(
     vjps=[lambda F, g, y, x: g * F.sign(x)],
     saves="x",
     elementwise=True,
-    samples=_one(NONZERO, analytic=False),
+    samples=Samples("any", (NONZERO,), analytic=False),
     doc="|x|, elementwise; its derivative at 0 is 0.",
 )
 
@@ -249,7 +238,7 @@ sign = primitive(
     forward=lambda xp, x, /, *, out=None: xp.sign(x, out=out),
     vjps=[lambda F, g, y, x: F.zeros_like(g)],
     elementwise=True,
-    samples=_one(NONZERO, analytic=False),
+    samples=Samples("any", (NONZERO,), analytic=False),
     doc="-1, 0 or 1, elementwise; its derivative is 0.",
 )
 
@@ -268,7 +257,7 @@ maximum = primitive(
     ],
     saves="ab",
     elementwise=True,
-    samples=_two(REAL, REAL, ties=True, analytic=False),
+    samples=Samples("broadcast", (REAL, REAL), ties=True, analytic=False),
     doc="The larger of a and b, elementwise; ties split the gradient in half.",
 )
 
@@ -281,7 +270,7 @@ minimum = primitive(
     ],
     saves="ab",
     elementwise=True,
-    samples=_two(REAL, REAL, ties=True, analytic=False),
+    samples=Samples("broadcast", (REAL, REAL), ties=True, analytic=False),
     doc="The smaller of a and b, elementwise; ties split the gradient in half.",
 )
 
@@ -410,7 +399,7 @@ logical_not = primitive(
     vjps=None,
     elementwise=True,
     keeps_dtype=False,
-    samples=_one(ANY_BOOL, analytic=False),
+    samples=Samples("any", (ANY_BOOL,), analytic=False),
     doc="not x, elementwise.",
 )
 
@@ -420,7 +409,7 @@ isfinite = primitive(
     vjps=None,
     elementwise=True,
     keeps_dtype=False,
-    samples=_one(REAL, analytic=False),
+    samples=Samples("any", (REAL,), analytic=False),
     doc="Whether x is neither infinite nor NaN, elementwise.",
 )
 
@@ -444,6 +433,6 @@ zeros_like = primitive(
     "zeros_like",
     forward=lambda xp, x, /: xp.zeros(x.shape, x.dtype),
     vjps=[lambda F, g, y, x: F.zeros_like(g)],
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Zeros of the shape and dtype of x.",
 )

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..determinism import is_deterministic
-from .registry import Domain, Samples, primitive
-
-REAL = Domain(-3.0, 3.0)
+from .domains import REAL
+from .registry import Samples, primitive
 
 
 class _ArrayMark:

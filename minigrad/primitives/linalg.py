@@ -10,7 +10,8 @@ import numpy as np
 from ..devices import checked_linalg
 from ..errors import ShapeError
 from . import products
-from .registry import Domain, Samples, primitive
+from .domains import REAL, SMALL, UNIT
+from .registry import Samples, primitive
 
 
 def _matrix_cotangent(F: Any, g: Any, a: Any, b: Any) -> Any:
@@ -43,7 +44,7 @@ matmul = primitive(
     forward=products.matmul,
     vjps=[_matmul_a, _matmul_b],
     saves="ab",
-    samples=Samples("matmul", (Domain(-2.0, 2.0), Domain(-2.0, 2.0))),
+    samples=Samples("matmul", (SMALL, SMALL)),
     doc="Matrix product of the last two axes; others broadcast; a vector is a row on the left, a column on the right.",
 )
 
@@ -89,7 +90,7 @@ einsum = primitive(
     forward=_einsum,
     vjps=_einsum_rule,
     saves="x",
-    samples=Samples("einsum", (Domain(-2.0, 2.0),)),
+    samples=Samples("einsum", (SMALL,)),
     doc="""Sum of products by explicit subscripts of letters, 'ij,jk->ik' (`mg.einsum` also takes '...').
 
     Beyond NumPy, a letter may repeat in the output: 'i->ii' puts a vector on a diagonal. That is the transpose of
@@ -108,7 +109,7 @@ tril = primitive(
     "tril",
     forward=lambda xp, x, /, *, k=0: xp.tril(_matrices("tril", x), k),
     vjps=[lambda F, g, y, x, k: F.tril(g, k=k)],
-    samples=Samples("triangle", (Domain(-3.0, 3.0),)),
+    samples=Samples("triangle", (REAL,)),
     doc="x with zeros above the k-th diagonal of its last two axes.",
 )
 
@@ -116,7 +117,7 @@ triu = primitive(
     "triu",
     forward=lambda xp, x, /, *, k=0: xp.triu(_matrices("triu", x), k),
     vjps=[lambda F, g, y, x, k: F.triu(g, k=k)],
-    samples=Samples("triangle", (Domain(-3.0, 3.0),)),
+    samples=Samples("triangle", (REAL,)),
     doc="x with zeros below the k-th diagonal of its last two axes.",
 )
 
@@ -140,7 +141,7 @@ inv = primitive(
     forward=_inv,
     vjps=[lambda F, g, y, x: -(F.matrix_transpose(y) @ g @ F.matrix_transpose(y))],
     saves="y",
-    samples=Samples("invertible", (Domain(-1.0, 1.0),)),
+    samples=Samples("invertible", (UNIT,)),
     doc="Inverse of each matrix.",
 )
 
@@ -176,7 +177,7 @@ solve = primitive(
     forward=_solve,
     vjps=[_solve_a, _solve_b],
     saves="ya",
-    samples=Samples("solve", (Domain(-1.0, 1.0), Domain(-2.0, 2.0))),
+    samples=Samples("solve", (UNIT, SMALL)),
     doc="The x with a @ x = b. b is a vector if it has one axis, otherwise a matrix or a stack of them, as in NumPy 2.",
 )
 
@@ -190,7 +191,7 @@ det = primitive(
     forward=lambda xp, x, /: xp.linalg.det(square_matrices("det", x)),
     vjps=[lambda F, g, y, x: _times_inverse_transposed(F, g * y, x)],
     saves="yx",
-    samples=Samples("invertible", (Domain(-1.0, 1.0),)),
+    samples=Samples("invertible", (UNIT,)),
     doc="Determinant of each matrix. Its derivative needs the inverse: a singular matrix is a LinAlgError in backward.",
 )
 
@@ -200,6 +201,6 @@ slogdet = primitive(
     # the sign is constant where it has a derivative at all
     vjps=[lambda F, g, y, x: _times_inverse_transposed(F, F.getitem(g, index=(Ellipsis, 1)), x)],
     saves="x",
-    samples=Samples("invertible", (Domain(-1.0, 1.0),), analytic=False),
+    samples=Samples("invertible", (UNIT,), analytic=False),
     doc="Sign and log |det| of each matrix, side by side in the last axis (`mg.slogdet` returns the two).",
 )

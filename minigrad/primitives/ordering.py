@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..determinism import is_deterministic
-from .registry import Domain, Samples, primitive
-
-REAL = Domain(-3.0, 3.0)
-ANY_BOOL = Domain(0, 1, kind="bool")
+from .domains import ANY_BOOL, REAL
+from .registry import Samples, primitive
 
 
 def _reversed(F: Any, x: Any, axis: int) -> Any:

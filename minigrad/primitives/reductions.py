@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .registry import Domain, Samples, primitive
+from .domains import REAL
+from .registry import Samples, primitive
 
-REAL = Domain(-3.0, 3.0)
 HALF, SINGLE = np.dtype("float16"), np.dtype("float32")
 LARGEST_HALF = 65504
 

@@ -30,10 +30,10 @@ class Samples:
     ----------
     shapes : str or callable
         A family of shapes: "any" (each input has one of its own), "broadcast" (they broadcast against each other), or a
-        key of `_FAMILIES` in `minigrad/testing/strategies.py` or of `FAMILIES` in `minigrad/testing/families.py`, where
-        a new family of the library is added. A family draws the options of the forward too. A function is a family as
-        those of `FAMILIES` are: from hypothesis' `draw` to (shapes, options, None or a function that turns arrays of
-        free numbers into valid inputs).
+        key of `FAMILIES` in `minigrad/testing/families.py`, where a new family of the library is added. It is looked up
+        when inputs are drawn, for which hypothesis is needed. A family draws the options of the forward too. A function
+        is a family as those of `FAMILIES` are: from hypothesis' `draw` to (shapes, options, None or a function that
+        turns arrays of free numbers into valid inputs).
     domains : tuple of Domain
         One for each input; the last one also stands for further inputs.
     ties : bool
@@ -46,6 +46,13 @@ class Samples:
     domains: tuple[Domain, ...]
     ties: bool = False
     analytic: bool = True
+
+    def __post_init__(self) -> None:
+        domains: Any = self.domains
+        if not isinstance(domains, tuple) or not domains or not all(isinstance(d, Domain) for d in domains):
+            raise MinigradError(
+                f"the domains of samples are a tuple of at least one Domain, one for each input, got {domains!r}"
+            )
 
 
 class Primitive:
@@ -85,7 +92,7 @@ class Primitive:
         self.arity = len(inputs)
         self.variadic = bool(rest)
         self.vjps: Any = vjps
-        self.rules = None if callable(vjps) else vjps  # one rule takes any position where there are many inputs
+        self.rule_for_any: Any = vjps if callable(vjps) else None  # one rule takes any position of many inputs
         self.saves = saves
         self.saves_result = "y" in saves
         self.saved_inputs = tuple(n in saves for n in inputs)
@@ -97,9 +104,9 @@ class Primitive:
         self.keeps_dtype = keeps_dtype
         self.view = view
         self.effect = effect  # writes into its first input and returns it
-        # whether results share memory only where the row says so is looked at; of the library's rows, by a test
-        self.is_looked_at = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
-        self.may_share = view or self.is_looked_at
+        # what a foreign forward returns is checked in each call; what those of the library return, by tests
+        self.foreign = not effect and not str(getattr(forward, "__module__", "")).startswith("minigrad.")
+        self.may_share = view or self.foreign
         self.__doc__ = doc
         if taken := {"F", "g", "y"} & {*inputs, *rest}:
             raise MinigradError(
@@ -168,7 +175,7 @@ def _can_be_called(function: Callable, arguments: list[str], options: list[str])
 
 
 primitives: dict[str, Primitive] = {}
-namespaces: dict[Any, SimpleNamespace] = {}  # the F of derivative rules, made by `minigrad/sweep.py` for each table
+namespaces: dict[Any, SimpleNamespace] = {}  # the F of rules by array module; None: on tensors
 
 
 def _row(name: str) -> Primitive:

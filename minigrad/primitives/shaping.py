@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..devices import memory
-from .registry import Domain, Samples, primitive
-
-REAL = Domain(-3.0, 3.0)
+from .domains import REAL
+from .registry import Samples, primitive
 
 reshape = primitive(
     "reshape",

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .domains import ANY_BOOL, POSITIVE, REAL
 from .registry import Domain, Samples, primitive
 
-REAL = Domain(-3.0, 3.0)
-POSITIVE = Domain(0.1, 4.0)
-ANY_BOOL = Domain(0, 1, kind="bool")
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
 # Other bases
@@ -68,14 +66,14 @@ logaddexp = primitive(
 
 # Rounding: steps, with derivative 0 between them and (by convention) on them
 
-_STEPS = Samples("any", (Domain(-2.4, 2.4, avoid=(-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)),), analytic=False)
+_BETWEEN_STEPS = Domain(-2.4, 2.4, avoid=(-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0))
 
 floor = primitive(
     "floor",
     forward=lambda xp, x, /, *, out=None: xp.floor(x, out=out),
     vjps=[lambda F, g, y, x: F.zeros_like(g)],
     elementwise=True,
-    samples=_STEPS,
+    samples=Samples("any", (_BETWEEN_STEPS,), analytic=False),
     doc="The largest integer <= x, elementwise; its derivative is 0.",
 )
 
@@ -84,7 +82,7 @@ ceil = primitive(
     forward=lambda xp, x, /, *, out=None: xp.ceil(x, out=out),
     vjps=[lambda F, g, y, x: F.zeros_like(g)],
     elementwise=True,
-    samples=_STEPS,
+    samples=Samples("any", (_BETWEEN_STEPS,), analytic=False),
     doc="The smallest integer >= x, elementwise; its derivative is 0.",
 )
 
@@ -93,7 +91,7 @@ round = primitive(
     forward=lambda xp, x, /, *, decimals=0, out=None: xp.round(x, decimals, out=out),
     vjps=[lambda F, g, y, x, decimals: F.zeros_like(g)],
     elementwise=True,
-    samples=_STEPS,
+    samples=Samples("round", (_BETWEEN_STEPS,), analytic=False),
     doc="x rounded to `decimals` places, halves to even, elementwise; its derivative is 0.",
 )
 

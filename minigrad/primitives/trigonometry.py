@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .domains import INSIDE_ONE, NONZERO, REAL
 from .registry import Domain, Samples, primitive
-
-REAL = Domain(-3.0, 3.0)
-NONZERO = Domain(-3.0, 3.0, avoid=(0.0,))
-INSIDE_ONE = Domain(-0.9, 0.9)
-
-
-def _one(domain: Domain) -> Samples:
-    return Samples("any", (domain,))
 
 
 def _over_square(x: Any, h: Any) -> Any:
@@ -26,7 +19,7 @@ sin = primitive(
     vjps=[lambda F, g, y, x: g * F.cos(x)],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Sine, elementwise.",
 )
 
@@ -36,7 +29,7 @@ cos = primitive(
     vjps=[lambda F, g, y, x: -(g * F.sin(x))],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Cosine, elementwise.",
 )
 
@@ -46,7 +39,7 @@ tan = primitive(
     vjps=[lambda F, g, y, x: g * (y * y + 1.0)],
     saves="y",
     elementwise=True,
-    samples=_one(Domain(-1.2, 1.2)),
+    samples=Samples("any", (Domain(-1.2, 1.2),)),
     doc="Tangent, elementwise.",
 )
 
@@ -56,7 +49,7 @@ arcsin = primitive(
     vjps=[lambda F, g, y, x: g / F.sqrt((1.0 - x) * (x + 1.0))],  # 1 - x^2 would cancel near 1
     saves="x",
     elementwise=True,
-    samples=_one(INSIDE_ONE),
+    samples=Samples("any", (INSIDE_ONE,)),
     doc="Inverse sine in [-pi/2, pi/2], elementwise; its derivative at -1 and 1 is inf.",
 )
 
@@ -66,7 +59,7 @@ arccos = primitive(
     vjps=[lambda F, g, y, x: -g / F.sqrt((1.0 - x) * (x + 1.0))],
     saves="x",
     elementwise=True,
-    samples=_one(INSIDE_ONE),
+    samples=Samples("any", (INSIDE_ONE,)),
     doc="Inverse cosine in [0, pi], elementwise; its derivative at -1 and 1 is -inf.",
 )
 
@@ -76,7 +69,7 @@ arctan = primitive(
     vjps=[lambda F, g, y, x: _over_square(g, F.hypot(x, 1.0))],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Inverse tangent in [-pi/2, pi/2], elementwise.",
 )
 
@@ -86,7 +79,7 @@ sinh = primitive(
     vjps=[lambda F, g, y, x: g * F.cosh(x)],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Hyperbolic sine, elementwise.",
 )
 
@@ -96,7 +89,7 @@ cosh = primitive(
     vjps=[lambda F, g, y, x: g * F.sinh(x)],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Hyperbolic cosine, elementwise.",
 )
 
@@ -106,7 +99,7 @@ arcsinh = primitive(
     vjps=[lambda F, g, y, x: g / F.hypot(x, 1.0)],
     saves="x",
     elementwise=True,
-    samples=_one(REAL),
+    samples=Samples("any", (REAL,)),
     doc="Inverse hyperbolic sine, elementwise.",
 )
 
@@ -116,7 +109,7 @@ arccosh = primitive(
     vjps=[lambda F, g, y, x: g / F.sqrt((x - 1.0) * (x + 1.0))],
     saves="x",
     elementwise=True,
-    samples=_one(Domain(1.2, 4.0)),
+    samples=Samples("any", (Domain(1.2, 4.0),)),
     doc="Inverse hyperbolic cosine of x >= 1, elementwise; its derivative at 1 is inf.",
 )
 
@@ -126,7 +119,7 @@ arctanh = primitive(
     vjps=[lambda F, g, y, x: g / ((1.0 - x) * (x + 1.0))],
     saves="x",
     elementwise=True,
-    samples=_one(INSIDE_ONE),
+    samples=Samples("any", (INSIDE_ONE,)),
     doc="Inverse hyperbolic tangent of -1 < x < 1, elementwise.",
 )
 

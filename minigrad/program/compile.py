@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import MethodType
 from typing import Any
 
@@ -24,15 +23,14 @@ from ..precision import matmul_precision
 from ..tensor import Tensor, tensor
 from .cuda.driver import driver_of
 from .cuda.replay import CudaReplay
-from .entry import Entry, tensors_of
+from .entry import Entry, arrays_of
 from .kinds import kind_of
 from .outside import Outside, first_result, leads_outside, updates_parameters
 from .passes import simplify
 from .program import Program
-from .record import run_and_record
+from .record import restore_gradients, run_and_record
 from .replay import Replay
 
-BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
 MOST_PROGRAMS = 16  # of one function: more say that something changes that should be a tensor
 
 
@@ -189,15 +187,16 @@ class Compiled:
 
     def _observed(self, args: tuple) -> Any:
         """Return what the step returns where its operations are looked at, which a replay does not show."""
-        args = _tensors(args)
+        args = _as_tensors(args)
         if observers.recording():  # it is a part of a larger program, and that one is to be compiled
             return self._step(*args)
-        return self._run_and_record(args)[-1]
+        *_, result = self._run_and_record(args)
+        return result
 
     def _as_it_is(self, args: tuple, outside: Outside) -> Any:
         """Return what the step returns, and leave behind what a replay would."""
-        args = _tensors(args)
-        given = tensors_of(args)
+        args = _as_tensors(args)
+        given = arrays_of(args)
         result = self._step(*args)
         outside.forget_gradients(given)
         return trees.transform(lambda x: outside.own(x, given) if isinstance(x, Tensor) else x, result)
@@ -205,16 +204,17 @@ class Compiled:
     def _record(self, key: tuple, args: tuple) -> Any:
         known = self._entries.get(key)
         because = known[-1].difference() if known else "for a call of another kind (other shapes or numbers, say)"
-        args = _tensors(args)
+        args = _as_tensors(args)
         program, outside, result = self._run_and_record(args)
         replay = self._make_replay(simplify(program))
         if replay is None:
             self._not_replayed[key] = outside
             return result
-        waits = not isinstance(replay, CudaReplay) and not replay.kernels and self._kernels is None and available()
+        upgrade = None
+        if isinstance(replay, Replay) and not replay.native and self._kernels is None and available():
+            upgrade = partial(Replay, replay.program, self._threads, native=True)
         self._recorded += 1
-        seconds = BEFORE_KERNELS if waits else math.inf
-        entry = Entry(self._recorded, replay, program, outside, args, self._threads, seconds)
+        entry = Entry(self._recorded, replay, program, outside, args, upgrade)
         entries = self._entries.setdefault(key, [])
         entries[:] = [e for e in entries if e.is_current()]
         entries.append(entry)
@@ -235,12 +235,13 @@ class Compiled:
     def _run_and_record(self, args: tuple) -> tuple[Program, Outside, Any]:
         """Run the step and record it; return what a replay would, and leave behind what it would."""
         recording = run_and_record(self._step, args)
-        program, given = recording.program, tensors_of(args)
+        program, given = recording.program, arrays_of(args)
         if not updates_parameters(program) and leads_outside(program, args, recording.result):
-            recording.restore_gradients()
+            restore_gradients(recording.gradients)
             raise GraphError(
-                f"{self!r} returned a tensor that requires grad, and its replay could not: compute the gradient in the "
-                "compiled function (mg.compile(mg.value_and_grad(f))), and return t.detach(), or give p.detach()"
+                f"the compiled function {getattr(self._step, '__name__', 'step')} returned a tensor that requires "
+                "grad, but replays build no graph to differentiate. Where a gradient is wanted, compute it in the "
+                "compiled function, as mg.compile(mg.value_and_grad(f)) does; where none is wanted, return t.detach()"
             )
         outside = Outside(recording, given)
         outside.forget_gradients(given)
@@ -248,7 +249,7 @@ class Compiled:
 
     def _make_replay(self, program: Program) -> Replay | CudaReplay | None:
         """Return what runs a program on its device, or None where only the step itself can."""
-        devices = {v.device for v in (*program.arguments, *program.captured, *(e.output for e in program.equations))}
+        devices = program.devices
         on_cpu = all(place.type == "cpu" for place in devices)
         if not on_cpu and len(devices) > 1:
             return None
@@ -258,9 +259,9 @@ class Compiled:
         try:
             if driver is None and self._kernels is None and available():
                 with contextlib.suppress(NotKept), only_kept():
-                    return Replay(program, self._threads, kernels=True)
+                    return Replay(program, self._threads, native=True)
             if driver is None:
-                return Replay(program, self._threads, kernels=bool(self._kernels))
+                return Replay(program, self._threads, native=bool(self._kernels))
             return CudaReplay(program, driver, matmul_precision() == "tf32", tuned=not is_deterministic())
         except Exception as error:  # the step has been done: its changes would be done twice if it were tried again
             error.__traceback__ = None  # it would keep memory of the GPU
@@ -290,5 +291,5 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _tensors(args: tuple) -> tuple:
+def _as_tensors(args: tuple) -> tuple:
     return trees.transform(lambda x: tensor(x) if isinstance(x, np.ndarray) else x, args)

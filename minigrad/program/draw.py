@@ -8,6 +8,7 @@ compute an assigned value, an optimizer's update, is on the right, folded into o
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def draw(what: Program | Tensor, path: str | os.PathLike | None = None, fold_upd
     path : optional
         A .svg file to write to as well; any browser shows it.
     fold_updates : bool
-        Draw an optimizer's update of a parameter as one box that says how many operations it is.
+        Draw an optimizer's update of a parameter as one box that says how many operations it is, of its own and shared
+        with other boxes.
 
     Raises
     ------
@@ -220,15 +222,19 @@ class _Layout:
         updates = [e for e in self.program.equations if self.role[e.output] == "update"]
         if self.folded:
             self.hidden = {e.output: e for e in updates if not e.primitive.effect}
+        boxed = {e.output: _behind(e, self.hidden) for e in updates if e.output not in self.hidden}
+        boxes_of = Counter(part.output for parts in boxed.values() for part in parts)
         for e in updates:
             if e.output in self.hidden:
                 continue
             box = self.boxes[e.output] = _equation_box(e, "update", x, y)
             if self.folded:
-                parts = _behind(e, self.hidden)
-                box.title = f"{e.output.name} = update of {targets[e.output].name}"
-                box.detail = f"{len(parts)} operation{'s' * (len(parts) != 1)}, {e.line}"
-                box.tooltip = "\n".join(map(repr, parts))
+                parts = boxed[e.output]
+                own = sum(boxes_of[part.output] == 1 for part in parts)
+                shared = f" + {len(parts) - own} shared" if own < len(parts) else ""
+                box.title = f"update of {targets[e.output].name}"
+                box.detail = f"{own} operation{'s' * (own != 1)}{shared}, {e.line}"
+                box.tooltip = "\n".join(f"{part!r}  # {part.line}" for part in parts)
                 used = [v for part in parts for v in part.variables]
                 box.y = max([y, *(self.boxes[v].y for v in used if self.role.get(v) == "backward")])
             y = box.y + STEP
@@ -306,15 +312,15 @@ def _svg(boxes: list[Box], width: float, height: float) -> str:
             f'<g><title>{escape(box.tooltip)}</title><rect x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" '
             f'height="{HEIGHT}" rx="{radius}" fill="{FILL[box.kind]}" stroke="{EDGE}"/>'
             f'<text x="{box.x + box.width / 2:.0f}" y="{box.y + 17:.0f}" text-anchor="middle" fill="{INK}">'
-            f"{escape(_cut(box.title, box.width))}</text>"
+            f"{escape(_cut(box.title, box.width, 12))}</text>"
             f'<text x="{box.x + box.width / 2:.0f}" y="{box.y + 32:.0f}" text-anchor="middle" font-size="10" '
-            f'fill="{EDGE}">{escape(_cut(box.detail, box.width))}</text></g>'
+            f'fill="{EDGE}">{escape(_cut(box.detail, box.width, 10))}</text></g>'
         )
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _cut(text: str, width: float) -> str:
-    most = int(width / 6.6)
+def _cut(text: str, width: float, font_size: int) -> str:
+    most = int(width / (0.55 * font_size))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -16,44 +16,59 @@ from .outside import Outside, callers_own
 from .program import Program, Variable, targets_of
 from .replay import Replay
 
+BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
 _ARRAYS = (Tensor, np.ndarray)
 
 
-def tensors_of(args: tuple) -> list[Any]:
+def arrays_of(args: tuple) -> list[Any]:
     """Return the tensors and arrays among the arguments of a compiled function."""
     return [x for x in trees.leaves(args) if isinstance(x, _ARRAYS)]
 
 
 class Entry:
-    """One program of a compiled function, and what must still hold for it to be replayed."""
+    """One program of a compiled function, and what must still hold for it to be replayed.
+
+    Parameters
+    ----------
+    number : int
+        How many recordings of the function there were up to this one.
+    replay : Replay or CudaReplay
+        What runs; its program is what the passes left.
+    recorded : Program
+        As it was before them: they may have dropped captured tensors that the function uses.
+    outside : Outside
+    args : tuple
+        Of the call that was recorded.
+    upgrade : callable, optional
+        Returns a replay that takes longer to make and is faster. It is made when more time was spent on the step.
+    """
 
     def __init__(
         self,
         number: int,
         replay: Replay | CudaReplay,
-        program: Program,
+        recorded: Program,
         outside: Outside,
         args: tuple,
-        threads: int,
-        seconds_before_kernels: float,
+        upgrade: Callable[[], Replay] | None,
     ) -> None:
-        self.number = number  # how many recordings of the function there were up to this one
-        self._threads = threads
-        self._seconds_before_kernels = seconds_before_kernels
+        self.number = number
         self.is_running = False
         self.replay = replay
         self.outside = outside
-        self._memory = [(t, t._array) for t in self.replay.program.captured.values()]
+        self._upgrade = upgrade
+        self._seconds = 0.0  # spent on replays
+        self._memory = [(t, t._array) for t in replay.program.captured.values()]
         # several of one memory where a tensor and views of it are captured
-        held = [t for v, t in self.replay.program.captured.items() if replay.plan.roots[v] in self.replay.assigned]
+        held = [t for v, t in replay.program.captured.items() if replay.plan.roots[v] in replay.plan.assigned]
         self.assigned = [t for t in held if t.is_leaf and t._version is not None]
         self._versions = {id(t._version) for t in self.assigned}  # a view has the version of what it is a view of
-        self._argument = {v: i for i, v in enumerate(program.arguments)}
-        self._written_arguments = [i for v, i in self._argument.items() if v in self.replay.assigned]
-        self._read = {id(t._version) for t in program.captured.values()}
-        targets = targets_of(program)
+        self._argument = {v: i for i, v in enumerate(recorded.arguments)}
+        self._written_arguments = [i for v, i in self._argument.items() if v in replay.plan.assigned]
+        self._read = {id(t._version) for t in recorded.captured.values()}
+        targets = targets_of(recorded)
         # of each result, which argument or captured tensor it is, if it is one
-        wholes = {v: targets.get(v, v) for v in self.replay.program.outputs}
+        wholes = {v: targets.get(v, v) for v in replay.program.outputs}
         self._known = {v: (self._argument.get(x), outside.captured.get(x)) for v, x in wholes.items()}
         self._nested = any(isinstance(x, trees.TREES) for x in args)
 
@@ -98,14 +113,14 @@ class Entry:
 
     def given(self, args: tuple) -> list[Any]:
         """Return the tensors and arrays among the arguments."""
-        return tensors_of(args) if self._nested else [x for x in args if isinstance(x, _ARRAYS)]
+        return arrays_of(args) if self._nested else [x for x in args if isinstance(x, _ARRAYS)]
 
     def run(self, given: list[Any]) -> Any:
         """Bind the arguments or copy them in, replay, and copy the results out."""
-        if self._seconds_before_kernels < 0:
-            self._seconds_before_kernels = math.inf
+        if self._upgrade is not None and self._seconds > BEFORE_KERNELS:
+            upgrade, self._upgrade = self._upgrade, None
             try:
-                self.replay = Replay(self.replay.program, self._threads, kernels=True)
+                self.replay = upgrade()
             except Exception as error:
                 warnings.warn(
                     f"the step {self.replay.program.name} goes on without kernels, because of: {type(error).__name__}: "
@@ -128,7 +143,7 @@ class Entry:
                     t._version.count += 1  # type: ignore[union-attr]
                 for i in written:
                     given[i].assign(Tensor._wrap(replay.inputs[i][1], given[i].device, None))
-            self._seconds_before_kernels -= perf_counter() - start  # below 0 the next call replays with kernels
+            self._seconds += perf_counter() - start
             self.outside.forget_gradients(given)
             return trees.transform(
                 lambda v: self._result(v, given) if isinstance(v, Variable) else v, replay.program.result

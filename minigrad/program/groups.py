@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
 from math import prod
 
-from ..devices import memory
 from ..primitives import primitives
-from .program import Equation, Program, Variable
+from .program import Equation, Program, Variable, storage_roots
 
 TINY = 64  # elements
 LINEAR_ALGEBRA = ("inv", "solve", "cholesky", "eigh", "svd")  # a matrix may be singular, say
@@ -42,19 +41,6 @@ class Group:
 
     def __repr__(self) -> str:
         return f"<group {' '.join(e.primitive.name for e in self.equations)}>"
-
-
-def storage_roots(program: Program) -> dict[Variable, Variable]:
-    """Return for every variable the one whose memory it lives in: itself, unless it is a view or an assigned tensor."""
-    roots: dict[Variable, Variable] = {}
-    held: dict[int, Variable] = {}  # captured tensors may be views of one memory
-    for v, t in program.captured.items():
-        roots[v] = held.setdefault(id(memory(t._array)), v)
-    for v in program.arguments:
-        roots[v] = v
-    for e in program.equations:
-        roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
-    return roots
 
 
 def schedule(
@@ -265,12 +251,11 @@ def _connected_outside(
         pending = [j for i in start for j in before[i] if j not in start and j not in goal]
         seen: set[int] = set()
         while pending:
-            group = groups[member[pending.pop()]]
-            key = id(group)
-            if key in seen:
+            g = member[pending.pop()]
+            if g in seen:
                 continue
-            seen.add(key)
-            for i in group:
+            seen.add(g)
+            for i in groups[g]:
                 for j in before[i]:
                     if j in goal:
                         return True

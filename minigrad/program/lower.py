@@ -117,12 +117,17 @@ class _Functions:
         return function
 
 
+def is_number(x: Any) -> bool:
+    """Return whether an input of a call is a number, or None, and not an array or a symbol."""
+    return x is None or isinstance(x, bool | int | float | complex | np.generic)
+
+
 def _is_operand(x: Any) -> bool:
     return isinstance(x, Symbol | bool | int | float | complex | np.generic)
 
 
 def _write(calls: list[ArrayCall], name: str, inputs: tuple) -> Symbol:
-    if not all(x is None or _is_operand(x) for x in inputs):
+    if not all(is_number(x) or isinstance(x, Symbol) for x in inputs):
         raise NotLowered(f"{name} of {inputs}")
     blanks = [np.zeros(1, x.dtype) if isinstance(x, Symbol) else x for x in inputs]
     with np.errstate(all="ignore"):

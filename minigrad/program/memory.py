@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .blocks import extent
-from .groups import Group, schedule, storage_roots
-from .program import Equation, Program, Variable
+from .groups import Group, schedule
+from .program import Equation, Program, Variable, storage_roots
 
 SMALL = 1024  # bytes
 
@@ -30,14 +30,18 @@ class Plan:
         In the order in which they run.
     roots : dict from Variable to Variable
         The variable in whose memory each one lives.
+    assigned : set of Variable
+        The roots of what the program assigns to: arguments, and captured tensors.
     buffers : dict from Variable to int
         The number of the block of each value that needs memory.
     sizes : list of int
         The bytes of each block.
     counts : dict from str to int
         How many of the program's equations are an operation, an assignment, or a view, which computes nothing.
-    arguments : list of int
-        The bytes of each argument: large ones are read where they are, others copied.
+    result_sizes : list of int
+        The bytes of each value that an operation makes, whether it needs memory or not.
+    argument_sizes : list of int
+        The bytes of each argument: on the CPU large ones are read where they are, all others are copied.
 
     Examples
     --------
@@ -50,17 +54,18 @@ class Plan:
     def __init__(self, program: Program, groups: Sequence[Group] | None = None) -> None:
         self.groups = schedule(program) if groups is None else groups
         self.roots = storage_roots(program)
+        self.assigned = {self.roots[e.output] for e in program.equations if e.primitive.effect}
         self._outputs = program.outputs
-        self.arguments = [extent(v) for v in program.arguments]
+        self.argument_sizes = [extent(v) for v in program.arguments]
         last_use = self._last_uses(program)
         self.buffers: dict[Variable, int] = {}
         self.sizes: list[int] = []
-        self.unplanned = [extent(e.output) for e in program.equations if not e.output.view]
+        self.result_sizes = [extent(e.output) for e in program.equations if not e.output.view]
         effects = sum(e.primitive.effect for e in program.equations)
         self.counts = {
-            "operation": len(self.unplanned),
+            "operation": len(self.result_sizes),
             "assignment": effects,
-            "view": len(program.equations) - len(self.unplanned) - effects,
+            "view": len(program.equations) - len(self.result_sizes) - effects,
         }
         free: list[int] = []
         ending: dict[int, list[int]] = {}
@@ -130,8 +135,9 @@ class Plan:
         counts = " and ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in self.counts.items() if n)
         return (
             f"<plan: {counts or 'nothing'} in {sum(not is_view(g) for g in self.groups)} groups; "
-            f"{_size(self.sizes)} for {len(self.buffers)} of {len(self.unplanned)} results "
-            f"(else {_size(self.unplanned)}) in {len(self.sizes)} blocks, {_size(self.arguments)} for arguments>"
+            f"{_size(self.sizes)} for {len(self.buffers)} of {len(self.result_sizes)} results "
+            f"(else {_size(self.result_sizes)}) in {len(self.sizes)} blocks, "
+            f"{_size(self.argument_sizes)} for arguments>"
         )
 
 

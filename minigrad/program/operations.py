@@ -12,7 +12,7 @@ from .. import tape
 from ..errors import DataError
 from . import kernels
 from .groups import Group, may_raise
-from .lower import NotLowered, lower
+from .lower import NotLowered, is_number, lower
 from .program import Equation, Variable
 
 # A simple operation takes about NANOSECONDS for one element in the cache; one of those that are EXPENSIVE, SLOW times
@@ -38,7 +38,7 @@ class Operation:
         self.in_place = in_place  # the result may take the memory of an input
 
     @property
-    def values(self) -> list[Any]:
+    def reads(self) -> list[Any]:
         """The inputs that are not numbers."""
         return [x for x in self.inputs if not is_number(x)]
 
@@ -52,10 +52,10 @@ class Fused:
         self.operations = operations
         self.results = results
         made = {op.result for op in operations}
-        self.inputs = list(dict.fromkeys(x for op in operations for x in op.values if x not in made))
+        self.inputs = list(dict.fromkeys(x for op in operations for x in op.reads if x not in made))
 
     @property
-    def values(self) -> list[Any]:
+    def reads(self) -> list[Any]:
         """What the kernel reads."""
         return self.inputs
 
@@ -110,7 +110,7 @@ def _lowered(e: Equation, inputs: tuple) -> Iterator[Operation]:
             raise NotLowered("a condition that is not boolean")
     except NotLowered:
         forward = partial(e.primitive.forward, e.output.device.xp, **e.metadata)
-        yield Operation("", partial(_call_and_copy, forward), inputs, e.output, e.output.dtype, in_place=False)
+        yield Operation("", partial(call_and_copy, forward), inputs, e.output, e.output.dtype, in_place=False)
         return
     named: dict[Any, Any] = {s: x for s, x in zip(symbols, inputs, strict=True) if not is_number(s)}
     named[calls[-1].result] = e.output
@@ -147,10 +147,6 @@ def _is_boolean(x: Any) -> bool:
     return not is_number(x) and x.dtype.kind == "b"
 
 
-def is_number(x: Any) -> bool:
-    return x is None or isinstance(x, bool | int | float | complex | np.generic)
-
-
 def _convert(x: Any, out: Any) -> None:
     np.copyto(out, x, casting="unsafe")
 
@@ -171,7 +167,8 @@ def _maximum(a: Any, b: Any, out: Any) -> None:
 _FUNCTIONS = {"astype": _convert, "where": _choose, "minimum": _minimum, "maximum": _maximum}
 
 
-def _call_and_copy(forward: Callable, *inputs_and_out: Any) -> None:
+def call_and_copy(forward: Callable, *inputs_and_out: Any) -> None:
+    """Call a forward that writes into no array of ours, and copy what it returns into the last one given."""
     *inputs, out = inputs_and_out
     np.copyto(out, forward(*inputs), casting="unsafe")
 
@@ -183,7 +180,7 @@ def fused(operations: list[Operation], targets: dict) -> list[Operation | Fused]
 
     def close(rest: list[Operation]) -> None:
         if run:
-            needed = {x for op in rest for x in op.values}
+            needed = {x for op in rest for x in op.reads}
             stages.append(Fused(list(run), [op for op in run if op.result in targets or op.result in needed]))
         run.clear()
 

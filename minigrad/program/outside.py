@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import trees
-from ..sweep import reachable
 from ..tensor import Tensor, Version
-from .groups import storage_roots
-from .program import Program, Variable, targets_of
+from .program import Program, Variable, storage_roots, targets_of
 from .record import Recording
 
 
@@ -66,8 +64,17 @@ def leads_outside(program: Program, args: tuple, result: Any) -> bool:
     """Return whether a result could be differentiated with respect to an argument or a captured tensor."""
     given = [x for x in trees.leaves(args) if isinstance(x, Tensor)]
     outside = {t._node for t in (*given, *program.captured.values()) if t._node is not None}
-    made = [t._node for t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
-    return any(not outside.isdisjoint(reachable([node], None)) for node in made if node is not None)
+    stack = [t._node for t in trees.leaves(result) if isinstance(t, Tensor) and not t.is_leaf]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node in outside:
+            return True
+        if node is None or node.inputs is None:  # it is released: no derivative passes it
+            continue
+        stack += [parent for parent in node.parents if parent not in seen]
+        seen.update(node.parents)
+    return False
 
 
 def callers_own(argument: int | None, captured: Tensor | None, given: list[Any]) -> Tensor | None:

@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import modes, observers, tape, trees
 from ..tensor import Tensor
-from .groups import storage_roots
-from .program import Equation, Program, Variable
+from .program import Equation, Program, Variable, blank, storage_roots
 
 
 def simplify(program: Program) -> Program:
@@ -111,7 +110,7 @@ def constants(program: Program) -> Program:
         if e.primitive.effect or not (free_of_values or all(v in values for v in e.variables)):
             equations.append(e)
             continue
-        inputs = [values.get(v, _blank(v)) if isinstance(v, Variable) else v for v in e.inputs]
+        inputs = [values.get(v, blank(v)) if isinstance(v, Variable) else v for v in e.inputs]
         with observers.observing(None), modes.no_grad(), np.errstate(all="ignore"):
             value = tape.apply(e.primitive, *inputs, **e.metadata)
         values[e.output] = captured[e.output] = value
@@ -153,12 +152,6 @@ def native_broadcasting(program: Program) -> Program:
     return _rebuilt(program, equations, program.captured, {})
 
 
-def _blank(v: Variable) -> Tensor:
-    """Return a tensor of a variable's type whose values do not matter."""
-    xp = v.device.xp
-    return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
-
-
 def _with_inputs(e: Equation, replaced: dict[Variable, Variable], of: Variable | None) -> Equation:
     if of is e.of and not any(v in replaced for v in e.variables):
         return e
@@ -173,5 +166,6 @@ def _rebuilt(
     replaced: dict[Variable, Variable],
 ) -> Program:
     result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
-    kept = program.conditions, program.literals, program.computed
+    hooks = {replaced.get(v, v): found for v, found in program.hooks.items()}
+    kept = program.conditions, program.literals, hooks, program.computed
     return Program(program.name, program.inputs, captured, list(equations), result, *kept)

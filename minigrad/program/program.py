@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import modes, observers, tape, trees
-from ..devices import Device, to_numpy
+from ..devices import Device, memory, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.random import random_integers, random_normal, random_uniform
 from ..primitives.registry import Primitive
@@ -92,13 +92,10 @@ class Equation:
     def __repr__(self) -> str:
         """Return the equation as the program prints it, without the line: "c:f32[2] = add a b"."""
         inputs = " ".join(v.name if isinstance(v, Variable) else repr(v) for v in self.inputs)
-        given = {k: v for k, v in self.metadata.items() if k not in self.primitive.defaults or v != _default(self, k)}
+        defaults = self.primitive.defaults
+        given = {k: v for k, v in self.metadata.items() if k not in defaults or v != defaults[k]}
         metadata = ", ".join(f"{name}={_short(value)}" for name, value in given.items())
         return f"{self.output!r} = {self.primitive.name}{f'[{metadata}]' if metadata else ''} {inputs}"
-
-
-def _default(equation: Equation, name: str) -> Any:
-    return equation.primitive.defaults[name]
 
 
 def _short(value: Any) -> str:
@@ -120,7 +117,8 @@ class Program:
     bit. An `assign` in it changes the very tensor that the recorded function changed.
 
     A program without `assign` can be differentiated like any function, with respect to its arguments and to the
-    captured tensors that require grad. One with `assign` runs without gradients.
+    captured tensors that require grad. One with `assign`, and so one that draws random numbers, runs without gradients
+    and refuses arguments that require grad: record the gradient, `mg.record(mg.grad(f))`.
 
     Attributes
     ----------
@@ -138,6 +136,8 @@ class Program:
         Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
     literals : set of Variable
         Those of the captured that are numbers which the code made on the spot, and are called after their value.
+    hooks : dict from Variable to list of callables
+        The hooks that the function put on tensors, which a run with gradients puts there again.
     computed : set of Variable
         Those of the captured that a pass computed in advance.
     equations : list of Equation
@@ -165,6 +165,7 @@ class Program:
         result: Any,
         conditions: tuple = (),
         literals: frozenset[Variable] = frozenset(),
+        hooks: Mapping[Variable, Sequence[Callable]] | None = None,
         computed: frozenset[Variable] = frozenset(),
     ) -> None:
         self.name = self.__name__ = name
@@ -174,6 +175,7 @@ class Program:
         self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
         self.literals = literals
+        self.hooks = hooks or {}
         self.computed = computed
         self.equations = equations
         self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
@@ -182,6 +184,11 @@ class Program:
     def has_effects(self) -> bool:
         """Whether running it changes tensors (by `assign`)."""
         return any(e.primitive.effect for e in self.equations)
+
+    @property
+    def devices(self) -> set[Device]:
+        """Where its values live."""
+        return {v.device for v in (*self.arguments, *self.captured, *(e.output for e in self.equations))}
 
     # Printing
 
@@ -210,7 +217,7 @@ class Program:
     def check(self) -> None:
         """Verify that every variable is assigned once and before it is used, with the shape and dtype it claims.
 
-        No value of the program is needed: every operation is applied to zeros of its inputs' shapes.
+        No value of the program is needed: every operation is applied to zeros, or unit matrices, of its inputs' shapes.
 
         Raises
         ------
@@ -249,34 +256,47 @@ class Program:
         Raises
         ------
         ShapeError, DTypeError, DeviceError, GraphError
-            The arguments differ from those of the recording; nothing has been changed then.
+            The arguments differ from those of the recording, or a gradient is wanted that the program does not have.
+            Nothing has been changed then.
         """
         trees.refuse_keywords("a program", keywords)
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        wanted = [v.name for v in self.arguments if values[v].requires_grad]
+        if self.has_effects and wanted and modes.grad_enabled():
+            raise GraphError(
+                f"{self.name} assigns to tensors (random numbers do, too), so it runs without gradients, but argument "
+                f"{wanted[0]} requires grad; record the gradient, mg.record(mg.grad(f)), or call it in mg.no_grad()"
+            )
         last_use = {v: e for e in self.equations for v in e.variables}
         kept = set(self.outputs)
         with modes.no_grad() if self.has_effects else nullcontext():
+            for v, t in values.items():
+                self._put_hooks(v, t)
             for e in self.equations:
-                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
-                if e.primitive.effect:
-                    values[e.output] = inputs[0].assign(inputs[1])  # type: ignore[union-attr]
-                else:
-                    with nullcontext() if e.differentiable else modes.no_grad():
-                        values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
-                    if e.primitive in DRAWS:
-                        values[e.output]._version = Version()  # as a generator gives it
+                with nullcontext() if e.differentiable else modes.no_grad():
+                    values[e.output] = _apply(e, values)
+                self._put_hooks(e.output, values[e.output])
                 for v in {e.output, *e.variables}:  # free memory as early as the function did
                     if last_use.get(v, e) is e and v not in kept:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
 
+    def _put_hooks(self, v: Variable, t: Tensor) -> None:
+        if t.requires_grad and modes.grad_enabled():
+            for hook in self.hooks.get(v, ()):
+                t.register_hook(hook)
+
     def values(self, *args: Any) -> dict[str, Tensor]:
-        """Return what every line gives for these arguments, by the name that the program prints: `values["a"]`.
+        """Return what every name that the program prints stands for with these arguments: `values["a"]`.
+
+        Nothing changes: the program assigns to copies. So `values["W"]` is what `W` is now, and `values["W'"]` what the
+        next run will make of it.
 
         Raises
         ------
         ShapeError, DTypeError, DeviceError, GraphError
-            The arguments differ from those of the recording, or the program assigns to tensors.
+            The arguments differ from those of the recording, or another captured tensor or argument lives in the memory
+            of one that is assigned to.
 
         Examples
         --------
@@ -285,17 +305,23 @@ class Program:
         >>> program.values(mg.tensor([3.0, 4.0]))["a"]
         tensor([ 9., 16.])
         """
-        if self.has_effects:
-            raise GraphError(
-                f"{self.name} assigns to tensors, and to look at its values would change them: record the part without "
-                "assign, such as the gradient alone (random numbers assign to the counter of their generator)"
-            )
-        values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
+        given: dict[Variable, Tensor] = {**dict(self._bind(args)), **self.captured}
+        roots = storage_roots(self)
+        changing = {roots[e.output] for e in self.equations if e.primitive.effect}
+        for v in changing.intersection(given):
+            sharing = [other.name for other, t in given.items() if t._version is given[v]._version and other is not v]
+            if sharing:
+                raise GraphError(
+                    f"{self.name} assigns to memory that {v.name} shares with {', '.join(sharing)}; `values` works on "
+                    "copies, which share none: make views in the recorded function, and give arguments that are copies"
+                )
+        values = {v: _copy(t) if v in changing else t for v, t in given.items()}
+        found = {v.name: _copy(t) for v, t in given.items()}
         with modes.no_grad():
             for e in self.equations:
-                inputs = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
-                values[e.output] = tape.apply(e.primitive, *inputs, **e.metadata)
-        return {e.output.name: values[e.output] for e in self.equations}
+                result = values[e.output] = _apply(e, values)
+                found[e.output.name] = _copy(result) if roots[e.output] in changing else result
+        return found
 
     def _bind(self, args: tuple) -> Iterator[tuple[Variable, Tensor]]:
         """Pair the program's inputs with the values given, after checking that they are of the recorded kind."""
@@ -339,8 +365,7 @@ class Program:
         from .passes import simplify
 
         program = simplify(self)
-        values = (*program.arguments, *program.captured, *(e.output for e in program.equations))
-        on_gpu = any(v.device.type == "cuda" for v in values)
+        on_gpu = any(device.type == "cuda" for device in program.devices)
         return Plan(program, launches(program) if on_gpu else with_products(program))
 
     def kernels(self) -> str:
@@ -377,6 +402,33 @@ class Program:
         return dot(self)
 
 
+def storage_roots(program: Program) -> dict[Variable, Variable]:
+    """Return for every variable the one whose memory it lives in: itself, unless it is a view or an assigned tensor."""
+    roots: dict[Variable, Variable] = {}
+    held: dict[int, Variable] = {}  # captured tensors may be views of one memory
+    for v, t in program.captured.items():
+        roots[v] = held.setdefault(id(memory(t._array)), v)
+    for v in program.arguments:
+        roots[v] = v
+    for e in program.equations:
+        roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
+    return roots
+
+
+def blank(v: Variable) -> Tensor:
+    """Return a tensor of a variable's type whose values do not matter, without memory for them."""
+    xp = v.device.xp
+    return Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None)
+
+
+def _regular(v: Variable) -> Tensor:
+    """Return a tensor of a variable's type that has an inverse and a root, where it is a matrix."""
+    if v.dtype.kind != "f" or len(v.shape) < 2:
+        return blank(v)
+    xp = v.device.xp
+    return Tensor._wrap(xp.broadcast_to(xp.eye(*v.shape[-2:], dtype=v.dtype), v.shape), v.device, None)
+
+
 def targets_of(program: Program) -> dict[Variable, Variable]:
     """Return for what an assign returns the variable that it assigns to."""
     found: dict[Variable, Variable] = {}
@@ -409,10 +461,10 @@ def roles(program: Program) -> dict[Variable, str]:
 
 
 def updated(program: Program) -> dict[Variable, str]:
-    """Return for the output of each equation of an update the name of what is updated in the end, where that is one.
+    """Return for the output of each equation of an update the name of what is updated in the end, or how many are.
 
-    The new mean of an optimizer leads to the new parameter, so it belongs to the update of that. What serves several
-    updates, as a count of steps does, is not in the dictionary.
+    The new mean of an optimizer leads to the new parameter, so it belongs to the update of that. A count of steps leads
+    to all parameters.
     """
     users: dict[Variable, list[Variable]] = defaultdict(list)
     role, targets = roles(program), targets_of(program)
@@ -423,7 +475,22 @@ def updated(program: Program) -> dict[Variable, str]:
             found[e.output] = names or {targets[e.output].name}  # only an assignment leads nowhere
             for v in e.variables:
                 users[v].append(e.output)
-    return {v: min(names) for v, names in found.items() if len(names) == 1}
+    return {v: min(names) if len(names) == 1 else f"{len(names)} tensors" for v, names in found.items()}
+
+
+def _apply(e: Equation, values: dict[Variable, Tensor]) -> Tensor:
+    """Return what an equation gives for the values of its inputs."""
+    inputs: list[Any] = [values[v] if isinstance(v, Variable) else v for v in e.inputs]
+    if e.primitive.effect:
+        return inputs[0].assign(inputs[1])
+    result = tape.apply(e.primitive, *inputs, **e.metadata)
+    if e.primitive in DRAWS:
+        result._version = Version()  # as a generator gives it
+    return result
+
+
+def _copy(x: Tensor) -> Tensor:
+    return Tensor._wrap(x._array.copy("K"), x.device, None, Version())
 
 
 def _define(v: Variable, known: set[Variable], where: str) -> None:
@@ -433,20 +500,14 @@ def _define(v: Variable, known: set[Variable], where: str) -> None:
 
 
 def _check_type(e: Equation) -> None:
-    """Apply the operation to zeros (without memory, and without the effect) and compare the result's type."""
-    xp = e.output.device.xp
-    zeros = [
-        Tensor._wrap(xp.broadcast_to(xp.zeros((), v.dtype), v.shape), v.device, None, Version())
-        if isinstance(v, Variable)
-        else v
-        for v in e.inputs
-    ]
+    """Apply the operation to blanks (without the effect) and compare the result's type."""
+    blanks: list[Any] = [_regular(v) if isinstance(v, Variable) else v for v in e.inputs]
     if e.primitive.effect:
-        shape, dtype = zeros[0].shape, zeros[0].dtype  # type: ignore[union-attr]
-        xp.broadcast_to(zeros[1]._array, shape)  # type: ignore[union-attr]
+        shape, dtype = blanks[0].shape, blanks[0].dtype
+        e.output.device.xp.broadcast_to(blanks[1]._array, shape)
     else:
         with observers.observing(None), modes.no_grad(), np.errstate(all="ignore"):
-            found = tape.apply(e.primitive, *zeros, **e.metadata)
+            found = tape.apply(e.primitive, *blanks, **e.metadata)
         shape, dtype = found.shape, found.dtype
     if shape != e.output.shape:
         raise ShapeError(f"{e!r} ({e.line}) gives shape {shape}")

@@ -21,7 +21,7 @@ from .. import modes, observers, source, trees
 from ..devices import to_numpy
 from ..errors import DTypeError, RecordingError
 from ..node import Node
-from ..observers import Observer
+from ..observers import InnerObserver, Observer
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, tensor
 from .names import name_in_code
@@ -68,7 +68,8 @@ def record(f: Callable[..., Any]) -> Callable[..., Program]:
     def recorded(*args: Any, **keywords: Any) -> Program:
         trees.refuse_keywords("mg.record(f)", keywords)
         observers.refuse_while_recording("mg.record(f) is called", "call f itself, or record it before")
-        return run_and_record(f, args).program
+        with modes.enable_grad():  # what the program can do does not depend on the mode in which it is recorded
+            return run_and_record(f, args).program
 
     return recorded
 
@@ -90,23 +91,18 @@ class Recording:
     gradients: dict[Node, tuple[Tensor | None, bool]]
     made: set[Variable]
 
-    def restore_gradients(self) -> None:
-        """Let all gradients be what they were before."""
-        _restore(self.gradients)
-
 
 def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
-    """Run f(*args) once and record it; an observer that is there already sees all of it too.
+    """Run f(*args) once and record it; an observer that is there already is told of all of it too.
 
     After an error the gradients are what they were before. What f assigned to is not: keeping the values of all
     parameters meanwhile would take the memory of the parameters.
     """
     recorder = _Recorder(observers.observer())
-    names = dict(zip(_parameter_names(f), args, strict=False))
-    rest = args[len(names) :]
-    labels = [*names, *(f"arg{i}" for i in range(len(names), len(names) + len(rest)))]
+    names = _parameter_names(f)[: len(args)]
+    names += [f"arg{i}" for i in range(len(names), len(args))]
     called, inputs = [], []
-    for name, arg in zip(labels, args, strict=True):
+    for name, arg in zip(names, args, strict=True):
         fresh = trees.transform(_own_identity, arg)
         called.append(fresh)
         inputs.append(recorder.argument(name, fresh))
@@ -116,12 +112,13 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
             result = f(*called)
         outputs = _outputs(recorder, name, called, result)
     except BaseException:
-        _restore(recorder.gradients)
+        restore_gradients(recorder.gradients)
         raise
     recorder.name_results()
     conditions = tuple(recorder.conditions.values())
     literals = frozenset(recorder.literals)
-    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals)
+    hooks = recorder.hooks()
+    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals, hooks)
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
     return Recording(program, result, recorder.gradients, made)
 
@@ -149,7 +146,8 @@ def _outputs(recorder: _Recorder, name: str, called: list[Any], result: Any) -> 
     return trees.transform(output, result)
 
 
-def _restore(gradients: dict[Node, tuple[Tensor | None, bool]]) -> None:
+def restore_gradients(gradients: dict[Node, tuple[Tensor | None, bool]]) -> None:
+    """Let the gradients of leaves be what they were before a recording."""
     for leaf, (before, _) in gradients.items():
         leaf.grad = before
 
@@ -171,18 +169,19 @@ def _own_identity(x: Any) -> Any:
     return x
 
 
-class _Recorder(Observer):
+class _Recorder(InnerObserver):
     """The observer that writes equations."""
 
     def __init__(self, outer: Observer | None) -> None:
-        self._outer = Observer() if outer is None else outer  # sees everything too
+        super().__init__(outer)
         self.captured: dict[Variable, Tensor] = {}
         self.equations: list[Equation] = []
-        self._variables: dict[int, Variable] = {}  # by the identity of the array
-        self._captured: dict[tuple[int, bool], Variable] = {}  # and of whether gradients flow to it
+        self._variables: dict[int, Variable] = {}  # arguments and results, by the identity of the array
+        self._captured_by_array: dict[tuple[int, bool], Variable] = {}  # and by whether gradients flow to it
         self._made_by: dict[int, Variable] = {}  # by the id of the node
-        self._alive: list[Any] = []
-        self.made_inside: list[Tensor] = []
+        self._held: list[Any] = []  # arrays, so that no other gets their identity, or what tells that one is gone
+        self._made_inside: list[Tensor] = []
+        self._hooked: dict[Variable, tuple[Node, list[Callable]]] = {}
         # of leaves whose gradient is set: what it was, and whether the first time it was added to
         self.gradients: dict[Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
@@ -202,34 +201,53 @@ class _Recorder(Observer):
 
         return trees.transform(variable, arg)
 
+    @property
+    def made_inside(self) -> list[Tensor]:  # type: ignore[override]
+        """The leaves that the recorded function makes."""
+        return self._made_inside
+
     def note(self, owner: Any, attribute: str) -> None:
         """Write down what an attribute was on which the program depends, when it was first read."""
+        self._depend_on(owner, attribute)
+        super().note(owner, attribute)
+
+    def _depend_on(self, owner: Any, attribute: str) -> None:
         key = id(owner), attribute
         if key not in self.conditions:
             self.conditions[key] = owner, attribute, _as_it_was(getattr(owner, attribute))
-        self._outer.note(owner, attribute)
-
-    def before_assign(self, x: Tensor) -> None:
-        """Let the outer observer keep the value that is about to be replaced."""
-        self._outer.before_assign(x)
 
     def note_seed(self, x: Tensor) -> None:
         """Remember a cotangent from which a backward pass starts."""
         if not self.knows(x):
             self._seeds.append(x)
+        super().note_seed(x)
 
     def knows(self, x: Tensor) -> bool:
         """Return whether a tensor is an argument or a result of this recording."""
         return id(x._array) in self._variables
 
+    def note_hook(self, x: Tensor, hook: Callable) -> None:
+        """Remember a tensor that has got a hook."""
+        assert x._node is not None
+        self._hooked.setdefault(self.variable(x), (x._node, []))[1].append(hook)
+        super().note_hook(x, hook)
+
+    def hooks(self) -> dict[Variable, list[Callable]]:
+        """Return the hooks of the recorded function, now that it has returned, by what has them."""
+        return {
+            v: [h for h in node.hooks.values() if h in given] for v, (node, given) in self._hooked.items() if node.hooks
+        }
+
     def note_gradient(self, leaf: Node, added: bool) -> None:
         """Remember a leaf whose gradient is set."""
         self.gradients.setdefault(leaf, (leaf.grad, added))
+        super().note_gradient(leaf, added)
 
     def note_no_gradient(self, leaf: Node) -> None:
         """Write down that a leaf has no gradient, unless the recorded function itself took it away."""
         if leaf not in self.gradients:
-            self.note(leaf, "grad")
+            self._depend_on(leaf, "grad")
+        super().note_no_gradient(leaf)
 
     def variable(self, x: Tensor) -> Variable:
         """Return the variable that stands for a tensor: a known one, or a new captured one."""
@@ -237,11 +255,11 @@ class _Recorder(Observer):
         if found is not None:
             return found
         key = id(x._array), x.requires_grad
-        if key not in self._captured:
-            v = self._captured[key] = self._capture(x)
+        if key not in self._captured_by_array:
+            v = self._captured_by_array[key] = self._capture(x)
             self.captured.setdefault(v, x)
-            self._alive.append(x._array)  # x may be given another one meanwhile
-        return self._captured[key]
+            self._held.append(x._array)  # x may be given another one meanwhile
+        return self._captured_by_array[key]
 
     def _capture(self, x: Tensor) -> Variable:
         name = name_in_code(x)
@@ -282,7 +300,7 @@ class _Recorder(Observer):
         self.equations.append(Equation(output, primitive, arguments, metadata, line, of, modes.grad_enabled()))
         if result._node is not None:
             self._made_by[result._node.id] = output
-        self._outer(primitive, inputs, result, metadata)
+        super().__call__(primitive, inputs, result, metadata)
 
     def name_results(self) -> None:
         """Give letters to the results, now that it is known which names the inputs have; W' to what W is assigned."""
@@ -294,9 +312,9 @@ class _Recorder(Observer):
         array = x._array
         v = self._variables[id(array)] = _typed(name, x, view)
         if array.__class__ is np.ndarray:  # may go when the function drops it; then its identity may become another's
-            self._alive.append(weakref.ref(array, partial(self._forget, id(array), v)))
+            self._held.append(weakref.ref(array, partial(self._forget, id(array), v)))
         else:
-            self._alive.append(array)
+            self._held.append(array)
         return v
 
     def _forget(self, identity: int, v: Variable, _: Any) -> None:

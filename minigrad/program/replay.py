@@ -8,36 +8,26 @@ native ones that give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from itertools import groupby
-from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
 from .. import openblas, parallel
 from ..handover import Job
 from ..native import Call, start_of
 from ..parallel import Calls, splits
 from ..primitives import products
-from . import loops
 from .blocks import arena, array_in, extent
 from .epilogues import with_products
 from .groups import Group, may_raise
 from .inputs import BYTES_FOR_A_CALL, Binding
 from .memory import Plan, is_view
-from .operations import told
-from .phases import WORTH_A_WAIT, Share, Stage, phases, region
+from .phases import Share, Stage, phases, region
 from .pieces import part_of
 from .program import Equation, Program, Variable
-from .tiles import PRODUCT_NANOSECONDS, TiledGroup
-
-# what NumPy's functions of these names call in the end
-_REDUCTIONS = {"sum": np.add.reduce, "max": np.maximum.reduce, "min": np.minimum.reduce}
-# for one element, roughly
-COPY_NANOSECONDS, SUM_NANOSECONDS = 0.2, 0.4
+from .singles import COPY_NANOSECONDS, moving, stage_of
+from .tiles import TiledGroup
 
 
 class Replay:
@@ -49,8 +39,8 @@ class Replay:
         As the passes left it.
     threads : int
         How many threads share the work.
-    kernels : bool
-        Whether to compile runs of arithmetic.
+    native : bool
+        Whether to compile runs of arithmetic (`kernels.py`).
 
     Attributes
     ----------
@@ -60,27 +50,24 @@ class Replay:
         Where the calls expect the arguments that are copied in.
     outputs : dict of arrays by Variable
         Where the results are after `run`, until the next one.
-    assigned : set of Variable
-        The roots of what the program assigns to: arguments, and captured tensors.
     phases : list of lists of calls
         For each phase what its threads do, a list of calls for each.
-    kernels : bool
+    native : bool
         What was given.
     """
 
-    def __init__(self, program: Program, threads: int, kernels: bool) -> None:
+    def __init__(self, program: Program, threads: int, native: bool) -> None:
         self.program = program
-        self.plan = Plan(program, with_products(program) if kernels else None)
+        self.plan = Plan(program, with_products(program) if native else None)
         blocks = arena([*self.plan.sizes, *(extent(v) for v in program.arguments)])
         self._blocks = blocks[: len(self.plan.sizes)]
         self._arrays: dict[Variable, Any] = {v: t._array for v, t in program.captured.items()}
         places = blocks[len(self.plan.sizes) :]
         self.inputs = [(v, array_in(block, v)) for v, block in zip(program.arguments, places, strict=True)]
         self._arrays.update(self.inputs)
-        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         # in whose place the array given may not be read
-        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.assigned
-        self.kernels = kernels
+        self._opaque = {self.plan.roots[v] for v in program.outputs} | self.plan.assigned
+        self.native = native
         self._threads = threads
         self._dtypes = [v.dtype for v, _ in self.inputs]
         self._given: list[Any] = []
@@ -92,25 +79,26 @@ class Replay:
             number += not is_view(group)
             begun = len(self._stages)
             first = group.equations[0]
+            by_columns = self._goes_by_columns(group)
             if group.shape is None:
                 self._bind_one(first)
             elif first.primitive.effect and self._reads_what_it_assigns_to(first):
                 self._move(first)
             else:
-                by_columns = self._goes_by_columns(group)
-                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, kernels)
+                tiled = TiledGroup(group, self._arrays, self._buffer, stored, threads, by_columns, native)
                 self._stages.append(Stage(tiled.shares, alone=any(map(may_raise, group.equations))))
             for stage in self._stages[begun:]:
                 self._name(stage, number, group)
-        self._written = [region(self._arrays[v])[:2] for v in self.assigned]
-        self._arrange(threads)
+        self._written = [region(self._arrays[v])[:2] for v in self.plan.assigned]
+        self._arrange()
         self.outputs = {v: self._arrays[v] for v in program.outputs}
 
     def _goes_by_columns(self, group: Group) -> bool:
         """Return whether the threads share the columns of a group: where they do of a matrix that it reads."""
         equations = group.equations
-        if group.product is not None:
-            how = products.cut(*(self._arrays[v] for v in group.product.variables))
+        product = equations[0] if equations[0].primitive.name == "matmul" else group.product
+        if product is not None:
+            how = products.cut(*(self._arrays[v] for v in product.variables))
             found = how is not None and how.by_columns
         else:
             found = any(v in self._by_columns and v.shape == group.shape for e in equations for v in e.variables)
@@ -118,7 +106,7 @@ class Replay:
             self._by_columns.update(e.output for e in equations)
         return found
 
-    def _arrange(self, threads: int) -> None:
+    def _arrange(self) -> None:
         """Bind what can be bound to the arrays given, copy the others, and find the phases."""
         shares = [[share.calls for share in stage.shares] for stage in self._stages]
         bound = []
@@ -126,8 +114,8 @@ class Replay:
             may = v not in self._opaque and place.flags.c_contiguous and place.ndim
             if may and Binding(place, shares).calls * BYTES_FOR_A_CALL <= place.nbytes:
                 bound.append(i)
-        copies = [self._copy_in(i, place, threads) for i, (_, place) in enumerate(self.inputs) if i not in bound]
-        ordered = phases([*copies, *self._stages], threads)
+        copies = [self._copy_in(i, place) for i, (_, place) in enumerate(self.inputs) if i not in bound]
+        ordered = phases([*copies, *self._stages], self._threads)
         self._names = [(phase.names, phase.is_short) for phase in ordered]
         found = [(phase.shares, phase.is_native, phase.alone) for phase in ordered]
         self.phases = [shares for shares, _, _ in found]
@@ -205,14 +193,14 @@ class Replay:
                 return True
         return False
 
-    def _copy_in(self, position: int, place: Any, threads: int) -> Stage:
+    def _copy_in(self, position: int, place: Any) -> Stage:
         """Return the copying of one of the given arrays to where the calls expect it."""
 
         def copy(rows: Any) -> None:
             place[rows] = self._given[position][rows]
 
         shares = []
-        for rows in splits(place.shape[0], threads) if place.ndim > 1 else [...]:
+        for rows in splits(place.shape[0], self._threads) if place.ndim > 1 else [...]:
             share = Share([(copy, (rows,))], [], [place[rows]], place[rows].size * COPY_NANOSECONDS)
             part = f": {part_of(rows, 'rows')}" if isinstance(rows, slice) else ""
             share.names = [f"      copy of {self.inputs[position][0].name}{part}"]
@@ -227,90 +215,21 @@ class Replay:
         return isinstance(value, Variable) and value is not target and roots[value] is roots[target]
 
     def _move(self, e: Equation) -> None:
-        """Assign to a tensor a view of itself: one call, in which NumPy reads everything before it is written over."""
+        """Assign to a tensor a view of itself."""
         target, value = (self._arrays[v] for v in e.variables)
         self._arrays[e.output] = target
-        cost = target.size * COPY_NANOSECONDS
-        self._stages.append(Stage([Share([(np.copyto, (target, value))], [value], [target], cost)]))
+        self._stages.append(moving(target, value))
 
     def _bind_one(self, e: Equation) -> None:
-        xp = e.output.device.xp
         inputs: list[Any] = [self._arrays[v] if isinstance(v, Variable) else v for v in e.inputs]
         if e.output.view:
-            self._arrays[e.output] = e.primitive.forward(xp, *inputs, **e.metadata)
+            self._arrays[e.output] = e.primitive.forward(e.output.device.xp, *inputs, **e.metadata)
             return
         out = self._arrays[e.output] = self._buffer(e.output)
-        same_dtype = all(v.dtype == e.output.dtype for v in e.variables)
-        if e.primitive.name in _REDUCTIONS and same_dtype:
-            self._reduce(e.primitive.name, inputs[0], out, e.metadata.get("axis"))
-        elif e.primitive.name == "mean" and same_dtype and out.dtype.char in "fd" and inputs[0].size < 2**24:
-            self._mean(inputs[0], out, e.metadata.get("axis"))
-        elif e.primitive.name == "sum_to" and same_dtype:
-            kept = (1,) * (inputs[0].ndim - out.ndim) + out.shape
-            axes = tuple(i for i, n in enumerate(kept) if n != inputs[0].shape[i])
-            axes += tuple(i for i in range(inputs[0].ndim - out.ndim) if i not in axes)
-            self._reduce("sum", inputs[0], out, axes)
-        elif e.primitive.name == "matmul" and same_dtype and inputs[0].ndim == inputs[1].ndim == 2:
-            self._multiply(e.output, inputs[0], inputs[1], out)
-        elif e.primitive.name == "matmul" and same_dtype:
-            self._alone(e, (products.multiply, (*inputs, out)))
-        elif e.primitive.takes_out and same_dtype and (e.primitive.name != "mean" or out.itemsize > 2):
-            # (np.mean of float16 adds up in what it writes to)
-            self._alone(e, (partial(e.primitive.forward, xp, *inputs, **e.metadata, out=out), ()))
-        else:
-            self._alone(e, (_copy_result, (partial(e.primitive.forward, xp, *inputs, **e.metadata), out)))
-
-    def _multiply(self, v: Variable, a: Any, b: Any, out: Any) -> None:
-        """Multiply two matrices, in the parts of eager execution."""
-        how = products.cut(a, b)
-        if how and how.by_columns:
-            self._by_columns.add(v)
-        outer = loops.elementwise(np.multiply, [a, b], out) if self.kernels and how and a.shape[1] == 1 else None
-        parts: list[tuple[Calls, list[Any], Any]] = [([(products.multiply, (a, b, out))], [a, b], out)]
-        labels = [""]
-        if outer is not None:
-            parts = [([(outer, ())], [a, b], out)]
-        elif how:
-            parts = products.shares(how, a, b, out)
-            labels = [part_of(cut, "columns" if how.by_columns else "rows") for cut in how.slices]
-        cost = prod(a.shape) * b.shape[1] * PRODUCT_NANOSECONDS / len(parts)
-        shares = [
-            Share(calls, reads, [to], cost, label) for (calls, reads, to), label in zip(parts, labels, strict=True)
-        ]
-        self._stages.append(Stage(shares))
-
-    def _mean(self, x: Any, out: Any, axis: Any) -> None:
-        """Sum and divide, as np.mean does, with fewer steps in Python."""
-        count = np.asarray(x.size // max(out.size, 1), out.dtype)  # exact below 2**24
-        division = loops.elementwise(np.divide, [out, count], out) if self.kernels else None
-        self._reduce("sum", x, out, axis, [(division, ())] if division else [(np.divide, (out, count, out))])
-
-    def _reduce(self, name: str, x: Any, out: Any, axis: Any, then: Calls | None = None) -> None:
-        """Reduce along some axes, and make the calls that come then; threads share the columns of a matrix."""
-        axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
-        whole = [n for i, n in enumerate(x.shape) if i not in axes]
-        flat = out.reshape(whole)  # without the axes that are kept with length 1
-        pieces = [(x, flat, "")]
-        if x.ndim == 2 and axes == (0,) and not then and x.size * SUM_NANOSECONDS > WORTH_A_WAIT:
-            cuts = splits(x.shape[1], self._threads)
-            if len(cuts) > 1 and x.shape[1] - cuts[-1].start == 1:  # NumPy sums a single column in another order
-                cuts[-2:] = [slice(cuts[-2].start, x.shape[1])]
-            pieces = [(x[:, columns], flat[columns], part_of(columns, "columns")) for columns in cuts]
-        shares = []
-        for part, to, label in pieces:
-            calls: Calls | None = None
-            if self.kernels and name == "sum" and x.dtype == out.dtype:
-                calls = loops.total(part, to, axes)
-            if calls is None:
-                calls = [(_REDUCTIONS[name], (part, axes, None, to, False))]
-            shares.append(Share([*calls, *(then or [])], [part], [to], part.size * SUM_NANOSECONDS, label))
-        self._stages.append(Stage(shares))
-
-    def _alone(self, e: Equation, call: tuple[Callable, tuple]) -> None:
-        """Let nothing else run beside a call of which nothing is known."""
-        function, arguments = call
-        self._opaque.update(self.plan.roots[v] for v in e.variables)
-        self._stages.append(Stage([Share([(told(e, function), arguments)], [], [], 0.0)], alone=True))
+        stage = stage_of(e, inputs, out, self._threads, self.native)
+        if stage.alone:
+            self._opaque.update(self.plan.roots[v] for v in e.variables)
+        self._stages.append(stage)
 
     def _buffer(self, v: Variable) -> Any:
         return array_in(self._blocks[self.plan.buffers[v]], v)
@@ -319,7 +238,3 @@ class Replay:
 def _multiplies(shares: list[Calls]) -> bool:
     """Return whether NumPy multiplies matrices in one of the calls."""
     return any(function is products.multiply for calls in shares for function, _ in calls)
-
-
-def _copy_result(forward: Callable, out: Any) -> None:
-    np.copyto(out, forward(), casting="unsafe")

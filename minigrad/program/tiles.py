@@ -13,7 +13,8 @@ from ..primitives import product_kernel, products
 from . import loops
 from .groups import Group
 from .kernels import DECLARED, Source
-from .operations import Fused, Operation, fused, is_number, nanoseconds, operations_of
+from .lower import is_number
+from .operations import Fused, Operation, fused, nanoseconds, operations_of
 from .phases import WORTH_A_THREAD, Share
 from .pieces import Registers, pieces, tiles
 from .program import Equation, Variable
@@ -38,8 +39,8 @@ class TiledGroup:
         How many shares to make, where there are rows enough.
     by_columns : bool
         Whether to share the columns, not the rows.
-    kernels : bool
-        Whether to compile runs of arithmetic.
+    native : bool
+        Whether to compile runs of arithmetic (`kernels.py`).
 
     Attributes
     ----------
@@ -58,18 +59,18 @@ class TiledGroup:
         stored: set[Variable],
         parts: int,
         by_columns: bool,
-        kernels: bool,
+        native: bool,
     ) -> None:
         assert group.shape is not None
         self._numbers: dict[tuple, Any] = {}
-        self._kernels = kernels
+        self._native = native
         self.shares: list[Share] = []
         operations, self._targets = operations_of(group, stored)
         for v, storage in self._targets.items():
             arrays[v] = place(v) if storage is v else arrays[storage]
         made = {op.result for op in operations}
         product = group.product
-        read = list(dict.fromkeys(x for op in operations for x in op.values if x not in made))
+        read = list(dict.fromkeys(x for op in operations for x in op.reads if x not in made))
         if product is not None:
             read = [x for x in read if x is not product.output]
         # what broadcasting stretched in all directions is one number
@@ -85,7 +86,7 @@ class TiledGroup:
         if not group.shape and not all(op.name for op in operations):
             flat = False  # Python's operators round products of single complex numbers otherwise than those of vectors
         stages: list[Operation | Fused] = list(operations)
-        if kernels and (flat or all(span(a, group.shape) for a in used)):
+        if native and (flat or all(span(a, group.shape) for a in used)):
             stages = fused(operations, self._targets)
         bytes_each = sum(a.itemsize for a in used if a.size > 1) + 2 * max(op.dtype.itemsize for op in operations)
         most = CACHE // bytes_each if len(stages) > 1 else max(prod(group.shape), 1)
@@ -128,13 +129,13 @@ class TiledGroup:
     ) -> Iterator[tuple[Callable, tuple]]:
         """Yield the calls of one tile."""
         places: dict[Any, Any] = {}
-        last_use = {x: i for i, stage in enumerate(stages) for x in stage.values}
+        last_use = {x: i for i, stage in enumerate(stages) for x in stage.reads}
         registers.clear()
         for i, stage in enumerate(stages):
-            for x in stage.values:
+            for x in stage.reads:
                 if x not in places:
                     places[x] = cut(self._arrays[x])
-            ending = [x for x in stage.values if last_use[x] == i]
+            ending = [x for x in stage.reads if last_use[x] == i]
             # before the result takes memory, where it may overwrite an input; else after
             if isinstance(stage, Operation) and stage.in_place:
                 registers.release(ending)
@@ -152,13 +153,13 @@ class TiledGroup:
             else:
                 inputs = [self._number(stage, x, shape) if is_number(x) else places[x] for x in stage.inputs]
                 out = places[stage.result]
-                whole = self._kernels and all(isinstance(x, np.ndarray) for x in inputs)
+                whole = self._native and all(isinstance(x, np.ndarray) for x in inputs)
                 call = loops.elementwise(getattr(np, stage.name, None), inputs, out) if whole else None
                 yield (call, ()) if call else (stage.function, (*inputs, out))
 
     def _number(self, op: Operation, x: Any, shape: tuple) -> Any:
         """Return a number as an array, which saves its conversion in every call."""
-        if x is None or {v.dtype for v in op.values} != {op.dtype} or op.dtype.kind != "f":
+        if x is None or {v.dtype for v in op.reads} != {op.dtype} or op.dtype.kind != "f":
             return x
         # minimum and maximum take three times as long with one number as with an array full of it
         key = (repr(x), op.dtype, shape if op.name in ("minimum", "maximum") else ())

@@ -9,12 +9,12 @@ import hypothesis.strategies as st
 import numpy as np
 
 from ..errors import DataError
+from ..primitives.domains import REAL
 from ..primitives.indexing import ARRAY
 from ..primitives.registry import Domain
 
 Shape = tuple[int, ...]
 
-REAL = Domain(-3.0, 3.0)
 LAYOUTS = ("C", "F", "negative", "broadcast")
 KINK_MARGIN = 0.05  # differences step less far than this
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import autograd, modes, observers
-from ..devices import Device, default_device, to_numpy
+from ..devices import default_device, to_numpy
 from ..errors import CheckError, DTypeError, MinigradError
+from ..nn.module import Module
 from ..node import Node
+from ..parameter import Parameter
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version
 from .numerical import COMPLEX_STEP, EPS, Arrays, NumericalDerivative, Verdict
@@ -49,9 +52,10 @@ def check_grad(
     ----------
     f : callable
         Takes the inputs as tensors, returns one floating tensor. It is called many times and must repeat itself.
-    *inputs : Tensor or ndarray
-        The point, where f must be finite and smooth. Derivatives are taken with respect to all floating inputs. Arrays
-        keep their memory layout. float32 inputs are checked in float64 and then, loosely, in float32.
+    *inputs : Tensor, ndarray or Module
+        The point, where f must be finite and smooth. Derivatives are taken with respect to all floating inputs, each of
+        which f must use. Arrays keep their memory layout. float32 inputs are checked in float64 and then, loosely, in
+        float32. Of a module f gets a copy, and its parameters are such inputs.
     order : {1, 2}
         The highest derivative to check.
     seed : int
@@ -67,14 +71,15 @@ def check_grad(
     Raises
     ------
     CheckError
-        Names the input, the index, the value that was got and the one expected; or f is not finite at the inputs, or
-        has a kink there.
+        Names the input, the index, the value that was got and the one expected; or f is not finite at the inputs, has a
+        kink there, or does not use one of them.
 
     Examples
     --------
     >>> import minigrad as mg
     >>> from minigrad.testing import check_grad
     >>> check_grad(lambda x, w: mg.tanh(x @ w), mg.tensor([[0.5, -1.0]]), mg.tensor([[1.0], [2.0]]))
+    >>> check_grad(lambda model, x: mg.tanh(model(x)), mg.nn.Linear(2, 3), mg.tensor([[0.5, -1.0]]))
     >>> check_grad(lambda x: x * x.detach(), mg.tensor([3.0]))
     Traceback (most recent call last):
         ...
@@ -84,14 +89,20 @@ def check_grad(
         raise ValueError(f"check_grad checks order 1 or 2, got order={order!r}")
     if not 1e-6 <= step < np.inf:
         raise ValueError(f"check_grad takes steps from 1e-6 on, got step={step!r}; shorter ones are lost in rounding")
-    device = next((x.device for x in inputs if isinstance(x, Tensor)), default_device())
-    given = [np.asarray(to_numpy(x._array if isinstance(x, Tensor) else x)) for x in inputs]
+    own = _Problem(f, inputs)
+    given = own.arrays
     before = [a.tobytes() for a in given]
-    problem = _Problem(f, [a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for a in given], device)
+    problem = _Problem(f, inputs, double=True)
+    before_trial = [a.tobytes() for a in problem.arrays]
     if not problem.wanted:
-        raise DTypeError("check_grad needs at least one floating input; integers and bools have no derivative")
+        got = ", ".join(f"{a.dtype.name} for {name}" for name, a in zip(own.names, own.arrays, strict=True)) or "none"
+        raise DTypeError(
+            f"check_grad needs at least one floating input, got {got}: give what is differentiated, tensors, arrays or "
+            "modules, as check_grad(f, x), and f takes it as its arguments"
+        )
     rng = np.random.default_rng(seed)
     value, analytic, eps = _trial(problem)
+    _check_unchanged(problem.arrays, before_trial, problem.names)
     double = eps <= EPS
     _check_finite(value)
     u = rng.normal(size=value.shape).astype(value.dtype, copy=False)
@@ -99,14 +110,14 @@ def check_grad(
     for i, g in zip(problem.wanted, gradients, strict=True):
         for at in np.argwhere(~np.isfinite(g))[:1].tolist():
             raise CheckError(
-                f"the gradient of input {i} at index {tuple(at)} is {g[tuple(at)]}, where f is finite: f has no "
-                "derivative there, or a rule is wrong"
+                f"the gradient of {problem.names[i]} at index {tuple(at)} is {g[tuple(at)]}, where f is finite: f has "
+                "no derivative there, or a rule is wrong"
             )
     _check_run(problem, u, gradients)
     _check_cotangents(problem, u, gradients)
 
     point = [problem.arrays[i] for i in problem.wanted]
-    names = [f"input {i}" for i in problem.wanted]
+    names = [problem.names[i] for i in problem.wanted]
     complex_step = analytic and _complex_step_works(problem)
     loose = rtol if rtol is not None else BY_DIFFERENCES if double else 4.0 * eps**0.5
     tolerance = 1e-9 if complex_step and rtol is None else loose
@@ -121,20 +132,34 @@ def check_grad(
     if order == 2:
         _check_second_order(problem, u, gradients, names, loose, steps, eps, rng)
     if any(given[i].dtype != np.float64 for i in problem.wanted):
-        _check_own_precision(_Problem(f, given, device), u, gradients)
-    for i, (a, old) in enumerate(zip(given, before, strict=True)):
-        if a.tobytes() != old:
-            raise CheckError(f"input {i} was changed by f or by its gradient; operations must leave their inputs alone")
+        _check_own_precision(own, u, gradients)
+    _check_unchanged(given, before, own.names)
 
 
 class _Problem:
-    """A function and the point it is differentiated at; `wanted` are the positions of the floating inputs."""
+    """A function and the point it is differentiated at; `wanted` are the positions of the floating arrays."""
 
-    def __init__(self, f: Callable[..., Tensor], arrays: list[np.ndarray], device: Device) -> None:
+    def __init__(self, f: Callable[..., Tensor], inputs: Sequence[Any], double: bool = False) -> None:
         self.f = f
-        self.arrays = arrays
-        self.device = device
+        # each with its parameters, to be made those that f is called with
+        self.modules: dict[int, tuple[Module, list[Parameter]]] = {}
+        self.names: list[str] = []
+        sources: list[Any] = []
+        for i, x in enumerate(inputs):
+            if isinstance(x, Module):
+                named = list(x.named_parameters())
+                copied = copy.deepcopy(x)
+                self.modules[i] = copied.to("float64") if double else copied, list(copied.parameters())
+                self.names += [f"parameter {name} of input {i}" for name, _ in named]
+                sources += [parameter for _, parameter in named]
+            else:
+                self.names.append(f"input {i}")
+                sources.append(x)
+        self.device = next((x.device for x in sources if isinstance(x, Tensor)), default_device())
+        arrays = [np.asarray(to_numpy(x._array if isinstance(x, Tensor) else x)) for x in sources]
+        self.arrays = [a.astype(np.float64, copy=False) if double and a.dtype.kind == "f" else a for a in arrays]
         self.wanted = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+        self.count = len(inputs)
 
     def put(self, array: np.ndarray, requires_grad: bool = False) -> Tensor:
         """Wrap an array without copying it on the CPU, so that its memory layout reaches f."""
@@ -146,12 +171,27 @@ class _Problem:
         tensors = [self.put(a) for a in self.arrays]
         for k, i in enumerate(self.wanted):
             tensors[i] = self.put(self.arrays[i] if xs is None else xs[k], requires_grad)
-        y = self.f(*tensors)
+        y = self.f(*self._arguments(tensors))
         if not isinstance(y, Tensor):
             raise DTypeError(f"check_grad needs a function that returns one tensor, got {type(y).__name__}")
         if y.dtype.kind not in "fc":
             raise DTypeError(f"check_grad needs a function with a floating result, got {y.dtype.name}")
         return y, [tensors[i] for i in self.wanted]
+
+    def _arguments(self, tensors: list[Tensor]) -> list[Any]:
+        """Return what f is called with: the tensors, and modules that have theirs as parameters."""
+        remaining = iter(tensors)
+        arguments: list[Any] = []
+        for i in range(self.count):
+            if i not in self.modules:
+                arguments.append(next(remaining))
+                continue
+            module, parameters = self.modules[i]
+            for p in parameters:
+                x = next(remaining)
+                p._array, p.device, p._node, p._version = x._array, x.device, x._node, x._version
+            arguments.append(module)
+        return arguments
 
     def value(self, xs: Arrays | None = None) -> np.ndarray:
         """Return f as an array, without gradients."""
@@ -173,25 +213,39 @@ def _as_array(g: Tensor | None, x: Tensor) -> np.ndarray:
 
 
 def _trial(problem: _Problem) -> tuple[np.ndarray, bool, float]:
-    """Return f at the point, whether every primitive on the way is analytic, and the eps of the coarsest result."""
+    """Return f at the point, whether every primitive on the way is analytic, and the eps of the coarsest result.
+
+    Raise where no primitive uses one of the inputs.
+    """
     analytic, eps = True, EPS
+    used: set[Version | None] = set()  # the memory of what was used: views have the version of their tensor
 
     def observe(primitive: Primitive, inputs: tuple, result: Tensor, metadata: dict) -> None:
         nonlocal analytic, eps
         analytic = analytic and primitive.samples.analytic
         if result.dtype.kind in "fc":
             eps = max(eps, float(np.finfo(result.dtype).eps))
+        used.update(x._version for x in inputs if isinstance(x, Tensor))
 
     try:
-        with observers.observing(observe), np.errstate(all="ignore"):  # an error says where it is not finite
-            value = problem.value()
+        # an error says where it is not finite
+        with modes.no_grad(), observers.observing(observe), np.errstate(all="ignore"):
+            y, xs = problem.call(None, requires_grad=False)
     except DTypeError as error:
         if "do not mix" not in str(error):
             raise
         raise DTypeError(
             f"{error} -- check_grad runs f in float64: pass the tensors that f reaches as inputs, or make them float64"
         ) from error
-    return value, analytic, eps
+    used.add(y._version)
+    for i, x in zip(problem.wanted, xs, strict=True):
+        if x._version not in used:
+            raise CheckError(
+                f"no operation in f uses {problem.names[i]}, so there is no derivative to check: f must compute with "
+                "the arguments that it is called with (give a module as an input, too, not its parameters), and with "
+                "tensors, not with values that float() or .numpy() read"
+            )
+    return np.asarray(to_numpy(y._array)), analytic, eps
 
 
 def _complex_step_works(problem: _Problem) -> bool:
@@ -206,6 +260,12 @@ def _complex_step_works(problem: _Problem) -> bool:
 
 
 # What must hold beside the values
+
+
+def _check_unchanged(arrays: list[np.ndarray], before: list[bytes], names: list[str]) -> None:
+    for a, old, name in zip(arrays, before, names, strict=True):
+        if a.tobytes() != old:
+            raise CheckError(f"{name} was changed by f or by its gradient; operations must leave their inputs alone")
 
 
 def _check_finite(value: np.ndarray, where: str = "") -> None:
@@ -224,10 +284,11 @@ def _check_run(problem: _Problem, u: np.ndarray, gradients: list[np.ndarray]) ->
         x = problem.arrays[i]
         if g.shape != x.shape or g.dtype != x.dtype:
             raise CheckError(
-                f"the gradient of input {i} is {g.dtype.name}{list(g.shape)}, expected {x.dtype.name}{list(x.shape)}"
+                f"the gradient of {problem.names[i]} is {g.dtype.name}{list(g.shape)}, expected "
+                f"{x.dtype.name}{list(x.shape)}"
             )
-    labelled = [(f"the gradient of input {i}", g) for i, g in zip(problem.wanted, gradients, strict=True)]
-    others = [("the upstream gradient", u), *((f"input {i}", a) for i, a in enumerate(problem.arrays))]
+    labelled = [(f"the gradient of {problem.names[i]}", g) for i, g in zip(problem.wanted, gradients, strict=True)]
+    others = [("the upstream gradient", u), *zip(problem.names, problem.arrays, strict=True)]
     for k, (name, g) in enumerate(labelled):
         for other, array in labelled[k + 1 :] + others:
             if np.shares_memory(g, array):
@@ -235,7 +296,8 @@ def _check_run(problem: _Problem, u: np.ndarray, gradients: list[np.ndarray]) ->
     for i, g, again in zip(problem.wanted, gradients, problem.gradients(u), strict=True):
         if g.tobytes() != again.tobytes():
             raise CheckError(
-                f"two runs give different bits in the gradient of input {i}; does f draw random numbers or keep state?"
+                f"two runs give different bits in the gradient of {problem.names[i]}; does f draw random numbers or "
+                "keep state?"
             )
 
 
@@ -243,7 +305,9 @@ def _check_cotangents(problem: _Problem, u: np.ndarray, gradients: list[np.ndarr
     """Check a zero cotangent, and cotangents in other memory layouts."""
     for i, g in zip(problem.wanted, problem.gradients(np.zeros_like(u)), strict=True):
         if np.any(g != 0):
-            raise CheckError(f"a zero upstream gradient gives input {i} a gradient that is not zero: {g[g != 0][0]}")
+            raise CheckError(
+                f"a zero upstream gradient gives {problem.names[i]} a gradient that is not zero: {g[g != 0][0]}"
+            )
     constant = np.broadcast_to(np.float64(1.5), u.shape)
     for layout, cotangent, expected in (
         ("Fortran-ordered", np.asarray(u, order="F"), gradients),
@@ -253,7 +317,9 @@ def _check_cotangents(problem: _Problem, u: np.ndarray, gradients: list[np.ndarr
         for i, g, e in zip(problem.wanted, problem.gradients(cotangent), expected, strict=True):
             # where a gradient cancels to 0, as softmax's does for equal cotangents, only its rounding is left
             if not _close(g, e, 1e-10, floor=1e-12):
-                raise CheckError(f"a {layout} upstream gradient gives input {i} another gradient than a contiguous one")
+                raise CheckError(
+                    f"a {layout} upstream gradient gives {problem.names[i]} another gradient than a contiguous one"
+                )
 
 
 def _check_own_precision(problem: _Problem, u: np.ndarray, expected: list[np.ndarray]) -> None:
@@ -264,13 +330,15 @@ def _check_own_precision(problem: _Problem, u: np.ndarray, expected: list[np.nda
     u = u.astype(value.dtype)
     gradients = problem.gradients(u)
     _check_run(problem, u, gradients)
+    largest = max(float(np.max(np.abs(e), initial=0.0)) for e in expected)
     for i, g, e in zip(problem.wanted, gradients, expected, strict=True):
-        if not _close(g, e, 4.0 * float(np.finfo(g.dtype).eps) ** 0.5):
+        rtol = 4.0 * float(np.finfo(g.dtype).eps) ** 0.5
+        if not _close(g, e, rtol, floor=rtol * HIDDEN * largest):  # a gradient of 0 may be the rounding of larger ones
             worst = np.unravel_index(np.argmax(np.abs(g - e)), e.shape)
             at = tuple(int(k) for k in worst)
             raise CheckError(
-                f"the {g.dtype.name} gradient of input {i} at index {at} is {g[worst]:.7g}, far from {e[worst]:.7g} "
-                "in float64"
+                f"the {g.dtype.name} gradient of {problem.names[i]} at index {at} is {g[worst]:.7g}, far from "
+                f"{e[worst]:.7g} in float64"
             )
 
 
@@ -343,14 +411,21 @@ def _compare(
     expected = verdict.expected
     kink = ""
     if not reference.complex_step:
-        kink = reference.kink(_unit(got, k, index), subject, [expected.step] if verdict.settled else reference.steps)
+        kink = reference.kink(_unit(got, k, index), [expected.step] if verdict.settled else reference.steps)
     if expected.step != reference.steps[0]:
         method += f" with step {expected.step:g}"
+    place = f"for {names[k]} at index {index}"
+    value = f"{float(got[k][index]):.10g}"
     counted = f"{len(wrong)} of {sum(g.size for g in got)} elements"
+    if kink:
+        raise CheckError(
+            f"{what} cannot be checked {place}: there {subject} {kink}. So f is not smooth there, as at a kink: move "
+            f"the inputs away from it. (The derivative is {value}, and {method} give {element:.10g}; {counted} "
+            f"differ){MEANING}"
+        )
     raise CheckError(
-        f"{what} {'cannot be checked' if kink else 'is wrong'} for {names[k]} at index {index}: got "
-        f"{float(got[k][index]):.10g}, expected {element:.10g} ({method}), relative error {relative:.2g}; "
-        f"{counted} {'differ' if kink else 'are wrong'}{kink or _doubt(verdict, reference)}{MEANING}"
+        f"{what} is wrong {place}: got {value}, expected {element:.10g} ({method}), relative error {relative:.2g}; "
+        f"{counted} are wrong{_doubt(verdict, reference)}{MEANING}"
     )
 
 
@@ -396,7 +471,7 @@ def _check_second_order(
             found = autograd.grad(y, leaves, cotangent, create_graph=True, allow_unused=True)
         for i, x, g, ordinary in zip(problem.wanted, leaves, found, gradients, strict=True):
             if not _close(_as_array(g, x), ordinary, 1e-12):
-                raise CheckError(f"the gradient of input {i} changes with create_graph=True")
+                raise CheckError(f"the gradient of {problem.names[i]} changes with create_graph=True")
         variables = [*leaves, cotangent]
         parts = [(g * problem.put(d)).sum() for g, d in zip(found, direction, strict=True) if g is not None]
         second: tuple[Tensor | None, ...] = (None,) * len(variables)
@@ -412,7 +487,7 @@ def _check_second_order(
     reference = NumericalDerivative(evaluate, point, weights, False, steps, eps)
     _compare(
         "the second derivative",
-        "the first derivative (f has a kink where that jumps)",
+        "the first derivative",
         got,
         [*names, "the upstream gradient"],
         reference,

@@ -111,18 +111,18 @@ class NumericalDerivative:
             longer = shorter
         return Verdict(False, longer, False, undecided)
 
-    def kink(self, direction: Arrays, subject: str, steps: Sequence[float]) -> str:
-        """Return a sentence about a kink or a jump of `subject` along `direction`, if one of the steps finds it, or "".
+    def kink(self, direction: Arrays, steps: Sequence[float]) -> str:
+        """Return what a kink or a jump along `direction` looks like, if one of the steps finds it, or "".
 
         The two one-sided slopes of a smooth function come ten times closer with a tenth of the step; those over a jump
         grow ten times.
         """
         for step in steps:
-            if found := self._kink(direction, subject, step):
+            if found := self._kink(direction, step):
                 return found
         return ""
 
-    def _kink(self, direction: Arrays, subject: str, step: float) -> str:
+    def _kink(self, direction: Arrays, step: float) -> str:
         middle = self._at(direction, 0.0)
         slopes = []
         for h in (step, step / 10):
@@ -137,13 +137,11 @@ class NumericalDerivative:
         h = step / 10
         if jumps:
             down, up = -left_near * h + 0.0, right_near * h + 0.0
-            what = (
+            return (
                 f"jumps or is infinitely steep: it changes by {down:.4g} over a step of {h:g} down, and by {up:.4g} "
                 "over one up"
             )
-        else:
-            what = (
-                f"has a kink: its slope is {left_near + 0.0:.4g} on one side and {right_near + 0.0:.4g} on the other, "
-                "from close by"
-            )
-        return f". There {subject} {what}. Move the inputs away from points where f is not differentiable"
+        return (
+            f"has a kink: its slope is {left_near + 0.0:.4g} on one side and {right_near + 0.0:.4g} on the other, from "
+            "close by"
+        )

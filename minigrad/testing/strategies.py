@@ -6,14 +6,13 @@ hypothesis draws shapes and layouts, and can shrink them; values come from a see
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..errors import MinigradError, MissingDependencyError
 from ..primitives import primitives
-from ..primitives.indexing import ARRAY
+from ..primitives.indexing import ARRAY as ARRAY
 from ..primitives.registry import Domain, Primitive
 
 try:
@@ -27,10 +26,11 @@ from . import families
 from .arrays import KINK_MARGIN as KINK_MARGIN
 from .arrays import LAYOUTS as LAYOUTS
 from .arrays import REAL as REAL
-from .arrays import Shape, broadcasts_to, drawn_values, laid_out
+from .arrays import Shape, drawn_values, laid_out
 from .arrays import arrays as arrays
 from .arrays import axes as axes
 from .arrays import broadcastable as broadcastable
+from .arrays import broadcasts_to as broadcasts_to
 from .arrays import in_layout as in_layout
 from .arrays import indices as indices
 from .arrays import matmul_shapes as matmul_shapes
@@ -38,167 +38,6 @@ from .arrays import reshapes as reshapes
 from .arrays import shapes as shapes
 from .expressions import Expression as Expression
 from .expressions import expressions as expressions
-
-
-@dataclass
-class _Call:
-    """One call of a primitive: shapes of the arrays to draw, metadata, and the index arrays that follow.
-
-    `prepare` turns the arrays drawn into valid inputs.
-    """
-
-    shapes: Sequence[Shape]
-    metadata: dict[str, Any] = field(default_factory=dict)
-    indices: Sequence[np.ndarray] = ()
-    prepare: families.Prepare | None = None
-
-
-def _reduce(draw: st.DrawFn, min_side: int = 0) -> _Call:
-    shape = draw(shapes(min_side=min_side))
-    return _Call([shape], {"axis": draw(axes(len(shape))), "keepdims": draw(st.booleans())})
-
-
-def _one_axis(draw: st.DrawFn, ndim: int) -> int | None:
-    return draw(st.sampled_from((None, *range(-ndim, ndim))))
-
-
-def _cumulative(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    return _Call([shape], {"axis": _one_axis(draw, len(shape))})
-
-
-def _argreduce(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes(min_side=1))
-    return _Call([shape], {"axis": _one_axis(draw, len(shape)), "keepdims": draw(st.booleans())})
-
-
-def _argsort(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes(min_ndim=1))
-    axis = draw(st.integers(-len(shape), len(shape) - 1))
-    return _Call([shape], {"axis": axis, "descending": draw(st.booleans())})
-
-
-def _axis_nonempty(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes(min_side=1))
-    return _Call([shape], {"axis": draw(axes(len(shape)))})
-
-
-def _reshape(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    return _Call([shape], {"shape": draw(reshapes(shape))})
-
-
-def _permute_dims(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    order = draw(st.permutations(range(len(shape))))
-    return _Call([shape], {"axes": tuple(a - len(shape) if draw(st.booleans()) else a for a in order)})
-
-
-def _broadcast_to(draw: st.DrawFn) -> _Call:
-    target = draw(shapes())
-    return _Call([draw(broadcasts_to(target))], {"shape": target})
-
-
-def _sum_to(draw: st.DrawFn) -> _Call:
-    source = draw(shapes())
-    return _Call([source], {"shape": draw(broadcasts_to(source))})
-
-
-def _expand_dims(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    ndim = len(shape) + 1
-    axis = draw(st.integers(-ndim, ndim - 1))
-    return _Call([shape], {"axis": draw(st.sampled_from((axis, (axis,), (0, -1))))})
-
-
-def _squeeze(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes(max_side=2))
-    single = tuple(i for i, n in enumerate(shape) if n == 1)
-    return _Call([shape], {"axis": draw(st.sampled_from((None, single, single[0] - len(shape) if single else ())))})
-
-
-def _concat(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes(min_ndim=1))
-    axis = draw(st.integers(-len(shape), len(shape) - 1))
-    at = axis % len(shape)
-    lengths = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
-    return _Call([(*shape[:at], n, *shape[at + 1 :]) for n in lengths], {"axis": axis})
-
-
-def _stack(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    axis = draw(st.integers(-len(shape) - 1, len(shape)))
-    return _Call([shape] * draw(st.integers(1, 3)), {"axis": axis})
-
-
-def selected(shape: Shape, static: tuple, chosen: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the flat positions that an index selects from an array of `shape`."""
-    remaining = iter(chosen)
-    index = tuple(next(remaining) if part is ARRAY else part for part in static)
-    return np.asarray(np.arange(int(np.prod(shape))).reshape(shape)[index])
-
-
-def _getitem(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    static, chosen = draw(indices(shape))
-    return _Call([shape], {"index": static}, chosen)
-
-
-def _scatter_add(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    static, chosen = draw(indices(shape))
-    return _Call([selected(shape, static, chosen).shape], {"shape": shape, "index": static}, chosen)
-
-
-def _index_set(draw: st.DrawFn) -> _Call:
-    shape = draw(shapes())
-    static, chosen = draw(indices(shape, repeats=False))
-    value = draw(broadcasts_to(selected(shape, static, chosen).shape))
-    return _Call([shape, value], {"index": static}, chosen)
-
-
-def _random(draw: st.DrawFn, metadata: dict[str, Any]) -> _Call:
-    words = st.integers(0, 2**64 - 1)
-    counter = np.asarray(draw(words), np.uint64)
-    metadata = {"seed": draw(words), "stream": draw(words), "shape": draw(shapes()), **metadata}
-    return _Call([], metadata, [counter])
-
-
-def _random_float(draw: st.DrawFn) -> _Call:
-    return _random(draw, {"dtype": np.dtype(draw(st.sampled_from(("float16", "float32", "float64"))))})
-
-
-def _random_integers(draw: st.DrawFn) -> _Call:
-    low = draw(st.integers(-(2**40), 2**40))
-    return _random(draw, {"low": low, "high": low + draw(st.integers(1, 2**32))})
-
-
-_BOUNDS: list[dict[str, Any]] = [{"low": -1.0, "high": 1.0}, {"low": -1.0}, {"high": 1.0}]
-_FAMILIES: dict[str, Callable[[st.DrawFn], _Call]] = {
-    "reduce": _reduce,
-    "reduce_nonempty": lambda draw: _reduce(draw, min_side=1),
-    "cumulative": _cumulative,
-    "argreduce": _argreduce,
-    "argsort": _argsort,
-    "axis_nonempty": _axis_nonempty,
-    "matmul": lambda draw: _Call(draw(matmul_shapes())),
-    "matrices": lambda draw: _Call([draw(shapes(min_ndim=2))]),
-    "reshape": _reshape,
-    "permute_dims": _permute_dims,
-    "broadcast_to": _broadcast_to,
-    "sum_to": _sum_to,
-    "expand_dims": _expand_dims,
-    "squeeze": _squeeze,
-    "concat": _concat,
-    "stack": _stack,
-    "getitem": _getitem,
-    "scatter_add": _scatter_add,
-    "index_set": _index_set,
-    "clip": lambda draw: _Call([draw(shapes())], draw(st.sampled_from(_BOUNDS))),
-    "random_float": _random_float,
-    "random_integers": _random_integers,
-    "astype": lambda draw: _Call([draw(shapes())], {"dtype": np.dtype(draw(st.sampled_from(("float32", "float64"))))}),
-}
 
 
 @st.composite
@@ -222,35 +61,41 @@ def primitive_inputs(
     >>> test()
     """
     samples = primitive.samples
-    if samples.shapes == "broadcast":
-        call = _Call(draw(broadcastable(primitive.arity)))
-    elif samples.shapes == "any":
-        call = _Call([draw(shapes()) for _ in range(primitive.arity)])
-    elif samples.shapes in _FAMILIES:
-        call = _FAMILIES[samples.shapes](draw)
-    elif callable(samples.shapes) or samples.shapes in families.FAMILIES:
-        family = samples.shapes if callable(samples.shapes) else families.FAMILIES[samples.shapes]
-        sizes, metadata, prepare = family(draw)
-        call = _Call(sizes, metadata, prepare=prepare)
-    else:
-        raise MinigradError(f"no strategy draws the shape family {samples.shapes!r} of primitive {primitive.name!r}")
-    drawn = len(call.shapes) + len(call.indices)
-    if drawn < primitive.arity or (drawn > primitive.arity and not primitive.variadic):
+    entries, options, prepare = _family(samples.shapes, primitive)(draw)
+    if len(entries) < primitive.arity or (len(entries) > primitive.arity and not primitive.variadic):
         raise MinigradError(
-            f"the shape family {samples.shapes!r} of primitive {primitive.name!r} draws {drawn} arrays, and its "
+            f"the shape family {samples.shapes!r} of primitive {primitive.name!r} draws {len(entries)} arrays, and its "
             f"forward takes {primitive.arity}"
         )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    domains = [samples.domains[min(i, len(samples.domains) - 1)] for i in range(len(call.shapes))]
-    values = [drawn_values(rng, shape, dtype, domain) for shape, domain in zip(call.shapes, domains, strict=True)]
+    sizes = [x for x in entries if not isinstance(x, np.ndarray)]
+    domains = [samples.domains[min(i, len(samples.domains) - 1)] for i in range(len(sizes))]
+    values = [drawn_values(rng, shape, dtype, domain) for shape, domain in zip(sizes, domains, strict=True)]
     if samples.ties:
-        values = _separated(rng, call.shapes, dtype, domains[0])
+        values = _separated(rng, sizes, dtype, domains[0])
     elif primitive.vjps is None:
         values = [np.round(x) if x.dtype.kind == "f" else x for x in values]
-    if call.prepare is not None:
-        values = [x.astype(dtype) for x in call.prepare(values)]
-    layouts = LAYOUTS[:-1] if samples.ties or call.prepare else LAYOUTS  # repeated values are ties, or singular
-    return [*(laid_out(draw, x, layouts) for x in values), *call.indices], call.metadata
+    if prepare is not None:
+        values = [x.astype(dtype) for x in prepare(values)]
+    layouts = LAYOUTS[:-1] if samples.ties or prepare else LAYOUTS  # repeated values are ties, or singular
+    laid = iter([laid_out(draw, x, layouts) for x in values])
+    return [x if isinstance(x, np.ndarray) else next(laid) for x in entries], options
+
+
+def _family(shapes_of: str | Callable, primitive: Primitive) -> families.Family:
+    """Return the family of this name, or the one that is given itself."""
+    if callable(shapes_of):
+        return shapes_of
+    if shapes_of == "broadcast":
+        return lambda draw: ([*draw(broadcastable(primitive.arity))], {}, None)
+    if shapes_of == "any":
+        return lambda draw: ([draw(shapes()) for _ in range(primitive.arity)], {}, None)
+    if shapes_of not in families.FAMILIES:
+        raise MinigradError(
+            f"primitive {primitive.name!r} has the shape family {shapes_of!r}, which is none: there are 'any', "
+            f"'broadcast', {', '.join(map(repr, families.FAMILIES))}; or give a function (see Samples)"
+        )
+    return families.FAMILIES[shapes_of]
 
 
 @st.composite

@@ -179,8 +179,17 @@ def test_a_float64_model_encodes_in_float64(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load("h.npy"), model.encode(x).detach().numpy())
 
 
-def test_a_damaged_array_file_is_refused(tmp_path, capsys):
-    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY not really")
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b"\x93NUMPY", b"\x93NUMPY not really"),
+        (b"}", b" "),  # the header has no end: tokenize.TokenError
+        (b"'shape'", b"b'shap'"),  # TypeError
+    ],
+)
+def test_a_damaged_array_file_is_refused(tmp_path, capsys, good, bad):
+    np.save(tmp_path / "x.npy", np.ones((3, 4)))
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes().replace(good, bad, 1))
     assert main(["train", "--data", str(tmp_path / "x.npy")]) == 2
     assert "not a readable .npy file" in capsys.readouterr().err
 

@@ -64,6 +64,16 @@ def test_the_cores_share_the_decompositions_of_jacobians(monkeypatch):
     assert len(threads) == 2
 
 
+@pytest.mark.parametrize("sizes", [SHALLOW, DEEP], ids=str)
+def test_singular_values_of_a_model_in_float16(sizes):
+    half, single = make(sizes=sizes, dtype="float32").to("float16"), make(sizes=sizes, dtype="float32")
+    for p, q in zip(single.parameters(), half.parameters(), strict=True):
+        p.assign(q.to("float32").detach())
+    found, expected = (features.singular_values_along(m.encode, X) for m in (half, single))
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01 * expected.max())
+
+
 @pytest.mark.parametrize("sizes", [SHALLOW, DEEP, WIDE], ids=str)
 def test_directional_norms_are_those_of_the_explicit_jacobian(sizes):
     model = make("sigmoid", sizes)
@@ -257,3 +267,12 @@ def test_squared_errors_are_those_of_each_sample():
     assert features.squared_errors(exact, x, batch_size=4).mean() == pytest.approx(ae.pca.reconstruction_floor(x, 2))
     with pytest.raises(ShapeError, match="inputs have shape"):
         features.squared_errors(model, x, inputs[:3])
+
+
+def test_squared_errors_of_samples_that_are_not_finite_are_refused():
+    good, bad = np.ones((3, 2)), np.array([[1.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])
+    for reconstruct in (lambda x: 0.5 * x, ae.Autoencoder((2, 1))):
+        with pytest.raises(DataError, match=r"squared_errors: X\[2, 0\] is nan"):
+            features.squared_errors(reconstruct, bad, good)
+        with pytest.raises(DataError, match=r"squared_errors: inputs\[2, 0\] is nan"):
+            features.squared_errors(reconstruct, good, bad)

@@ -115,8 +115,9 @@ def test_a_symmetric_mosaic_keeps_zero_in_the_middle():
     np.testing.assert_array_equal(picture[:, 3:], 0.0)
 
 
-def test_the_filters_with_the_largest_norms_come_first():
-    weight = np.zeros((4, 3))
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_filters_with_the_largest_norms_come_first(dtype):
+    weight = np.zeros((4, 3), dtype)
     weight[:, 0], weight[:, 1], weight[:, 2] = [1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 2, 0]
     axes = axes_of(figures.filters({"model": weight}, (2, 2), count=2, columns=2))
     shown = axes.images[0].get_array()

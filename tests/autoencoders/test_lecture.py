@@ -1,6 +1,7 @@
 """The lecture: its numbers obey the exact laws, the report shows them, and what cannot work stops it at once."""
 
 import dataclasses
+import io
 import json
 import re
 import sys
@@ -136,7 +137,7 @@ def test_the_lecture_is_reproducible(tiny_results):
 
 
 def test_the_command_prints_the_table_and_where_the_report_is(tiny_results, tmp_path, capsys, monkeypatch):
-    def run(data, seed, so_far):
+    def run(data, seed, say, so_far):
         so_far(tiny_results)
         return tiny_results
 
@@ -157,7 +158,7 @@ def test_what_is_finished_is_on_disk_after_each_module(tiny_results, tmp_path, c
     def interrupt(walk):
         raise KeyboardInterrupt
 
-    def tiny(data, seed, so_far):
+    def tiny(data, seed, say, so_far):
         return run(data, seed, TINY, lambda text: None, so_far)
 
     monkeypatch.setattr(lecture, "run", tiny)
@@ -172,6 +173,20 @@ def test_what_is_finished_is_on_disk_after_each_module(tiny_results, tmp_path, c
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "not complete: 2 of 7 modules" in html and 'id="s7.2"' in html and 'id="s7.3"' not in html
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.json"]
+
+
+def test_what_the_command_says_leaves_the_process_at_once(tmp_path, monkeypatch):
+    """What waited in a buffer would be lost where a time limit ends the process."""
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe))
+
+    def run(data, seed, say, so_far):
+        say("7.1 decoders")
+        assert pipe.getvalue().decode().splitlines()[1:] == ["7.1 decoders"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lecture, "run", run)
+    assert main(["lecture", "--out", str(tmp_path)]) == 130
 
 
 def test_ctrl_c_before_the_first_module_is_done_names_no_report(tmp_path, capsys, monkeypatch):

@@ -246,3 +246,8 @@ def test_cross_entropy_refuses_targets_outside_0_1(loss, bad):
 def test_cross_entropy_refuses_what_is_not_a_probability():
     with pytest.raises(DataError, match="x_hat contains -0.25.*output='sigmoid'"):
         ae.binary_cross_entropy(mg.tensor([[0.5, -0.25]]), mg.tensor([[0.0, 1.0]]))
+
+
+def test_a_recorded_loss_says_that_its_lines_are_of_this_package():
+    line = str(mg.record(ae.squared_error)(mg.ones((2, 3)), mg.zeros((2, 3)))).splitlines()[1]
+    assert "# autoencoders/losses.py:" in line, line

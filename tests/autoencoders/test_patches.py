@@ -237,6 +237,13 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
         natural_patches(3, 2, tmp_path)
 
 
+def test_an_array_file_with_a_damaged_header_is_named(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((8, 8)))
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes().replace(b"}", b" "))
+    with pytest.raises(DataError, match=r"x.npy: not a readable .npy file"):
+        natural_patches(3, 2, tmp_path)
+
+
 def test_without_pillow_pictures_are_refused_and_arrays_are_not(tmp_path, monkeypatch):
     write_pictures(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)

@@ -175,6 +175,16 @@ def test_kl_revives_a_unit_that_is_nearly_off():
     np.testing.assert_allclose(z.grad.numpy(), -0.05 / 2, rtol=1e-5)  # (-rho / h) h (1 - h) / m
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("rho", [1e-320, 1e-46, 1e-40, 1e-9, 1 - 1e-16])
+def test_kl_is_finite_for_a_rate_that_the_dtype_does_not_hold(rho, dtype):
+    h = mg.tensor(np.array([[0.25, 0.5], [0.75, 0.0]], dtype), requires_grad=True)
+    value = ae.kl_sparsity(h, rho)
+    value.backward()
+    nearest = ae.kl_sparsity(h, min(max(rho, float(np.finfo(dtype).tiny)), 1 - float(np.finfo(dtype).epsneg)))
+    assert value.item() == nearest.item() > 0.0 and np.isfinite(h.grad.numpy()).all()
+
+
 @pytest.mark.parametrize("rho", [0, 1, -0.1, 1.5, float("nan")])
 def test_kl_refuses_a_rate_that_is_not_inside_0_1(rho):
     with pytest.raises(DataError, match="strictly between 0 and 1"):

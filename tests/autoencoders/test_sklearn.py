@@ -213,6 +213,13 @@ def test_early_stopping_keeps_the_best_epoch():
     np.testing.assert_array_equal(best.transform(X), estimator.transform(X))
 
 
+@pytest.mark.parametrize("name", ["validation_fraction", "weight_decay", "learning_rate"])
+def test_numbers_of_numpy_are_numbers(name):
+    estimators = (AutoencoderTransformer(3, epochs=1, random_state=0, **{name: n}) for n in (0.25, np.float32(0.25)))
+    one, other = (estimator.fit(DIGITS[:20]).transform(DIGITS[:20]) for estimator in estimators)
+    np.testing.assert_array_equal(one, other)
+
+
 def test_samples_held_out_have_no_influence_on_the_training():
     estimator = AutoencoderTransformer(3, epochs=1, random_state=0, validation_fraction=0.5)
     X = np.random.default_rng(0).normal(size=(20, 4))

@@ -10,6 +10,7 @@ import autoencoders as ae
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.errors import AnomalyError, DataError, DivergenceError, DTypeError, GraphError, ShapeError
+from minigrad.random import Generator
 
 X = np.random.default_rng(0).random((50, 6))
 
@@ -247,6 +248,22 @@ def test_validation_noise_is_the_same_in_every_epoch():
     optimizer_that_stays = optim.SGD((model := make()).parameters(), lr=0.0)
     curve = ae.fit(model, X, denoising, epochs=3, validation=X, optimizer=optimizer_that_stays).validation
     assert all(len(set(values)) == 1 for values in curve.values())
+
+
+def test_validation_noise_of_a_generator_of_the_model_is_the_same_in_every_epoch_and_not_that_of_the_training():
+    model = make()
+    model.noise = Generator(3)
+    drawn = {True: [], False: []}
+
+    def objective(model, x):
+        x_tilde = ae.masking_noise(x, 0.5, generator=model.noise)
+        drawn[model.training].append((x_tilde == 0).numpy().tobytes())
+        return ae.squared_error(model(x_tilde), x)
+
+    given = {"optimizer": optim.SGD(model.parameters(), lr=0.0), "validation": X, "batch_size": len(X)}
+    history = ae.fit(model, X, objective, epochs=3, compile=False, **given)
+    assert len(set(history.validation["loss"])) == 1 == len(set(drawn[False]))
+    assert len(set(drawn[True])) == 3 and not set(drawn[True]) & set(drawn[False])
 
 
 def test_the_default_generator_comes_back_as_it_was():

@@ -7,6 +7,7 @@ import autoencoders as ae
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.errors import DataError, DivergenceError, DTypeError, ShapeError
+from minigrad.random import Generator
 
 RNG = np.random.default_rng(0)
 X = RNG.random((50, 6))
@@ -356,6 +357,53 @@ def test_lbfgs_sees_one_noise_in_an_epoch_and_another_in_the_next():
            callback=lambda model, history: counts.append(len(drawn)))  # fmt: skip
     assert len(set(drawn[: counts[0]])) == 1 and len(set(drawn[counts[0] :])) == 1
     assert drawn[0] != drawn[-1]
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_lbfgs_draws_from_a_generator_of_the_model_once_in_an_epoch(compile):
+    model = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.3, generator=Generator(3)), nn.Linear(4, 6))
+    counters = []
+    ae.fit(
+        model, X, lambda model, x: ae.squared_error(model(x), x), epochs=2, compile=compile,
+        optimizer=optim.LBFGS(model.parameters(), max_iter=5),
+        callback=lambda model, history: counters.append(model[1].generator.counter),
+    )  # fmt: skip
+    other = Generator(3)
+    for counter in counters:
+        other.uniform((len(X), 4), dtype=model[0].weight.dtype)
+        assert counter == other.counter
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_lbfgs_counts_idle_units_once_in_an_epoch_so_that_a_line_search_sees_one_function(compile):
+    model = ae.TopKAutoencoder((6, 20), k=2)
+    optimizer = optim.LBFGS(model.parameters(), max_iter=5)
+
+    def objective(model, x):
+        x_hat = model(x)
+        return {"error": ae.squared_error(x_hat, x), "revival": model.dead_unit_error(x, x_hat, after=30)}
+
+    ae.fit(model, X, objective, epochs=2, optimizer=optimizer, compile=compile)
+    assert optimizer.evaluations > 4 and set(model.idle.numpy().tolist()) <= {0, len(X), 2 * len(X)}
+    assert model.idle.numpy().max() == 2 * len(X)
+
+
+def test_the_evaluation_that_lbfgs_keeps_is_the_one_that_counts_for_buffers():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.seen = mg.Parameter(np.array([3.0])), nn.Buffer(np.array([0.0]))
+
+    looked = []
+
+    def objective(model, x):
+        model.seen.assign(model.w.detach())
+        looked.append(model.w.item())
+        return mg.sum(mg.where(model.w >= 1.3, model.w, 9.0 - model.w))  # steps that go on end beyond the jump
+
+    model = Model()
+    ae.fit(model, X, objective, epochs=1, optimizer=optim.LBFGS(model.parameters(), lr=0.5), compile=False)
+    assert model.seen.item() == model.w.item() != looked[-1]
 
 
 def test_lbfgs_compiled_is_lbfgs_to_the_last_bit():

@@ -1,6 +1,7 @@
 """What fit must leave as it found it, and what must not depend on whether a step is compiled: finds of a tester."""
 
 import itertools
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -401,6 +402,32 @@ def test_a_number_that_a_callback_changes_is_noticed():
             assert caught[0].filename == __file__
         else:
             ae.fit(model, np.tile(U, (5, 1)), objective, epochs=6, batch_size=8, callback=callback, compile=False)
+        found.append(arrays(model))
+    assert found[0] == found[1]
+
+
+@pytest.mark.cpu_only("fit compares with a recording, which is made later there, or never")
+@pytest.mark.parametrize("by", ["callback", "schedule"])
+@pytest.mark.parametrize("batches", [4, 16, 19, 20, 43])
+def test_it_is_noticed_where_an_epoch_begins_however_many_batches_epochs_have(batches, by):
+    """Also where a comparison came just before: at the batches 4, 8, 16, 32 ..."""
+    X, found = np.tile(U, (9, 1))[: 8 * batches], []
+    for compile in (True, False):
+        weight, model = [0.0], ae.Autoencoder((6, 3))
+
+        def objective(model, x, weight=weight):
+            return plain(model, x) + weight[0] * ae.l2(model)
+
+        def callback(model, history, weight=weight):
+            weight[0] = 0.1 * (history.epochs > 1)
+
+        def schedule(epoch, weight=weight):
+            weight[0] = 0.1 * (epoch > 2)
+            return 1e-3
+
+        given = {"callback": callback} if by == "callback" else {"schedule": schedule}
+        with pytest.warns(RuntimeWarning, match="besides tensors") if compile else nullcontext():
+            ae.fit(model, X, objective, epochs=3, batch_size=8, compile=compile, **given)
         found.append(arrays(model))
     assert found[0] == found[1]
 

@@ -20,7 +20,7 @@ from .workloads import ON_GPU as WORKLOADS_ON_GPU
 from .workloads import workloads
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 900  # seconds for one process, after which it counts as failed
+LIMIT = {"cpu": 900, "cuda": 240}  # seconds for one process: GPUs are lent for minutes
 
 
 def parse(arguments):
@@ -39,6 +39,9 @@ def parse(arguments):
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="an interpreter that has the peers")
     parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="cores to use (all)")
     parser.add_argument("--json", metavar="FILE", help="write all figures, with the machine and the versions")
+    parser.add_argument("--tables", metavar="FILE", help="print the tables of a file of --json, and measure nothing")
+    parser.add_argument("--references", metavar="FILE",
+                        help="keep there what all are compared with, for a run with another --precision")  # fmt: skip
     parser.add_argument("--chart", metavar="FILE", help="draw ratios and growth (needs matplotlib)")
     parser.add_argument(
         "--quick", action="store_true", help="an eighth of the sizes, a few calls: to try it, not to cite"
@@ -64,9 +67,11 @@ def parse(arguments):
     if found is None:
         parser.error(f"--python {options.python}: there is no such interpreter")
     options.python = os.path.abspath(found)  # processes run in the root of the project
-    for file in filter(None, (options.json, options.chart)):
+    for file in filter(None, (options.json, options.references, options.chart)):
         if not Path(file).resolve().parent.is_dir():
             parser.error(f"{file}: its folder does not exist")
+    if options.tables and not Path(options.tables).is_file():
+        parser.error(f"--tables {options.tables}: there is no such file")
     if options.chart and Path(options.chart).suffix not in (".png", ".svg", ".pdf"):
         parser.error(f"--chart {options.chart}: expected a name that ends in .png, .svg or .pdf")
     if options.chart and importlib.util.find_spec("matplotlib") is None:
@@ -97,83 +102,110 @@ def environment(threads, device="cpu", caches=None):
 
 
 def run(options, implementation, references):
-    """Return what one process says about each workload of `references`."""
+    """Return what one process says about each workload of `references`; "failed" for those that it did not come to."""
     request = {key: getattr(options, key) for key in ("seconds", "quick", "device", "precision")}
     request["workloads"] = references
     command = [options.python, "-m", "tests.benchmarks.measure", implementation]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(request), capture_output=True, text=True, cwd=ROOT, timeout=LIMIT,
-            env=environment(options.threads, options.device, options.caches),
-        )  # fmt: skip
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"workload"')]
-        failure = f"failed ({done.returncode}): " + " | ".join(done.stderr.strip().splitlines()[-3:])
-    except subprocess.TimeoutExpired:
-        found, failure = [], f"failed: no answer within {LIMIT} s"
+    limit = LIMIT[options.device]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:  # in which a process that is stopped leaves its lines
+        try:
+            done = subprocess.run(
+                command, input=json.dumps(request), stdout=said, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                timeout=limit, env=environment(options.threads, options.device, options.caches),
+            )  # fmt: skip
+            failure = f"exit status {done.returncode}: " + " | ".join(done.stderr.strip().splitlines()[-3:])
+        except subprocess.TimeoutExpired:
+            failure = f"no answer within {limit} s"
+        said.seek(0)
+        found = [json.loads(line) for line in said if line.startswith('{"workload"') and line.endswith("}\n")]
     answers = {answer.pop("workload"): answer for answer in found}
-    return {name: answers.get(name, {"refused": failure}) for name in references}
+    return {name: answers.get(name, {"failed": failure}) for name in references}
 
 
-def compare(options, results, group):
-    """Measure a group of workloads: one, or when in haste and on a GPU all in one process for each implementation."""
-    references = run(options, REFERENCE, dict.fromkeys(group))
-    for name, answer in references.items():
+def references_of(options, group):
+    """Return what minigrad computes in float64, and counts, from the file where it has them: no card changes them."""
+    known = workloads(options.device)
+    keys = {name: f"{options.device} {known[name].quick() if options.quick else known[name]}" for name in group}
+    file = Path(options.references) if options.references else None
+    kept = json.loads(file.read_text(encoding="utf-8")) if file and file.exists() else {}
+    missing = [name for name in group if keys[name] not in kept]
+    for name, answer in run(options, REFERENCE, dict.fromkeys(missing)).items() if missing else ():
         if "numbers" not in answer:
-            raise SystemExit(f"no reference for {name!r}: {answer.get('refused') or answer.get('left_out')}")
+            raise SystemExit(f"no reference for {name!r}: {answer}")
+        kept[keys[name]] = answer
+    if file:
+        file.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    return {name: kept[key] for name, key in keys.items()}
+
+
+def compare(options, everything, group):
+    """Measure a group of workloads: one, or when in haste and on a GPU all in one process for each implementation.
+
+    After every process the figures so far are written and told: an interrupted comparison is not lost.
+    """
+    references, results = references_of(options, group), everything["workloads"]
+    for name, answer in references.items():
         results[name] = {implementation: [] for implementation in options.chosen}
         if "counts" in answer:
-            options.counts[name] = answer["counts"]
-    for _ in range(options.rounds):
+            everything["counts"][name] = answer["counts"]
+    for i in range(options.rounds):
         for implementation in options.chosen:
-            wanted = {
-                n: references[n]["numbers"] for n in group if all("median" in a for a in results[n][implementation])
-            }
+            answers = {name: results[name][implementation] for name in group}
+            wanted = [n for n in group if all("median" in a or "failed" in a for a in answers[n])]
+            wanted.sort(key=lambda n: sum("median" in a for a in answers[n]))  # first what a process did not come to
             if not wanted:
                 continue
-            for name, answer in run(options, implementation, wanted).items():
-                results[name][implementation].append(answer)
+            found = run(options, implementation, {name: references[name]["numbers"] for name in wanted})
+            for name, answer in found.items():
+                answers[name].append(answer)
+            if options.json:
+                Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
+            print(report.progress(i + 1, implementation, found), file=sys.stderr, flush=True)
 
 
 def roof(options):
-    """Return how fast the card multiplies and copies, measured in a process of its own, or None."""
+    """Return how fast the card multiplies and copies, measured in a process of its own."""
     command = [options.python, "-m", "tests.benchmarks.floors", options.device]
     env = environment(options.threads, options.device, options.caches)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT[options.device], env=env)
     if done.returncode:
-        print("no roof: " + " | ".join(done.stderr.strip().splitlines()[-2:]), flush=True)
-        return None
+        raise SystemExit("minigrad cannot use the GPU: " + " | ".join(done.stderr.strip().splitlines()[-2:]))
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(arguments=None):
     options = parse(arguments)
-    options.counts = {}
-    with tempfile.TemporaryDirectory() as options.caches:
-        return compare_all(options)
+    if options.tables:
+        everything = json.loads(Path(options.tables).read_text(encoding="utf-8"))
+        print(report.heading(everything["machine"], everything.get("roof")))
+        print("\n".join(report.table(name, result) for name, result in everything["workloads"].items()))
+    else:
+        with tempfile.TemporaryDirectory() as options.caches:
+            everything = compare_all(options)
+    results, precision = everything["workloads"], everything["machine"]["precision"]
+    print(report.summary(results))
+    if everything.get("roof"):
+        print("\n" + report.floors(results, everything["counts"], everything["roof"], precision))
+    if options.chart:
+        report.chart(results, options.chart)
+    answers = [a for result in results.values() for answers in result.values() for a in answers]
+    return 1 if any("refused" in a or "failed" in a for a in answers) else 0
 
 
 def compare_all(options):
+    """Measure everything, and print the table of each workload when it is there."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    results = {}
-    everything = {"machine": report.machine(options), "workloads": results}
+    everything = {"machine": report.machine(options), "workloads": {}}
     if options.device != "cpu":
-        everything |= {"roof": roof(options), "counts": options.counts}
+        everything |= {"roof": roof(options), "counts": {}}
     print(report.heading(everything["machine"], everything.get("roof")), flush=True)
     together = options.quick or options.device != "cpu"
     for group in [options.names] if together else [[name] for name in options.names]:
-        compare(options, results, group)
+        compare(options, everything, group)
         for name in group:
-            print(report.table(name, results[name]), flush=True)
-        if options.json:  # after every workload: an interrupted comparison is not lost
-            Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
-    print(report.summary(results))
-    if everything.get("roof"):
-        print("\n" + report.floors(results, options.counts, everything["roof"], options.precision))
-    if options.chart:
-        report.chart(results, options.chart)
-    refused = [(n, i) for n in results for i in results[n] if any("refused" in a for a in results[n][i])]
-    return 1 if refused else 0
+            print(report.table(name, everything["workloads"][name]), flush=True)
+    return everything
 
 
 if __name__ == "__main__":

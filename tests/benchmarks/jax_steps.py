@@ -20,8 +20,12 @@ _latest = []  # on a GPU: what is to be waited for at the end of many steps
 def prepare(device, precision):
     """Compute on the GPU, which JAX does by itself, that exactly, and without a wait for each step."""
     global finished
-    if jax.default_backend() != "gpu":
-        raise LeftOut("JAX was not installed for CUDA")
+    try:
+        backend = jax.default_backend()
+    except (AssertionError, RuntimeError):  # JAX was not installed for CUDA, or finds no GPU
+        backend = None
+    if backend != "gpu":
+        raise LeftOut("JAX finds no GPU, or was not installed for CUDA")
     jax.config.update("jax_default_matmul_precision", {"float32": "highest", "tf32": "tensorfloat32"}[precision])
 
     def finished(result):

@@ -165,7 +165,7 @@ def answer(request, name, reference, implementation):
     except Exception as error:
         if request["device"] == "cpu":
             raise
-        return {"refused": f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ def device_memory():
 
 
 def make(workload: Workload, arrays: Arrays, flavour: str):
+    place = mg.devices.default_device()
+    if place.type != "cpu":
+        place.xp.get_default_memory_pool().free_all_blocks()  # what was measured before
     makers = {"chain": chain, "evaluation": evaluation, "lbfgs": lbfgs}
     return makers.get(workload.kind, training)(workload, arrays, flavour == "compiled")
 

@@ -6,6 +6,7 @@ On a GPU also with the whole step captured in a CUDA graph by hand, of the loss 
 import os
 
 import torch
+from torch import nn
 from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 from torch.nn import functional as F
 
@@ -54,6 +55,8 @@ def device_memory():
 def make(workload: Workload, arrays: Arrays, flavour: str):
     if flavour.startswith("graph") and not on_gpu:
         raise LeftOut("CUDA graphs are for GPUs")
+    if "compile" in flavour:
+        torch.compiler.reset()  # all workloads share the code of a loss, and other sizes would be compiled as any size
     if on_gpu:
         torch.cuda.empty_cache()  # what was measured before
     if flavour in ("fused", "graph", "graph of compiled") and workload.kind not in ("dense", "convolutional"):
@@ -150,8 +153,13 @@ def captured(step, parameters, optimizer):
     return replay
 
 
+def parameters_of(arrays):
+    """Return weights and biases: Parameters, which a CUDA graph of torch.compile reads in place. It copies tensors."""
+    return ([nn.Parameter(torch.tensor(p)) for p in group] for group in (arrays.weights, arrays.biases))
+
+
 def dense(workload, arrays):
-    W, b = ([torch.tensor(p, requires_grad=True) for p in group] for group in (arrays.weights, arrays.biases))
+    W, b = parameters_of(arrays)
     code = len(W) // 2
 
     def layers(h, W, b):
@@ -177,7 +185,7 @@ def dense(workload, arrays):
 
 
 def convolutional(workload, arrays):
-    W, b = ([torch.tensor(p, requires_grad=True) for p in group] for group in (arrays.weights, arrays.biases))
+    W, b = parameters_of(arrays)
 
     def loss_of(x):
         h = F.relu(F.conv2d(x, W[0], b[0], stride=2, padding=1))

@@ -1,6 +1,7 @@
 """What was measured, as Markdown tables and as a chart.
 
-`results[workload][implementation]` is a list with the answer of each round, a dictionary that `measure` returned.
+`results[workload][implementation]` is a list with the answer of each round, a dictionary that `measure` returned, or
+{"failed": why} where the process did not come to it: the other rounds count.
 """
 
 import platform
@@ -58,6 +59,7 @@ def heading(machine, roof=None):
 
 def figures(answers):
     """Return the seconds and bytes to report for one implementation: median, minimum, memory; or None."""
+    answers = [a for a in answers if "failed" not in a]
     measured = [a for a in answers if "median" in a]
     if not measured or len(measured) < len(answers):
         return None
@@ -116,7 +118,8 @@ def remarks(result, measured):
     if peer:
         ours = [f"{o} takes {ratio(measured, o, peer)} of its time" for o in OURS if o in measured]
         yield "; ".join([f"Fastest peer: {peer}", *ours]) + "."
-    last = {row: answers[-1] for row, answers in result.items()}
+    told = {row: [a for a in answers if "failed" not in a] for row, answers in result.items()}
+    last = {row: answers[-1] for row, answers in told.items() if answers}
     counted = [
         f"{row} {last[row]['evaluations']:.0f}, {last[row]['loss']:.4f}" for row in measured if "loss" in last[row]
     ]
@@ -128,6 +131,19 @@ def remarks(result, measured):
     if left_out:
         yield f"Left out: {'; '.join(left_out)}."
     yield from (f"REFUSED: {row}, {answer['refused']}" for row, answer in last.items() if "refused" in answer)
+    for row, answers in result.items():
+        failed = [a["failed"] for a in answers if "failed" in a]
+        if failed:
+            yield f"FAILED in {len(failed)} of {len(answers)} rounds: {row}, {failed[-1]}"
+
+
+def progress(number, implementation, found):
+    """Return a line with what a process of a round found: microseconds, or why there are none."""
+    parts = []
+    for name, answer in found.items():
+        said = f"{answer['median'] * 1e6:.2f}" if "median" in answer else " ".join(answer.values())
+        parts.append(f"{name}: {said}")
+    return f"round {number}, {implementation}: {'; '.join(parts)}"
 
 
 def summary(results):

@@ -55,6 +55,11 @@ def product(a, b):
     return result[..., 0] if b.ndim == 1 else result
 
 
+def clipped(x, low, high):
+    x = x if low is None else np.where(x < low, low, x)
+    return x if high is None else np.where(x > high, high, x)
+
+
 def average(x, axis, keepdims):
     total = np.sum(x, axis=axis, keepdims=keepdims)
     return total / (x.size / total.size)
@@ -171,7 +176,7 @@ REFERENCES = {
     "maximum": lambda a, b: np.where(a > b, a, b),
     "minimum": lambda a, b: np.where(a < b, a, b),
     "where": lambda c, a, b: c * a + ~c * b,
-    "clip": lambda x, low=-np.inf, high=np.inf: np.where(x < low, low, np.where(x > high, high, x)),
+    "clip": clipped,
     "equal": lambda a, b: a == b,
     "not_equal": lambda a, b: a != b,
     "less": lambda a, b: a < b,

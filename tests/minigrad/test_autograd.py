@@ -47,6 +47,35 @@ def test_unused_inputs():
         mg.autograd.grad(x * x, mg.tensor(1.0))
 
 
+def test_a_gradient_through_a_released_graph_says_so():
+    def loss_after_backward(x):
+        loss = (x * x).sum()
+        loss.backward()
+        return loss
+
+    x = mg.tensor([1.0, 2.0])
+    for transform in (mg.grad, mg.value_and_grad, mg.jacobian, mg.hessian):
+        with pytest.raises(GraphError, match="through sum was released by an earlier backward pass; pass retain_graph"):
+            transform(loss_after_backward)(x)
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = loss_after_backward(x)
+    for allow_unused in (False, True):
+        with pytest.raises(GraphError, match="through sum was released"):
+            mg.autograd.grad(y, x, allow_unused=allow_unused)
+    h = x * 2.0
+    h.sum().backward()
+    with pytest.raises(GraphError, match="through multiply was released"):  # a second path, besides h, leads to x
+        mg.autograd.grad((h * x).sum(), x)
+
+
+def test_a_released_graph_that_does_not_lead_to_the_input_is_no_error():
+    x, w = mg.tensor(3.0, requires_grad=True), mg.tensor(2.0, requires_grad=True)
+    h = w * w
+    h.backward()
+    assert mg.autograd.grad(h * x, x)[0].item() == 4.0
+    assert mg.autograd.grad(h * x, mg.tensor(1.0, requires_grad=True), allow_unused=True) == (None,)
+
+
 def test_backward_twice_with_create_graph_gives_the_second_derivative():
     x = mg.tensor(np.array(2.0), requires_grad=True)
     (x**4).backward(create_graph=True)

@@ -114,6 +114,21 @@ def deep(x):
 
 
 @pytest.mark.not_on_gpu("tracemalloc sees the memory of the host alone")
+@pytest.mark.parametrize("f", [lambda x: mg.exp(mg.tanh(x)), mg.checkpoint(mg.tanh), lambda x: x[np.arange(x.size)]])
+def test_a_result_whose_graph_was_released_keeps_no_arrays(f):
+    w = mg.tensor(np.ones(100_000), requires_grad=True)
+    tracemalloc.start()
+    try:
+        loss = f(w * 2.0).sum()
+        loss.backward()
+        w.grad = None
+        assert tracemalloc.get_traced_memory()[0] < 400_000  # half an array
+    finally:
+        tracemalloc.stop()
+    assert loss.shape == ()
+
+
+@pytest.mark.not_on_gpu("tracemalloc sees the memory of the host alone")
 def test_memory_is_freed_between_forward_and_backward():
     x = mg.tensor(np.ones(100_000), requires_grad=True)
 

@@ -5,12 +5,16 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.primitives import primitives
+from minigrad.program.cuda.layout import Layout
 from minigrad.testing import strategies
-from tests.cuda_cases import FLOATS, Case, Training, assert_results, drawn, reductions, sums, within
+from tests.cuda_cases import FLOATS, Case, Training, assert_results, needs_nvrtc, reductions, sums, within
+from tests.examples import drawn
+from tests.host_kernels import HostReplay, compile_for_gpu
 
 pytestmark = pytest.mark.cpu_only
 
@@ -45,6 +49,49 @@ def test_large_reductions_are_cut_and_nothing_is_lost(dtype, machine):
         cases += [case, mean]
     assert sum(len(made) > 1 for case in cases for _, made in case.replay.steps if made) > 5  # in two kernels
     assert_results(cases, sums(4.0), machine)
+
+
+def test_reductions_of_nothing_and_of_no_axes(machine):
+    cases = []
+    for dtype in (*FLOATS, "int32", "bool"):
+        for shape, axis in (((0,), None), ((0, 3), 0), ((2, 0), 1), ((2, 0), 0), ((), 0), ((), -1)):
+            for reduce in (mg.any, mg.all, mg.sum, *([mg.max, mg.softmax] if not shape and dtype in FLOATS else [])):
+                x = np.ones(shape, dtype)
+                cases.append(Case(lambda x, reduce=reduce, axis=axis: reduce(x, axis=axis), x, name=reduce.name))
+    assert_results(cases, within(0), machine)
+
+
+@given(
+    results=st.integers(1, 10**6),
+    summands=st.integers(1, 10**6),
+    along=st.booleans(),
+    width=st.sampled_from((1, 2, 4, 8, 16)),
+    number=st.integers(1, 8 * 499),
+    whole=st.booleans(),
+)
+def test_a_block_has_a_warp_and_the_shared_memory_that_there_is(results, summands, along, width, number, whole):
+    layout = Layout(results, summands, along, width, number, whole)
+    x, y, _ = layout.block
+    assert layout.shared * number <= 48 * 1024 and 32 <= x * y <= 1024
+    assert all(n & (n - 1) == 0 for n in (x, y))  # trees halve them
+    assert layout.chunks * layout.chunk >= layout.steps > (layout.chunks - 1) * layout.chunk
+
+
+def several(x):
+    y = mg.astype(x, dtype="float32") / 255.0
+    return [reduce(y, axis=0) for reduce in (mg.mean, mg.max, mg.min, mg.sum)]
+
+
+def test_several_totals_of_bytes_share_a_block(machine):
+    x = np.random.default_rng(0).integers(0, 256, (600, 2048), np.uint8)
+    assert_results([Case(several, x)], sums(600.0), machine)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("shape", [(6000, 3072), (60000, 784)])
+def test_several_totals_of_many_bytes_are_cuda(shape):
+    replay = HostReplay(mg.record(several)(mg.zeros(shape, dtype="uint8")))
+    assert compile_for_gpu(replay.kernels)
 
 
 def test_a_sum_of_many_numbers_is_more_accurate_than_one_after_the_other(machine):

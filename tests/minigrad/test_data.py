@@ -154,6 +154,7 @@ def test_a_copy_does_not_wait_for_the_step_beside_which_it_runs(gpu, monkeypatch
 
 
 @pytest.mark.gpu
+@pytest.mark.not_on_standin("steps that a GPU computes in milliseconds take the host minutes")
 def test_copies_do_not_overtake_steps_that_take_long():
     """Each step computes far longer than a copy takes; memory that a copy wrote to too early would show."""
     place, count = mg.device("cuda"), 100

@@ -50,8 +50,10 @@ class Naive:
             start=np.zeros_like(self.value),
         )
 
-    def usable(self):
-        return not any(n.released or any(leaf.version != v for leaf, v in n.saved) for n in self.history())
+    def usable(self, target=None):
+        """Return whether backward can run: to all leaves, or to the target, for which it needs what leads there."""
+        needed = [n for n in self.history() if target is None or (n is not target and target in n.history())]
+        return not any(n.released or any(leaf.version != v for leaf, v in n.saved) for n in needed)
 
 
 class Engine(RuleBasedStateMachine):
@@ -59,16 +61,17 @@ class Engine(RuleBasedStateMachine):
 
     pairs = Bundle("pairs")
     leaves = Bundle("leaves")
+    results = Bundle("results")  # of operations
 
     def __init__(self):
         super().__init__()
         self.all_leaves = []
 
-    @initialize(target=leaves)
+    @initialize(targets=(leaves, pairs))
     def first_leaf(self):
         return self._leaf(0.5)
 
-    @rule(target=leaves, value=st.floats(-1.5, 1.5), requires_grad=st.booleans())
+    @rule(targets=(leaves, pairs), value=st.floats(-1.5, 1.5), requires_grad=st.booleans())
     def new_leaf(self, value, requires_grad):
         return self._leaf(value, requires_grad)
 
@@ -78,11 +81,7 @@ class Engine(RuleBasedStateMachine):
         self.all_leaves.append(pair)
         return pair
 
-    @rule(target=pairs, leaf=leaves)
-    def as_value(self, leaf):
-        return leaf
-
-    @rule(target=pairs, name=st.sampled_from(sorted(OPERATIONS)), a=pairs, b=pairs, tracked=st.booleans())
+    @rule(targets=(pairs, results), name=st.sampled_from(sorted(OPERATIONS)), a=pairs, b=pairs, tracked=st.booleans())
     def operate(self, name, a, b, tracked):
         on_tensors, on_arrays, slopes, saves = OPERATIONS[name]
         (ta, na), (tb, nb) = a, b
@@ -109,7 +108,7 @@ class Engine(RuleBasedStateMachine):
         twin = Naive(n.value)
         return mg.tensor(t.detach()), twin
 
-    @rule(pair=pairs, retain=st.booleans())
+    @rule(pair=results, retain=st.booleans())
     def backward(self, pair, retain):
         t, n = pair
         if not n.requires_grad:
@@ -128,10 +127,14 @@ class Engine(RuleBasedStateMachine):
             elif not retain:
                 node.released = True
 
-    @rule(pair=pairs, leaf=leaves)
+    @rule(pair=results, leaf=leaves)
     def grad(self, pair, leaf):
         (t, n), (x, leaf_twin) = pair, leaf
-        if not n.requires_grad or not leaf_twin.requires_grad or not n.usable():
+        if not n.requires_grad or not leaf_twin.requires_grad:
+            return
+        if not n.usable(leaf_twin):
+            with pytest.raises(GraphError, match="released|changed"):
+                mg.autograd.grad(t, x, np.ones(3), allow_unused=True)
             return
         (g,) = mg.autograd.grad(t, x, np.ones(3), create_graph=True, allow_unused=True)
         if leaf_twin not in n.history():
@@ -164,4 +167,4 @@ class Engine(RuleBasedStateMachine):
 
 
 TestEngine = Engine.TestCase
-TestEngine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestEngine.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)

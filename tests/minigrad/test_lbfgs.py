@@ -91,6 +91,23 @@ def test_a_wall_of_inf_is_backed_away_from():
     np.testing.assert_allclose(1000.0 - w, 1000.0, rtol=1e-3)
 
 
+@pytest.mark.parametrize("lr", [0.0, 5e-324])
+def test_where_the_learning_rate_has_become_0_no_step_is_made(lr):
+    w = mg.Parameter([-1.2, 1.0])
+    optimizer = optim.LBFGS([w], lr=lr)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = rosenbrock(w)
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == closure().item()
+    assert w.detach().numpy().tolist() == np.float32([-1.2, 1.0]).tolist()
+    optimizer.lr = 1.0
+    assert optimizer.step(closure) < 1.0 < rosenbrock(mg.tensor([-1.2, 1.0])).item()
+
+
 def test_a_restored_optimizer_continues_bit_for_bit():
     results = []
     for restore in (False, True):

@@ -15,6 +15,7 @@ from minigrad.errors import MinigradError
 from minigrad.primitives.registry import Samples
 from minigrad.testing import check_grad
 from minigrad.testing.strategies import primitive_inputs
+from tests.examples import options_of
 
 _spec = importlib.util.spec_from_file_location("references", Path(__file__).with_name("references.py"))
 references = importlib.util.module_from_spec(_spec)
@@ -41,7 +42,7 @@ def reference(primitive, inputs, metadata):
     """Return what another formula gives."""
     found = references.REFERENCES.get(primitive.name)
     assert found is not None, f"{primitive.name} has no reference: add one to tests/minigrad/references.py"
-    return found(*inputs, **metadata)
+    return found(*inputs, **{**primitive.defaults, **metadata})
 
 
 @by_name
@@ -64,7 +65,7 @@ def test_a_result_shares_memory_with_the_first_input_of_a_view_only(primitive, d
     """Of the library's rows nothing sees to it when they are applied."""
     inputs, metadata = data.draw(primitive_inputs(primitive))
     result = primitive.forward(np, *inputs, **metadata)
-    assert not primitive.is_looked_at
+    assert not primitive.foreign
     for position, x in enumerate(inputs):
         assert (primitive.view and position == 0) or (result is not x and not np.may_share_memory(result, x))
 
@@ -116,8 +117,8 @@ def test_writing_into_out_gives_the_same_bits(primitive, data):
     inputs, metadata = data.draw(primitive_inputs(primitive, np.float32))
     fresh = np.asarray(primitive.forward(np, *inputs, **metadata))
     out = np.full_like(fresh, 1)  # of the same layout: NumPy's expm1, log1p and power round by layout
-    primitive.forward(np, *inputs, **metadata, out=out)
-    assert out.tobytes() == fresh.tobytes()
+    assert primitive.forward(np, *inputs, **metadata, out=out) is out, "the forward does not return `out`"
+    assert out.tobytes() == fresh.tobytes(), "the forward does not write its result into `out`"
 
 
 def test_all_elementwise_primitives_write_into_out():
@@ -128,16 +129,16 @@ def test_all_elementwise_primitives_write_into_out():
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (1, 1)])
 @pytest.mark.parametrize("primitive", [p for p in ALL if p.elementwise], ids=lambda p: p.name)
 def test_0d_and_empty_arrays(primitive, shape):
-    metadata = {"low": 0.0, "high": 2.5} if primitive.name == "clip" else {}
     inputs = [
         np.full(shape, True) if d.kind == "bool" else np.full(shape, d.low + (0.61 + 0.07 * i) * (d.high - d.low))
         for i, d in enumerate(primitive.samples.domains)
     ]
-    result = applied(primitive, inputs, metadata)
-    expected = np.asarray(reference(primitive, inputs, metadata))
-    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-14, strict=True)
-    if primitive.vjps is not None:
-        check_grad(lambda *xs: tape.apply(primitive, *xs, **metadata), *inputs)
+    for options in options_of(primitive):
+        result = applied(primitive, inputs, options)
+        expected = np.asarray(reference(primitive, inputs, options))
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-14, strict=True)
+        if primitive.vjps is not None:
+            check_grad(lambda *xs, options=options: tape.apply(primitive, *xs, **options), *inputs)
 
 
 def test_every_primitive_has_samples_a_reference_and_a_public_documented_name():

@@ -76,10 +76,10 @@ def test_an_adam_step_prints_with_shapes_names_and_lines() -> None:
     assert text.startswith("step { x:f32[4,6] .\n  captured:\n    W1:f32[6,3]\n    b1:f32[3]\n")
     assert "a:f32[4,3] = matmul x W1" in text and f"# test_program.py:{line}\n" in text
     assert "W1':f32[6,3] = assign W1 " in text
-    # the moments of a parameter belong to its update; the count of steps, of which all make use, to none
+    # the moments of a parameter belong to its update; the count of steps to that of all
     assigned = [line.partition(", update of ")[2] for line in text.splitlines() if " assign " in line]
     assert "tensor':f32[] = assign tensor " in text  # the count, of which the code that runs holds only the owner
-    assert assigned == ["", *(name for name in ("W1", "b1", "W2", "b2") for _ in range(3))]
+    assert assigned == ["4 tensors", *(name for name in ("W1", "b1", "W2", "b2") for _ in range(3))]
     assert "multiply 0.999 " in text  # of a second moment
     for line in text.splitlines():
         assert ("multiply 0.999 " in line) <= (", update of " in line)
@@ -268,21 +268,57 @@ def test_arguments_are_given_by_position() -> None:
             call(x, a=2.0)
 
 
-def test_the_values_of_all_lines_can_be_seen() -> None:
+def test_the_values_of_all_names_can_be_seen() -> None:
     w = mg.Parameter([2.0, 3.0])
     program = mg.record(mg.grad(lambda x: (mg.exp(x) * w).sum()))(mg.zeros((2,)))
     x = mg.tensor([0.5, -1.0])
     values = program.values(x)
-    assert list(values) == [e.output.name for e in program.equations]
+    names = [v.name for v in (*program.arguments, *program.captured, *(e.output for e in program.equations))]
+    assert list(values) == names and {"w", "seed"} <= set(names)
+    assert same(values["x"], x) and same(values["w"], w)
     assert same(values["a"], mg.exp(x)) and same(values[program.outputs[0].name], program(x))
     assert not any(value.requires_grad for value in values.values())
     with pytest.raises(ShapeError, match="recorded with"):
         program.values(mg.zeros((3,)))
-    program = mg.record(lambda x: w.assign(w + x))(x)
-    before = w.detach().numpy().tolist()
-    with pytest.raises(GraphError, match="assigns to tensors, and to look at its values would change them"):
-        program.values(x)
-    assert w.detach().numpy().tolist() == before
+
+
+def test_the_values_of_a_training_step_are_those_of_the_next_run_and_change_nothing() -> None:
+    model = Adam()
+    generator = mg.random.Generator(3)
+
+    def step(x: mg.Tensor) -> mg.Tensor:
+        turned = model.parameters[0].mT  # a view, which after the update shows the new values
+        loss = model.step(x + generator.normal(x.shape))
+        return loss + turned.sum()
+
+    step(BATCHES[0])
+    program = mg.record(step)(BATCHES[0])
+    state = [*model.state(), *(t for _, t in generator.named_tensors())]
+    before = [t.detach().numpy().copy() for t in state]
+    versions = [t._version.count for t in state]  # type: ignore[union-attr]
+    values = program.values(BATCHES[1])
+    assert all(np.array_equal(t.detach().numpy(), b) for t, b in zip(state, before, strict=True))
+    assert [t._version.count for t in state] == versions  # type: ignore[union-attr]
+    assert same(values[program.outputs[0].name], program(BATCHES[1]))
+    assert np.array_equal(values["a"].numpy(), before[0].T)  # not what the view shows in the end
+    names = [v.name for v, t in program.captured.items() if any(t is s for s in state)]
+    assert len(names) == len(state)
+    for v, t in program.captured.items():
+        assert v.name not in names or same(values[f"{v.name}'"], t)
+    first = next(v.name for v, t in program.captured.items() if t is state[0])
+    assert values[first].numpy().tobytes() == before[0].tobytes() != values[f"{first}'"].numpy().tobytes()
+
+
+def test_values_on_copies_are_refused_where_they_would_no_longer_share_memory() -> None:
+    w = mg.Parameter([2.0, 3.0])
+    part = w.detach()[1:]
+    program = mg.record(lambda x: (w.assign(w + x), part * 1.0))(mg.ones(2))
+    with pytest.raises(GraphError, match=r"assigns to memory that (w|part) shares with (w|part); `values` works on"):
+        program.values(mg.ones(2))
+    program = mg.record(lambda x: w.assign(w + x))(mg.ones(2))
+    with pytest.raises(GraphError, match=r"assigns to memory that w shares with x"):
+        program.values(w)
+    assert w.detach().numpy().tolist() == [4.0, 5.0]
 
 
 def test_a_run_holds_no_result_that_nobody_reads() -> None:
@@ -308,6 +344,80 @@ def test_arguments_of_another_kind_are_refused_before_anything_changes() -> None
     with pytest.raises(DTypeError, match=r"recorded with x:f32\[2\], got float64"):
         program(mg.zeros(2, dtype="float64"))
     assert p.detach().numpy().tolist() == [1.0, 1.0]
+
+
+def test_the_gradient_of_a_program_passes_the_hooks_of_its_function() -> None:
+    x = mg.tensor([1.0, 1.0])
+
+    def gradients(f: Callable, w: mg.Parameter) -> list:
+        f(x).backward()
+        second = mg.hvp(f, x, mg.tensor([1.0, -1.0]))
+        return [mg.grad(f)(x).numpy().tolist(), w.grad.numpy().tolist(), second.numpy().tolist()]
+
+    def made() -> tuple[Callable, mg.Parameter]:
+        w = mg.Parameter([1.0, 2.0])
+
+        def loss(x: mg.Tensor) -> mg.Tensor:
+            h = x * w
+            h.register_hook(lambda g: mg.clip(g, -3.0, 3.0))
+            remove = x.register_hook(lambda g: 0.0 * g) if x.requires_grad else lambda: None
+            remove()
+            return (h * h * h).sum()
+
+        return loss, w
+
+    loss, w = made()
+    expected = gradients(loss, w)
+    loss, w = made()
+    assert gradients(mg.record(loss)(x), w) == expected
+    assert expected[0] == [3.0, 6.0]  # not 3 and 24
+    loss, w = made()
+    np.testing.assert_array_equal(mg.record(mg.grad(loss))(x)(x).numpy(), expected[0])
+
+
+def test_hooks_of_arguments_and_captured_tensors_are_put_there_by_a_program() -> None:
+    seen = []
+    w = mg.Parameter([1.0, 2.0])
+
+    def loss(x: mg.Tensor) -> mg.Tensor:
+        w.register_hook(lambda g: seen.append("w"))
+        x.register_hook(lambda g: seen.append("x"))
+        return (x * w).sum()
+
+    x = mg.tensor([1.0, 1.0], requires_grad=True)
+    program = mg.record(loss)(x)
+    w.grad = None
+    other = mg.tensor([1.0, 1.0], requires_grad=True)
+    program(other).backward()
+    assert sorted(seen) == ["w", "w", "x"]  # w has that of the recording too
+
+
+def test_a_program_has_its_gradient_also_if_it_is_recorded_without() -> None:
+    x = mg.tensor([1.0, 2.0])
+    with mg.no_grad():
+        program = mg.record(lambda x: (x * x).sum())(x)
+    np.testing.assert_array_equal(mg.grad(program)(x).numpy(), [2.0, 4.0])
+
+
+@pytest.mark.parametrize("f", [mg.nn.BatchNorm(2), lambda x: x * mg.random.uniform(x.shape)])
+def test_a_program_that_assigns_refuses_to_be_differentiated(f: Callable) -> None:
+    x = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    program = mg.record(lambda x: (f(x) * x).sum())(x)
+    for derivative in (mg.grad(program), lambda x: mg.hvp(program, x, x), lambda x: mg.jvp(program, (x,), (x,))):
+        with pytest.raises(GraphError, match="runs without gradients, but argument x requires grad"):
+            derivative(x)
+    leaf = mg.tensor(x, requires_grad=True)
+    with mg.no_grad():
+        assert not program(leaf).requires_grad
+
+
+@pytest.mark.parametrize(
+    "f",
+    [mg.inv, mg.cholesky, lambda a: mg.solve(a, a), mg.grad(mg.det), mg.grad(lambda a: mg.qr(a)[0].sum())],
+)
+def test_programs_with_matrices_that_have_an_inverse_are_checked(f: Callable) -> None:
+    mg.record(f)(mg.tensor(np.eye(3) * 2)).check()
+    mg.record(f)(mg.tensor(np.eye(2, dtype="f4") + 1)).check()
 
 
 def test_a_program_assigns_to_random_draws_as_the_function_does() -> None:
@@ -433,7 +543,7 @@ def test_a_tensor_that_is_assigned_twice_is_updated_under_its_own_name() -> None
     program = mg.record(lambda x: x * g.uniform((2,)) + g.uniform((2,)))(mg.ones((2,)))
     assigns = [line for line in str(program).splitlines() if " = assign " in line]
     assert len(assigns) == 2 and all(line.endswith(", update of g.counter") for line in assigns)
-    assert "g.counter'' = update of g.counter<" in program.draw()
+    assert program.draw().count(">update of g.counter<") == 2
 
 
 def test_check_finds_what_is_wrong_with_a_program() -> None:
@@ -500,7 +610,25 @@ def test_the_drawing_has_a_box_for_every_equation_side_by_side_and_none_overlap(
     forward = placed["matmul x W1 a:f32[4,3]"]
     backward = placed[f"{repr(gradient).partition(' = ')[2]} {gradient.output!r}"]
     assert forward[1] == backward[1] and forward[0] < backward[0]  # in one band
-    assert any("W1' = update of W1" in title for title in placed)
+    assert any(title.startswith("update of W1 ") for title in placed)
+
+
+def test_a_folded_update_says_how_many_operations_it_shares_and_lists_all_with_their_lines() -> None:
+    p, q = mg.Parameter([1.0, 2.0]), mg.Parameter([3.0])
+    optimizer = mg.optim.Adam([p, q])
+
+    def step(x: mg.Tensor) -> None:
+        optimizer.zero_grad()
+        mg.sum(p * q * x).backward()
+        optimizer.step()
+
+    program = mg.record(step)(mg.ones(2))
+    picture = program.draw()
+    # the corrections for the start at 0 are made once, for both parameters
+    assert picture.count(">11 operations + 9 shared, test_program.py:") == 2
+    assert picture.count(">update of p<") == picture.count(">update of optimizer.mean[1]<") == 1
+    for e in program.equations[-1], next(e for e in program.equations if e.primitive.name == "maximum"):
+        assert f"{e!r}  # {e.line}" in picture
 
 
 def test_the_forward_pass_of_a_loss_that_only_a_running_mean_uses_is_drawn_as_forward() -> None:

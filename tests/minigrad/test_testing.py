@@ -22,6 +22,7 @@ RNG = np.random.default_rng(0)
 ONE = Samples("any", (Domain(-3, 3),))
 TWO = Samples("broadcast", (Domain(-3, 3), Domain(-3, 3)))
 X = RNG.normal(size=(2, 3))
+MODEL = mg.nn.Linear(3, 2, dtype="float64")
 
 
 def with_rules(name, *rules):
@@ -163,6 +164,16 @@ def test_changed_inputs_are_found():
         check_grad(rude, np.full((2, 2), 3.0), order=1)
 
 
+@pytest.mark.cpu_only("check_grad cannot see what f does to its inputs")
+def test_an_f_that_adds_to_its_input_is_told_so_and_not_that_it_draws_random_numbers():
+    def adding(x):
+        x._array += 1.0
+        return x * x
+
+    with pytest.raises(CheckError, match="input 0 was changed"):
+        check_grad(adding, X.copy())
+
+
 def test_functions_that_do_not_repeat_are_found():
     generator = np.random.default_rng(0)
     with pytest.raises(CheckError, match="random numbers"):
@@ -200,6 +211,60 @@ def test_float32_is_checked_in_float64_and_in_float32():
         check_grad(lambda x: tape.apply(wrong, x), X.astype("float32"))
 
 
+class Tied(mg.nn.Module):
+    """Parameters in a list, one of them held twice, and a buffer."""
+
+    def __init__(self):
+        self.weights = [mg.Parameter(RNG.normal(size=(3, 2)), dtype="float32"), mg.Parameter([0.5, -0.5])]
+        self.again = self.weights[0]
+        self.scale = mg.nn.Buffer([2.0])
+
+    def forward(self, x):
+        return mg.tanh(x @ self.weights[0] + self.weights[1]) @ self.again.mT * self.scale
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_parameters_of_a_module_are_inputs(dtype):
+    model, x = Tied().to(dtype), mg.tensor(X, dtype=dtype)
+    before = model.state_dict()
+    check_grad(lambda m, x: mg.square(m(x)), model, x)
+    wrong = with_rules("square", lambda F, g, y, x: g * x)
+    with pytest.raises(CheckError, match=r"is wrong for parameter \S+ of input 1 at index \(\d"):
+        check_grad(lambda x, m: tape.apply(wrong, m(x.detach() * 1.0) + 0.0 * x), np.zeros_like(X, dtype), model)
+    assert all(p.dtype == dtype and p.grad is None for p in model.parameters())
+    assert all((before[name] == a).all() for name, a in model.state_dict().items())
+
+
+def test_a_bias_before_a_normalization_has_the_gradient_zero_but_for_rounding():
+    model = mg.nn.Sequential(mg.nn.Linear(3, 2), mg.nn.BatchNorm(2))
+    check_grad(lambda m, x: m(x), model, mg.tensor(RNG.normal(size=(4, 3)), dtype="float32"))
+
+
+@pytest.mark.parametrize(
+    ("f", "inputs", "words"),
+    [
+        (
+            lambda *p: mg.sum(MODEL(X)),
+            list(Tied().parameters()),
+            "no operation in f uses input 0, so there is no deriv",
+        ),
+        (lambda x, w: mg.sum(x), [X, X], "no operation in f uses input 1"),
+        (lambda m: mg.sum(MODEL(X)), [Tied()], r"uses parameter weights\.0 of input 0"),
+        (lambda x: mg.tensor(float(x) ** 2), [np.array(3.0)], "uses input 0, .* not with values that float"),
+    ],
+)
+def test_an_input_that_f_does_not_use_is_named(f, inputs, words):
+    with pytest.raises(CheckError, match=words):
+        check_grad(f, *inputs)
+
+
+def test_an_input_without_derivative_is_used_where_an_operation_reads_it():
+    check_grad(lambda x, y: x + mg.sign(y), X, X)
+    check_grad(lambda x, y: x * y.detach()[0] * 0.0 + x, X, X * 0.0)
+    check_grad(lambda x: x, X)
+    check_grad(mg.checkpoint(mg.tanh), X)
+
+
 def test_integers_and_bools_are_passed_through():
     check_grad(lambda c, x, i: mg.where(c, x, 2.0 * x)[i], X > 0, X, np.array([1, 1, 0]))
 
@@ -228,9 +293,13 @@ def test_a_kink_is_noticed_and_named(f, x):
         (
             mg.abs,
             [0.0, 1.0],
-            r"the first derivative \(f has a kink .*\) jumps .* changes by -(\S+) over .* by \1 over one",
+            r"there the first derivative jumps .* changes by -(\S+) over .* by \1 over one up\. So f is not smooth",
         ),
-        (lambda x: mg.maximum(x, 0.5), [0.5, 1.0], r"f has a kink .* changes by -(\S+) over .* by \1 over one up"),
+        (
+            lambda x: mg.maximum(x, 0.5),
+            [0.5, 1.0],
+            r"there the first derivative jumps .* changes by -(\S+) over .* by \1 over one up",
+        ),
         (mg.relu, [0.0, 1.0], r"\(cotangent \. f\) has a kink: its slope is 0 on one side and 0\.1257 on the other"),
         (
             mg.round,
@@ -407,7 +476,9 @@ def test_misuse_is_refused():
     w = mg.ones(3)
     with pytest.raises(ValueError, match="order=3"):
         check_grad(mg.exp, X, order=3)
-    with pytest.raises(DTypeError, match="floating input"):
+    with pytest.raises(DTypeError, match="floating input, got none: give what is differentiated"):
+        check_grad(lambda: mg.sum(mg.Parameter([1.0])))
+    with pytest.raises(DTypeError, match="floating input, got int64 for input 0"):
         check_grad(mg.abs, np.arange(3))
     with pytest.raises(DTypeError, match="bool"):
         check_grad(lambda x: x > 0, X)
@@ -459,3 +530,16 @@ def test_a_family_that_draws_another_number_of_arrays_is_refused(data):
         row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples(shapes, (Domain(-3, 3),)))
         with pytest.raises(MinigradError, match="of primitive 'row' draws 2 arrays, .* takes 1"):
             data.draw(primitive_inputs(row))
+
+
+@given(st.data())
+def test_a_family_that_is_none_is_refused_with_the_names_of_all(data):
+    row = Primitive("row", forward=lambda xp, x, /: x, vjps=None, samples=Samples("anny", (Domain(-3, 3),)))
+    with pytest.raises(MinigradError, match="'row' has the shape family 'anny', .* 'any', 'broadcast', 'reduce', .*"):
+        data.draw(primitive_inputs(row))
+
+
+@pytest.mark.parametrize("domains", [(), (-3, 3), Domain(-3, 3), [Domain(-3, 3)]])
+def test_samples_without_a_tuple_of_domains_are_refused(domains):
+    with pytest.raises(MinigradError, match="the domains of samples are a tuple of at least one Domain"):
+        Samples("any", domains)

@@ -187,6 +187,7 @@ def test_threads_that_share_a_generator_get_different_numbers(draw, monkeypatch)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@mg.use_device("cpu")  # CUDA does not work in a forked child
 def test_a_child_waits_for_no_thread_of_its_parent():
     """One that was drawing, or adding up gradients, when the child was forked."""
     generator, p = mg.random.Generator(0), mg.Parameter([1.0])
@@ -203,10 +204,14 @@ def test_a_child_waits_for_no_thread_of_its_parent():
     try:
         child = os.fork()
         if child == 0:
-            signal.alarm(20)  # ends it if it hangs
-            generator.uniform((2,))
-            (p * p).sum().backward()
-            os._exit(0 if p.grad.item() == 2.0 else 1)
+            passed = False
+            try:
+                signal.alarm(20)  # ends it if it hangs
+                generator.uniform((2,))
+                (p * p).sum().backward()
+                passed = p.grad.item() == 2.0
+            finally:
+                os._exit(0 if passed else 1)  # whatever happens, it must not go on as a second pytest
     finally:
         stop.set()
         thread.join()

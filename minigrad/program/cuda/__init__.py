@@ -8,7 +8,7 @@ for the order of launches, plans memory for it, and asks for the kernels of each
     stored = set(plan.buffers)
     for launch in order:
         if launch.kind:                                       # "elementwise", "reduction" or "rows"
-            for kernel in kernels(launch, stored, plan.roots, strides): ...
+            for kernel in kernels_of(launch, stored, plan.roots, strides): ...
         else:                                                 # one equation: a product, a view, or anything else
             ...
 
@@ -16,7 +16,7 @@ for the order of launches, plans memory for it, and asks for the kernels of each
 do not depend on each other and run side by side in one launch (the updates of all parameters). A part may begin with
 random draws and end in reductions: what is drawn, and what is reduced, need not be in memory.
 
-`kernels(launch, stored, roots, strides)` returns one `Kernel`, or up to three for reductions, to be launched in
+`kernels_of(launch, stored, roots, strides)` returns one `Kernel`, or up to three for reductions, to be launched in
 order on one stream:
 
 - `stored`: the variables that have memory, as in `memory.Plan`; other results exist in registers only.
@@ -41,5 +41,5 @@ shared memory, and where they go.
 """
 
 from .kernel import Kernel, Scratch, Unsupported
-from .launch import kernels
+from .launch import kernels_of
 from .schedule import Launch, launches

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lower import NotLowered, lower
+from ..lower import NotLowered, is_number, lower
 from ..program import Equation, Variable
 from .kernel import Unsupported
 from .random import RANDOM, drawing
@@ -125,7 +125,8 @@ class Body:
             raise Unsupported(f"there is no kernel for {name}: {error}") from error
         named: dict[Any, Text] = {s: x for s, x in zip(symbols, inputs, strict=True) if isinstance(x, tuple)}
         for c in calls:
-            named[c.result] = self._define(c.name, [_named(x, named) for x in c.inputs], c.result.dtype)
+            inputs = [x if is_number(x) else named[x] for x in c.inputs]
+            named[c.result] = self._define(c.name, inputs, c.result.dtype)
         return named[calls[-1].result]
 
     def _round(self, x: Text, decimals: int, dtype: np.dtype) -> Text:
@@ -146,7 +147,3 @@ class Body:
             return text, dtype
         self.lines.append(f"const {c_type(dtype)} t{len(self.lines)} = {text};")
         return f"t{len(self.lines) - 1}", dtype
-
-
-def _named(x: Any, named: Mapping[Any, Text]) -> Any:
-    return named[x] if not isinstance(x, bool | int | float | complex | np.generic) and x is not None else x

@@ -43,7 +43,11 @@ class Driver:
     def memory(self, size: int) -> Any:
         """Return `size` bytes, as a pointer for `array` and `bytes`."""
         with self._cuda.using_allocator(self._pool.malloc):
-            return self._cuda.alloc(size)
+            try:
+                return self._cuda.alloc(size)
+            except MemoryError:  # eager steps left blocks free, in CuPy's own pool
+                self.xp.get_default_memory_pool().free_all_blocks()
+                return self._cuda.alloc(size)
 
     def array(self, block: Any, v: Variable) -> Any:
         """Return an array of a variable's type and layout in a block."""
@@ -210,9 +214,11 @@ class _Namespace:
         """Return arrays along a new axis: CuPy uploads the addresses of more than eight."""
         return self.concatenate([self._driver.xp.expand_dims(a, axis) for a in arrays], axis)
 
-    def concatenate(self, arrays: Sequence[Any], axis: int = 0) -> Any:
-        """Return arrays one behind the other along an axis."""
+    def concatenate(self, arrays: Sequence[Any], axis: int | None = 0) -> Any:
+        """Return arrays one behind the other along an axis; None: as flat arrays."""
         xp = self._driver.xp
+        if axis is None:
+            arrays, axis = [a.reshape(-1) for a in arrays], 0
         first = arrays[0]
         axis %= first.ndim
         length = sum(a.shape[axis] for a in arrays)

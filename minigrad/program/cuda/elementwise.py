@@ -8,13 +8,11 @@ from math import prod
 from ..groups import Group
 from ..program import Variable
 from .body import Body
-from .kernel import Kernel, named
+from .kernel import BLOCK, MOST_BLOCKS, Kernel, named
 from .random import PHILOX
 from .source import c_type, helpers, loaded, stored_type, to_store
 from .space import Space, coordinates, in_elements, offset
 
-BLOCK = 256  # threads
-MOST_BLOCKS = 1056  # of one part: 8 blocks of 256 threads on each of 132 multiprocessors are all that run at once
 VECTOR = 16  # bytes: the widest access of a thread
 
 VECTOR_TYPE = """\
@@ -46,7 +44,7 @@ class Arrays:
     def single(self, position: int) -> bool:
         """Return whether an array is one number that is only read."""
         v = self.variables[position]
-        return v not in self.body.writes and not any(self.strides[position])
+        return v not in self.body.writes and 0 not in v.shape and not any(self.strides[position])
 
     def load_singles(self) -> list[str]:
         """Return the statements that load the arrays of one number, before the loop."""
@@ -188,7 +186,7 @@ class _Part:
 
 
 def kernels(
-    parts: Sequence[Group],
+    groups: Sequence[Group],
     stored: set[Variable],
     roots: Mapping[Variable, Variable],
     strides: Mapping[Variable, tuple[int, ...]] | None = None,
@@ -198,23 +196,23 @@ def kernels(
     Every block belongs to one group. Groups with the same text up to their sizes, such as the updates of several
     parameters, share their code.
     """
-    done = [_Part(group, stored, roots, strides or {}) for group in parts if prod(group.shape or ())]
-    done = [part for part in done if part.variables]
-    if not done:
+    parts = [_Part(group, stored, roots, strides or {}) for group in groups if prod(group.shape or ())]
+    parts = [part for part in parts if part.variables]
+    if not parts:
         return []
     functions: dict[str, list[int]] = {}
-    for i, part in enumerate(done):
+    for i, part in enumerate(parts):
         functions.setdefault(part.text, []).append(i)
     names: list[list[str]] = []  # of the kernel's own pointers, for each part
     declared: list[str] = []
-    for part in done:
+    for part in parts:
         names.append([f"q{len(declared) + i}" for i in range(len(part.variables))])
         # two parts may read the same array
-        alone = len(done) == 1
+        alone = len(parts) == 1
         declared += [f"{kind if alone else _shared(kind)} {q}" for kind, q in zip(part.types, names[-1], strict=True)]
-    calls, blocks = _calls(done, list(functions.values()), names)
-    draws = list(dict.fromkeys(draw for part in done for draw in part.draws))
-    text = [VECTOR_TYPE] if any(part.vectors for part in done) else []
+    calls, blocks = _calls(parts, list(functions.values()), names)
+    draws = list(dict.fromkeys(draw for part in parts for draw in part.draws))
+    text = [VECTOR_TYPE] if any(part.vectors for part in parts) else []
     text.append(helpers("".join(functions)))
     text += [PHILOX, *draws] if draws else []
     text += [f"static __device__ void part{j}{function}\n" for j, function in enumerate(functions)]
@@ -222,17 +220,17 @@ def kernels(
     text += [f"    {line}\n" for line in calls]
     text.append("}\n")
     name, source = named("".join(text), "elementwise")
-    return [Kernel(name, source, (blocks, 1, 1), (BLOCK, 1, 1), tuple(v for part in done for v in part.variables))]
+    return [Kernel(name, source, (blocks, 1, 1), (BLOCK, 1, 1), tuple(v for part in parts for v in part.variables))]
 
 
 def _calls(
-    done: Sequence[_Part], functions: Sequence[Sequence[int]], names: Sequence[Sequence[str]]
+    parts: Sequence[_Part], functions: Sequence[Sequence[int]], names: Sequence[Sequence[str]]
 ) -> tuple[list[str], int]:
     """Return the statements in which each block calls the function of its part, and the number of blocks.
 
     Parameters
     ----------
-    done : list of _Part
+    parts : list of _Part
     functions : list of list of int
         For each function the parts that share it.
     names : list of list of str
@@ -241,13 +239,13 @@ def _calls(
     lines = []
     first = 0  # block of a part
     for j, members in enumerate(functions):
-        blocks = [min(-(-done[i].work // BLOCK), MOST_BLOCKS) for i in members]
-        types, unsigned = done[members[0]].types, done[members[0]].unsigned
+        blocks = [min(-(-parts[i].work // BLOCK), MOST_BLOCKS) for i in members]
+        types, unsigned = parts[members[0]].types, parts[members[0]].unsigned
         end = first + sum(blocks)
         lines.append(f"{'else ' if j else ''}if (blockIdx.x < {end}) {{")
         if len(members) == 1:
             own = names[members[0]]
-            size = done[members[0]].size
+            size = parts[members[0]].size
             lines.append(f"    const {unsigned} n = {size}, first = {first}, blocks = {blocks[0]};")
         else:
             own = [f"a{k}" for k in range(len(types))]
@@ -257,7 +255,7 @@ def _calls(
             for i, count in zip(members, blocks, strict=True):
                 chosen = "".join(f" {a} = {q};" for a, q in zip(own, names[i], strict=True))
                 test = "" if i == members[-1] else f"if (blockIdx.x < {start + count}) "
-                values = f"n = {done[i].size}; first = {start}; blocks = {count};{chosen}"
+                values = f"n = {parts[i].size}; first = {start}; blocks = {count};{chosen}"
                 lines.append(f"    {'' if i == members[0] else 'else '}{test}{{ {values} }}")
                 start += count
         thread = "(blockIdx.x - first) * blockDim.x + threadIdx.x"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ..program import Variable
 
+BLOCK = 256  # threads, where a kernel needs no other number
+MOST_BLOCKS = 1056  # 8 blocks of 256 threads on each of 132 multiprocessors are all that run at once
 MOST_ARRAYS = 500  # of one kernel: its parameters may take 4096 bytes, and each is a pointer of 8
 
 

@@ -11,7 +11,7 @@ from .kernel import Kernel, Unsupported
 from .schedule import Launch, launches
 
 
-def kernels(
+def kernels_of(
     launch: Launch,
     stored: set[Variable],
     roots: Mapping[Variable, Variable],
@@ -42,7 +42,7 @@ def kernels(
     >>> from minigrad.program.memory import Plan
     >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.tensor([1.0, 2.0]))
     >>> plan = Plan(program, launches(program))
-    >>> [kernel] = kernels(plan.groups[0], set(plan.buffers), plan.roots)
+    >>> [kernel] = kernels_of(plan.groups[0], set(plan.buffers), plan.roots)
     >>> kernel.parameters, kernel.grid
     ((x:f32[2], c:f32[]), (1, 1, 1))
     """
@@ -76,7 +76,7 @@ def listing(program: Program) -> str:
         title = f"// launch {number}"
         try:
             if launch.kind:
-                found = kernels(launch, set(plan.buffers), plan.roots)
+                found = kernels_of(launch, set(plan.buffers), plan.roots)
             else:
                 title += ", left to a library"
         except Unsupported as reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 PROCESSORS = 132  # multiprocessors of the GPU that the sizes are made for; others get right results too
 WARP = 32
 CHAIN = 8  # accesses of one thread from which another chunk is worth while
+SHARED = 48 * 1024  # bytes of shared memory that a block may have without asking
 
 
 class Layout:
@@ -17,8 +18,8 @@ class Layout:
         Whether neighbours in memory belong to neighbouring results, as in a sum of rows, or to one result.
     width : int
         How many neighbours one access could take.
-    totals : int
-        How many numbers are added up at a time, each in shared memory of its own.
+    number : int
+        The bytes of what is added up at a time: one number of each total, each in shared memory of its own.
     whole : bool
         Whether the summands are not to be cut into chunks.
 
@@ -38,14 +39,14 @@ class Layout:
     """
 
     def __init__(
-        self, results: int, summands: int, along: bool, width: int, totals: int = 1, whole: bool = False
+        self, results: int, summands: int, along: bool, width: int, number: int = 4, whole: bool = False
     ) -> None:
         self.results, self.along = results, along
         self.chunks = 1
         if along:
-            self._columns(results, summands, width, totals, whole)
+            self._columns(results, summands, width, number, whole)
         else:
-            self._rows(results, summands, width, whole)
+            self._rows(results, summands, width, number, whole)
         self.chunk = -(-self.steps // self.chunks)
         self.chunks = max(1, -(-self.steps // max(1, self.chunk)))
         x, y = self.block[:2]
@@ -56,7 +57,7 @@ class Layout:
         else:
             self.shared = x * y // WARP if x > WARP else 0
 
-    def _columns(self, results: int, summands: int, width: int, totals: int, whole: bool) -> None:
+    def _columns(self, results: int, summands: int, width: int, number: int, whole: bool) -> None:
         """Let a warp stand for neighbouring results, and several warps for pieces of them."""
         most = max(1, summands // (8 * CHAIN))
         cut = not whole and summands > 512 and -(-results // WARP) < 2 * PROCESSORS
@@ -71,10 +72,14 @@ class Layout:
             # few results: narrower blocks, down to 32 bytes side by side
             while x > 8 and -(-self.units // x) < PROCESSORS:
                 x //= 2
-            y = min((1024 if totals * width <= 2 else 256) // x, 64, _power_of_two(summands // 4))
-        self.block = x, max(y, WARP // x), 1
+            y = min((1024 if number * width <= 8 else 256) // x, 64, _power_of_two(summands // 4))
+        y = max(y, WARP // x)
+        while y > 1 and x * y * width * number > SHARED:
+            y //= 2
+            x = max(x, WARP // y)
+        self.block = x, y, 1
 
-    def _rows(self, results: int, summands: int, width: int, whole: bool) -> None:
+    def _rows(self, results: int, summands: int, width: int, number: int, whole: bool) -> None:
         """Let neighbouring threads stand for pieces of one result: some lanes, a warp or a block."""
         self.width, self.units, self.steps = width, results, -(-summands // width)
         few = results < 2 * PROCESSORS
@@ -86,6 +91,8 @@ class Layout:
         else:
             x = 512 if few else 256
         x = min(x, _power_of_two(self.steps))
+        while x > WARP and x // WARP * number > SHARED:
+            x //= 2
         # at least a warp, as exchanges among lanes are defined for whole warps
         self.block = x, max(1, WARP // x, min(256 // x, _power_of_two(results))), 1
 

@@ -66,9 +66,11 @@ class _Total:
         """Return what nothing adds up to."""
         if self.combine == "sum":
             return "0"
+        if self.truth:
+            return "0" if self.combine == "max" else "1"
         if self.dtype.kind == "f":
             return f"{'-' if self.combine == 'max' else ''}{infinity(self.dtype)}"
-        low, high = (0, 1) if self.truth else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
         if self.combine == "min":
             return f"{high}{'ull' if self.dtype.kind == 'u' else 'll'}"
         return "0" if low == 0 else f"(-{high}ll - 1)"
@@ -117,7 +119,7 @@ def kernels(
         return []
     along = bool(kept) and kept[-1] == len(space.lengths) - 1
     width = space.vector(arrays.width(space), len(arrays.strides))
-    layout = Layout(results, size // results, along, width, len(totals))
+    layout = Layout(results, size // results, along, width, _bytes(totals))
     cut = layout.chunks > 1
     scratch = {t: Scratch(layout.chunks * results * t.dtype.itemsize) for t in (totals if cut else complete)}
     made = [_Pass(layout, space, arrays, totals, summands, scratch).kernel()]
@@ -132,6 +134,11 @@ def kernels(
     if complete:
         made.append(_combine(complete, scratch, (layout.chunks * results,), 0, [(0,)] * len(complete)))
     return made
+
+
+def _bytes(totals: Sequence[_Total]) -> int:
+    """Return how many bytes one number of each total takes."""
+    return sum(total.dtype.itemsize for total in totals)
 
 
 def _combine(
@@ -154,7 +161,7 @@ def _combine(
     results = prod(lengths) // lengths[axis]
     along = len(space.lengths) > 1 and not space.reduced[-1]
     width = space.vector(arrays.width(space), len(parts))
-    layout = Layout(results, lengths[axis], along, width, len(totals), whole=True)
+    layout = Layout(results, lengths[axis], along, width, _bytes(totals), whole=True)
     last = _Pass(layout, space, arrays, totals, texts, {}).kernel()
     parameters = tuple(parts.get(p, p) if isinstance(p, Variable) else p for p in last.parameters)
     return replace(last, parameters=parameters)

@@ -17,7 +17,7 @@ import numpy as np
 from ..blocks import extent
 from ..memory import Plan
 from ..program import Equation, Program, Variable
-from . import kernels, launches
+from . import kernels_of, launches
 from .driver import LANES, Driver
 from .kernel import Kernel, Scratch, Unsupported
 from .lanes import Use, places
@@ -44,8 +44,7 @@ class CudaReplay:
         self.program = program
         order = launches(program)
         self.plan = Plan(program, order)
-        equations = (e.output for e in program.equations)
-        [self._device] = {v.device for v in (*program.arguments, *program.captured, *equations)}
+        [self._device] = program.devices
         self._driver = driver
         self._tf32 = tf32
         self._tuned = tuned
@@ -72,13 +71,12 @@ class CudaReplay:
                 for e in launch.equations:
                     self._bind_one(e)
         self.outputs = {v: self._arrays[v] for v in program.outputs}
-        self.assigned = {self.plan.roots[e.output] for e in program.equations if e.primitive.effect}
         self._runs = 0
         self._graph: Callable[[], None] | None = None
 
     def run(self, given: list[Any]) -> None:
         """Copy the arrays given for the arguments in, and queue the step on the current stream."""
-        _ = self._device.xp  # the current device of this thread from now on, as in every operation
+        self._device.make_current()  # from now on, as in every operation
         for (_, place), array in zip(self.inputs, given, strict=True):
             if isinstance(array, np.ndarray):
                 place.set(array.astype(place.dtype, copy=False))  # bytes may be in another order
@@ -129,7 +127,7 @@ class CudaReplay:
             return None
         strides = {v: a.strides for v, a in self._arrays.items()}
         try:
-            return kernels(launch, set(self.plan.buffers), self.plan.roots, strides)
+            return kernels_of(launch, set(self.plan.buffers), self.plan.roots, strides)
         except Unsupported:
             return None
 

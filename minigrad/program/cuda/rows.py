@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from math import prod
 
 from ..program import Equation, Variable
-from .kernel import Kernel, Unsupported, named
+from .kernel import BLOCK, MOST_BLOCKS, Kernel, Unsupported, named
 from .schedule import reduced_axes
 from .source import DOUBLE, HALF, SINGLE, c_type, helpers, infinity, loaded, stored_type, to_store
 from .space import Space, coordinates, in_elements, kept_strides, offset
-
-BLOCK = 256  # threads
-MOST_BLOCKS = 1056
 
 ROW = """\
 template <class T> __device__ T largest(T a, T b) { return a >= b || a != a ? a : b; }  // NaN stays

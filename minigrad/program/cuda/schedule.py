@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ..groups import Group, dependencies, schedule, storage_roots
+from ..groups import Group, dependencies, schedule
 from ..memory import is_view
-from ..program import Equation, Program, Variable
+from ..program import Equation, Program, Variable, storage_roots
 from .body import Body
 from .kernel import MOST_ARRAYS, Unsupported
 from .random import RANDOM
@@ -21,8 +21,8 @@ class Launch(Group):
     Attributes
     ----------
     kind : str
-        Which file makes its kernels: "elementwise", "reduction", "rows", or "" for none: a product, a view, anything
-        else that is left to libraries.
+        "elementwise", "reduction" or "rows", each of which has a file that makes its kernels, or "": a product, a view,
+        anything else that is left to libraries.
     parts : list of Group
         Groups that do not depend on each other. Random draws are at their beginnings; reductions are at the end of the
         only part.
@@ -35,6 +35,9 @@ class Launch(Group):
         self.parts = parts
         self.kind = kind
 
+    def __repr__(self) -> str:
+        return f"<launch {' '.join(e.primitive.name for e in self.equations)}>"
+
 
 def launches(program: Program) -> list[Launch]:
     """Return the launches of a program, in an order in which every value is there before it is read.
@@ -44,10 +47,11 @@ def launches(program: Program) -> list[Launch]:
     >>> import minigrad as mg
     >>> program = mg.record(lambda x: (mg.exp(x) * 2.0).sum())(mg.tensor([1.0, 2.0]))
     >>> launches(program)
-    [<group exp multiply sum>]
+    [<launch exp multiply sum>]
     """
     groups = _with_draws(program, _with_reductions(schedule(program, raises=False)))
     before, arrays, roots = _dependencies(program, groups), _arrays(program, groups), storage_roots(program)
+    kinds = [_kind(group) for group in groups]
     followers = defaultdict(list)
     for i, needed in enumerate(before):
         for j in needed:
@@ -56,12 +60,11 @@ def launches(program: Program) -> list[Launch]:
     result = []
     while ready:
         # first what others may wait for, and last the elementwise groups: by then many are ready
-        first = min(ready, key=lambda i: (_kind(groups[i]) == "elementwise", not is_view(groups[i]), i))
-        kind = _kind(groups[first])
+        first = min(ready, key=lambda i: (kinds[i] == "elementwise", not is_view(groups[i]), i))
         chosen = [first]
-        if kind == "elementwise":
+        if kinds[first] == "elementwise":
             chosen = _together(sorted(ready), arrays, [_has_kernel(groups[i], roots) for i in sorted(ready)])
-        result.append(Launch([groups[i] for i in chosen], kind))
+        result.append(Launch([groups[i] for i in chosen], kinds[first]))
         for i in chosen:
             ready.remove(i)
             for j in followers[i]:
@@ -192,7 +195,7 @@ def reduced_axes(e: Equation) -> frozenset[int]:
         extra = len(whole) - len(e.output.shape)
         return frozenset(i for i, n in enumerate(whole) if i < extra or n != e.output.shape[i - extra])
     axis = e.metadata.get("axis")
-    if axis is None:
+    if axis is None or not whole:  # NumPy accepts axis 0 of an array without axes
         return frozenset(range(len(whole)))
     return frozenset(a % len(whole) for a in ((axis,) if isinstance(axis, int) else axis))
 
