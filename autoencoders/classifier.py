@@ -155,12 +155,13 @@ def softmax_regression(
     l2 = number(l2, "l2", "softmax_regression")
     classes, numbers = _labels(y, len(samples), "softmax_regression")
     model = SoftmaxRegression(samples.shape[1], classes, dtype=dtype)
-    if not np.isfinite(samples).all():
+    largest = max(abs(float(samples.max())), abs(float(samples.min())))  # NaN, if there is one: it is both
+    if not math.isfinite(largest):
         raise DataError("softmax_regression: X contains NaN or infinity; remove or replace such values first")
-    largest = float(np.abs(samples).max())
     if largest > 1e30 or 0 < largest < 1e-30:
         raise DataError(f"softmax_regression: the largest number of X is {largest:g} in magnitude; rescale X")
-    scale = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) or 1.0
+    squares = np.einsum("ij,ij->i", samples, samples, dtype=np.float64, casting="same_kind")  # without a copy of X
+    scale = float(np.sqrt(squares.sum() / samples.size)) or 1.0
     # In units of `scale` the features are near 1, and the problem is well scaled whatever their own units. The decay in
     # such units is l2 / scale^2; where that is above 1 it would rule, so the unit is then the one in which it is 1.
     unit = max(scale, math.sqrt(l2))

@@ -16,7 +16,7 @@ import minigrad as mg
 from autoencoders.inputs import as_array, finite_array, number, positive, sample_array, samples_of
 from autoencoders.jacobian import Encoder, check_encode, jacobians, one_layer, squared_norms
 from autoencoders.snapshots import evaluating
-from minigrad import nn
+from minigrad import nn, openblas
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
@@ -346,7 +346,13 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
     def values(x: mg.Tensor) -> NDArray[Any]:
         J = jacobians(encode, x, "singular_values_along").numpy()
         wide = J.astype(np.promote_types(J.dtype, np.float32), copy=False)  # NumPy decomposes nothing in float16
-        return np.asarray(np.linalg.svd(wide, compute_uv=False), dtype=J.dtype)
+        found = np.empty((len(J), min(J.shape[1:])), J.dtype)
+
+        def one(i: slice) -> None:
+            found[i] = np.linalg.svd(wide[i], compute_uv=False)
+
+        openblas.each(one, [slice(i, i + 1) for i in range(len(J))])  # LAPACK hardly shares one matrix among cores
+        return found
 
     return in_pieces(values, encode, X, batch_size, "singular_values_along")
 

@@ -79,7 +79,7 @@ class History:
         except ImportError as error:
             raise MissingDependencyError("History.plot needs matplotlib: pip install matplotlib") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.add_subplot(xlabel="epoch", ylabel="mean per sample")
+        axes = figure.add_subplot(xlabel="epoch", ylabel="term of the objective, mean over the epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         values = [v for curves in (self.terms, self.validation) for curve in curves.values() for v in curve]
         if values and min(values) > 0:

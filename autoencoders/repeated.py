@@ -124,7 +124,7 @@ class Repeated:
             batch,
             "the step gives other values than its recording: it depends on something besides tensors, such as "
             "numpy.random or a number that Python counts. Draw from mg.random, or keep the number in a tensor that is "
-            f"assigned to. This was compared {since} steps ago, since when steps may have used what was recorded",
+            f"assigned to. Steps before this one that may have used recorded values: {since - 1}",
         )
 
     def _record(self, batch: Batch) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .parallel import cores
+from .parallel import Calls, cores, make, run
 
 _lock = threading.RLock()  # a signal's handler may multiply too
 _users: set[object] = set()
@@ -84,6 +84,17 @@ def in_one_thread() -> Iterator[None]:
         yield
     finally:
         threads_again(user)
+
+
+def each(function: Callable[[slice], None], blocks: list[slice]) -> None:
+    """Call a function, which multiplies or decomposes matrices, for each block; the cores share the blocks."""
+    calls: Calls = [(function, (block,)) for block in blocks]
+    parts = min(product_parts(), max(1, len(blocks)))
+    if product_parts() < 2:
+        make(calls)
+        return
+    with in_one_thread():
+        run([calls[len(calls) * i // parts : len(calls) * (i + 1) // parts] for i in range(parts)])
 
 
 def _forget() -> None:

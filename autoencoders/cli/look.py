@@ -74,7 +74,7 @@ def _lecture(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(finished) from None  # the message goes on with it
     for row in lectures.summary(results.numbers):
-        print(f"{row[0]:28} {row[1]:>9} {row[2]:>9} {row[3]:>9}")
+        print(f"{row[0]:28} {row[1]:>9} {row[2]:>9} {row[3]:>17}")
     print(
         f"linear: {results.numbers['7.2']['above_floor_percent']:.2f} % above the PCA floor; "
         f"{results.numbers['seconds']:.0f} s in all"

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from autoencoders.inputs import number
 from autoencoders.pca.checks import Array, check_matrix, check_rows, check_width
-from autoencoders.pca.spectrum import centre, principal_axes
+from autoencoders.pca.spectrum import decomposed
 from minigrad.errors import DataError
 
 
@@ -84,15 +84,15 @@ def zca_whitening(X: ArrayLike, epsilon: float) -> Whitening:
     resolution = _resolution(X)
     X = check_matrix(X, "zca_whitening", "X")
     epsilon = number(epsilon, "epsilon", "zca_whitening")
-    centred, mean = centre(X)
-    V, variances = principal_axes(centred, min(X.shape))
+    components = decomposed(X)
+    V, variances = components.directions(min(X.shape)), components.variances
     width = X.shape[1]
     _check_variances(variances, width, epsilon, resolution, "zca_whitening")
     # directions beyond the rank of X, which V does not hold, have variance 0
     deviations, rest = np.sqrt(variances + epsilon), np.sqrt(epsilon) if len(variances) < width else 1.0
     identity = np.eye(width)
     return Whitening(
-        mean,
+        components.mean,
         identity / rest + (V * (1 / deviations - 1 / rest)) @ V.T,
         identity * rest + (V * (deviations - rest)) @ V.T,
     )
@@ -134,11 +134,11 @@ def pca_whitening(X: ArrayLike, epsilon: float, k: int | None = None) -> Whiteni
     X = check_matrix(X, "pca_whitening", "X")
     epsilon = number(epsilon, "epsilon", "pca_whitening")
     k = min(X.shape) if k is None else check_width(k, X.shape, "pca_whitening")
-    centred, mean = centre(X)
-    V, variances = principal_axes(centred, k)
+    components = decomposed(X)
+    V, variances = components.directions(k), components.variances
     _check_variances(variances[:k], k, epsilon, resolution, "pca_whitening")
     deviations = np.sqrt(variances[:k] + epsilon)
-    return Whitening(mean, V / deviations, deviations[:, None] * V.T)
+    return Whitening(components.mean, V / deviations, deviations[:, None] * V.T)
 
 
 def _resolution(X: ArrayLike) -> float:

@@ -70,10 +70,11 @@ def codes_2d(h: mg.Tensor | ArrayLike, labels: ArrayLike | None = None) -> Figur
             raise ShapeError(
                 f"codes_2d: h has shape {codes.shape}; a code of more than 2 units needs 2 samples or more"
             )
-        variance = pca.explained_variance(codes)
+        components = pca.principal_components(codes)
+        variance = pca.explained_variance(components)
         share = 100 * variance[:2] / max(variance.sum(), np.finfo(np.float64).tiny)
         names = [f"principal direction {i + 1} ({share[i]:.0f} % of variance)" for i in range(2)]
-        codes = (codes - codes.mean(axis=0)) @ pca.principal_directions(codes, 2)
+        codes = (codes - codes.mean(axis=0)) @ pca.principal_directions(components, 2)
     figure, axes = single(*names)
     from matplotlib.ticker import MaxNLocator
 

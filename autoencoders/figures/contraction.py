@@ -109,7 +109,7 @@ def singular_values(spectra: Mapping[str, mg.Tensor | ArrayLike]) -> Figure:
     if axes.get_yscale() == "log":  # directions that are lost but for rounding are left out, and leave no margin above
         least, most = min(float(v.min()) for v in drawn), max(float(v.max()) for v in drawn)
         axes.set_ylim(max(least, 1e-4 * most) / 1.3, most * 1.3)
-    axes.legend()
+    axes.legend(title="mean, and the middle 80 %")
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,7 +95,8 @@ def bars(values: Mapping[str, float], ylabel: str) -> Figure:
     drawn = axes.bar(range(len(heights)), [float(v) for v in heights.values()], tick_label=list(heights))
     axes.bar_label(drawn, fmt="%.3g")
     axes.margins(y=0.12)  # room for the label of the highest bar
-    axes.tick_params(axis="x", labelrotation=20)
+    for label in axes.get_xticklabels():  # slanted, and ending below their bars: the next may be as long
+        label.set(rotation=30, rotation_mode="anchor", horizontalalignment="right")
     return figure
 
 
@@ -139,7 +140,9 @@ def kl_curve(rho: float | Sequence[float]) -> Figure:
     return figure
 
 
-def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[int, float]]) -> Figure:
+def error_against_floor(
+    X: mg.Tensor | ArrayLike | pca.PrincipalComponents, errors: Mapping[str, Mapping[int, float]]
+) -> Figure:
     """Plot the squared error of models against the width k of their code, above the exact floor of PCA on X.
 
     Below the floor lies only what has a decoder of more than one affine layer or a nonlinear output, or was measured
@@ -147,7 +150,7 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
 
     Parameters
     ----------
-    X : Tensor or array_like, shape (m, n)
+    X : Tensor or array_like, shape (m, n), or PrincipalComponents
         The data that the errors were measured on.
     errors : mapping of name to mapping of width to error
         Squared error per sample, as of `squared_error`: ``{"tied": {2: 31.0, 10: 14.2}}``.
@@ -186,8 +189,10 @@ def error_against_floor(X: mg.Tensor | ArrayLike, errors: Mapping[str, Mapping[i
     shown = (floor > 1e-12 * variance.sum()) & (np.arange(len(floor)) < max(w[-1] for w, _ in measured.values()))
     figure, axes = single("width k of the code", "squared error per sample")
     axes.plot(1 + np.flatnonzero(shown), floor[shown], label="PCA: floor of affine decoders", **REFERENCE)
-    for (name, (widths, values)), marker in zip(measured.items(), _markers(len(measured)), strict=True):
-        axes.plot(widths, values, label=name, marker=marker, linestyle="")  # a line between would cross the floor
+    for i, (name, (widths, values)) in enumerate(measured.items()):
+        # no line between, which would cross the floor; outlines, one inside the other where errors are equal
+        outline: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "fillstyle": "none"}
+        axes.plot(widths, values, label=name, linestyle="", markersize=2 + 3 * (len(measured) - i), **outline)
     floors = [floor[shown]] if shown.any() else []  # of samples that are all alike there is none
     logarithmic_where_wide(axes, [*floors, *(v for _, v in measured.values())])
     whole_numbers(axes)

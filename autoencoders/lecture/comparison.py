@@ -6,7 +6,7 @@ import numpy as np
 
 from autoencoders import features, figures
 from autoencoders.lecture.section import Plot, Section, Table, Text
-from autoencoders.lecture.walk import CORRUPTION, LOOKED_AT, Walk
+from autoencoders.lecture.walk import CORRUPTION, DEAD, LOOKED_AT, Walk
 
 
 def section(walk: Walk) -> Section:
@@ -23,7 +23,7 @@ def section(walk: Walk) -> Section:
             "jacobian": float(features.jacobian_norms(model.encode, walk.test[:LOOKED_AT]).mean()),
             "mean activation": float(h.mean()),
             "saturated": float(np.mean(features.saturation(h))),
-            "dead units": int(features.dead_units(h, threshold=0.01).sum()),
+            "dead units": int(features.dead_units(h, threshold=DEAD).sum()),
         }
         rows.append(
             (name, f"{n['error test']:.2f}", f"{n['error from corrupted']:.2f}", f"{n['accuracy']:.2%}",
@@ -43,7 +43,7 @@ def section(walk: Walk) -> Section:
                 f"On test images. Error: squared, per image, from clean images and from those with {CORRUPTION:.0%} of "
                 "the pixels lost. Accuracy: softmax regression on the codes. |J|: mean norm of the encoder's Jacobian "
                 f"on {len(walk.test[:LOOKED_AT])} of them. "
-                "Saturated: activations within 0.05 of 0 or 1. Dead: units never above 0.01. The factors of the "
+                f"Saturated: activations within 0.05 of 0 or 1. Dead: units never above {DEAD}. The factors of the "
                 "penalties "
                 f"are {s.decay:g} (decay, λ), {s.sparsity:g} (sparsity, β) and {s.contraction:g} (contraction, λ).",
             ),
@@ -56,9 +56,9 @@ def section(walk: Walk) -> Section:
                 "errors",
                 figures.bars(
                     {name: n["error from corrupted"] for name, n in numbers.items()},
-                    "squared error from corrupted images",
+                    "error from corrupted images",
                 ),
-                "The error of reconstructions from corrupted test images: the denoising models were trained for it.",
+                "Squared errors from corrupted test images: the denoising models were trained for that.",
             ),
         ],
         {"models": numbers, "curves": walk.curves},

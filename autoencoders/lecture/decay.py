@@ -113,11 +113,11 @@ def _against_the_optimum(walk: Walk) -> dict[str, float]:
     walk.say("7.3 linear autoencoder with decay, against its exact optimum")
     exact = walk.train.astype(np.float64)
     centred = exact - exact.mean(axis=0)
-    factor = float(ae.pca.explained_variance(walk.train)[s.rank // 2])  # half of the directions are worth it
+    factor = float(ae.pca.explained_variance(walk.components)[s.rank // 2])  # half of the directions are worth it
     model = ae.Autoencoder((walk.pixels, s.rank), activation="linear", dtype="float64", seed=walk.seed)
     ae.fit(
         model, centred, partial(linear_decayed, factor=factor), epochs=1,
         optimizer=optim.LBFGS(model.parameters(), max_iter=200), seed=walk.seed,
     )  # fmt: skip
     reached = linear_decayed(model, mg.tensor(centred), factor).item()
-    return {"factor": factor, "reached": reached, "floor": ae.pca.l2_floor(walk.train, s.rank, factor)}
+    return {"factor": factor, "reached": reached, "floor": ae.pca.l2_floor(walk.components, s.rank, factor)}

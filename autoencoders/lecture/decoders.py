@@ -66,7 +66,6 @@ def difference_from_formulas(x: np.ndarray, seed: int) -> float:
 def section(walk: Walk) -> Section:
     """Compare decoders on binary and on real inputs, and our gradients with those derived by hand."""
     s = walk.settings
-    walk.say(f"7.1 decoders: {walk.pixels}-{s.narrow}-{walk.pixels} on binary and on real inputs")
     mean, scale = walk.train.mean(axis=0), walk.train.std()
     sets = {
         "binary": tuple((x > 0.5).astype(np.float32) for x in (walk.train, walk.test)),
@@ -77,11 +76,13 @@ def section(walk: Walk) -> Section:
     for kind, (train, test) in sets.items():
         errors[kind] = {}
         for output in DECODERS:
+            walk.say(f"7.1 {kind} inputs, {output} decoder: {walk.pixels}-{s.narrow}-{walk.pixels}, {s.epochs} epochs")
             model = ae.Autoencoder((walk.pixels, s.narrow), output=output, seed=walk.seed)
             walk.fit(model, train, squared, s.epochs, lr=3e-3)
             errors[kind][output] = squared_error(model, test)
             if kind == "real":
                 shown[output] = model(test[:10]).numpy() * scale + mean
+    walk.say("7.1 binary inputs, sigmoid decoder, cross entropy")
     entropy_model = ae.Autoencoder((walk.pixels, s.narrow), output="sigmoid", seed=walk.seed)
     walk.fit(entropy_model, sets["binary"][0], cross_entropy, s.epochs, lr=3e-3)
     errors["binary"]["sigmoid, cross entropy"] = squared_error(entropy_model, sets["binary"][1])

@@ -42,8 +42,10 @@ def section(walk: Walk) -> Section:
     for q in NOISES:
         walk.compare(masked(q), partial(denoising, q=q))
     trained = {name: walk.models[name] for name in ("plain", *(masked(q) for q in NOISES))}
-    walk.say("7.4 softmax regression on pixels and on codes")
-    accuracy = {"pixels": walk.accuracy("pixels"), **{name: walk.accuracy(name) for name, m in trained.items()}}
+    accuracy = {}
+    for name in ("pixels", *trained):
+        walk.say(f"7.4 softmax regression: {name}")
+        accuracy[name] = walk.accuracy(name)
     errors = {name: walk.errors(model) for name, model in trained.items()}
     patches, patch_numbers = _patches(walk)
     test, corrupted = walk.test[:10], walk.corrupted[:10]
@@ -72,8 +74,12 @@ def section(walk: Walk) -> Section:
                     for name, e in errors.items()
                 ],
                 "Squared error per test image, and the accuracy on test images of a softmax regression that is "
-                "trained on the codes of the clean training images. A model that was trained with half of the pixels "
-                "can do worse from clean input than from corrupted: it was never given all of them at once.",
+                "trained on the codes of the clean training images."
+                + "".join(
+                    f" {name.capitalize()} does worse from clean input: it never saw all pixels at once."
+                    for name, e in errors.items()
+                    if e["test"] > e["from corrupted"]
+                ),
             ),
             Text(
                 "A unit answers most strongly, among inputs of length 1, to its own weights: x = W<sub>l</sub>/|W"
@@ -125,8 +131,8 @@ def _patches(walk: Walk) -> tuple[list[Text | Formula | Plot], dict[str, float]]
         Text(
             f"On {PATCH} × {PATCH} patches of the two photographs that come with scikit-learn, partly whitened, "
             f"strong gaussian noise (twice the standard "
-            "deviation of the pixels, ReLU units) leads to detectors of edges, weight decay (sigmoid units) to blobs, "
-            "and PCA to waves that fill the patch."
+            "deviation of the pixels, ReLU units) leads to detectors of edges, weight decay (sigmoid units) to smears, "
+            "and PCA to waves that fill the patch, each finer than the one before, until they look like noise."
         ),
         Formula((r"$\tilde{x} = x + \sigma\,\varepsilon,\ \ \varepsilon\sim\mathcal{N}(0, I)$",), gaussian_denoising),
         Plot(

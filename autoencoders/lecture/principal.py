@@ -26,8 +26,8 @@ def section(walk: Walk) -> Section:
     mean = train.mean(axis=0)
     centred = train - mean
     walk.say(f"7.2 PCA: {len(train)} images of {walk.pixels} pixels")
-    exact = ae.pca.linear_autoencoder(train, s.rank)
-    variances = ae.pca.explained_variance(train)
+    exact = ae.pca.linear_autoencoder(walk.components, s.rank)
+    variances = ae.pca.explained_variance(walk.components)
     floors = {k: float(variances[k:].sum()) for k in s.ranks}
     reached: dict[str, dict[int, float]] = {"linear": {}, "sigmoid encoder": {}, "deep encoder": {}}
     curve: list[float] = []
@@ -49,9 +49,11 @@ def section(walk: Walk) -> Section:
         model = _AffineDecoder((walk.pixels, *hidden, s.rank), seed=walk.seed)
         walk.fit(model, centred, squared, sum(s.linear_epochs))
         reached[name][s.rank] = squared_error(model, centred)
-    V = optimal_encoder(train.astype(np.float64), s.rank)
-    normalized = normalize(train.astype(np.float64))
-    covariance = np.cov(train.astype(np.float64), rowvar=False, bias=True)
+    walk.say("7.2 the formulas as they stand")
+    pixels = train.astype(np.float64)
+    V = optimal_encoder(pixels, s.rank)
+    normalized = normalize(pixels)
+    covariance = np.cov(pixels, rowvar=False, bias=True)
     numbers = {
         "rank": s.rank,
         "floor": floors[s.rank],
@@ -92,7 +94,7 @@ def section(walk: Walk) -> Section:
             Formula((r"$\min\ \frac{1}{m}\,\|X - X W W^{*}\|_F^2$",), squared),
             Plot(
                 "floor",
-                ae.figures.error_against_floor(train, reached),
+                ae.figures.error_against_floor(walk.components, reached),
                 "Errors on the training images and the exact floor. The linear models lie on it; none is below.",
             ),
             Plot(

@@ -78,9 +78,12 @@ def _results(walk: Walk, done: list[Section], seconds: float) -> Results:
 
 
 def summary(numbers: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return a table for the terminal: squared errors on test images, from corrupted ones, accuracy on codes."""
+    """Return a table for the terminal: squared errors on test images, from corrupted ones, accuracy on codes.
+
+    The accuracy is that of a softmax regression, as in the report.
+    """
     rank = numbers["7.2"]["rank"]
-    rows = [("squared error per test image", "clean", "corrupted", "accuracy")]
+    rows = [("squared error per test image", "clean", "corrupted", "accuracy on codes")]
     for name, errors in numbers["7.2"]["errors"].items():
         rows.append((f"{name}, {rank} numbers", f"{errors['test']:.3f}", f"{errors['from corrupted']:.3f}", ""))
     for name, n in numbers["7.7"]["models"].items():

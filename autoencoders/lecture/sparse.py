@@ -10,7 +10,7 @@ import numpy as np
 import autoencoders as ae
 import minigrad as mg
 from autoencoders.lecture.section import Formula, Plot, Section, Table, Text
-from autoencoders.lecture.walk import Walk, cross_entropy
+from autoencoders.lecture.walk import DEAD, Walk, cross_entropy
 
 RHO = 0.05
 
@@ -94,7 +94,11 @@ def section(walk: Walk) -> Section:
                 f"mean "
                 f"activation ends at {numbers['mean activation']['sparse']:.3f}, above ρ = {RHO}.",
             ),
-            Plot("means", ae.figures.mean_activations(codes, rho=RHO), "ρ̂ of every unit, sorted."),
+            Plot(
+                "means",
+                ae.figures.mean_activations(codes, RHO, DEAD),
+                f"ρ̂ of every unit, sorted. Dead: units never above {DEAD}.",
+            ),
             Plot("activations", ae.figures.activation_histograms(codes), "How the activations are distributed."),
             Plot(
                 "sparse_filters",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ DURATIONS = {
 }
 NOISES = (0.25, 0.5)  # of the two denoising models
 CORRUPTION = 0.25  # of the test images that everything is tried on
+DEAD = 0.01  # a unit that never is above it is dead
 LOOKED_AT = 500  # test images, the first ones, at which the Jacobian of an encoder is measured
 
 
@@ -112,6 +114,11 @@ class Walk:
         self._accuracies: dict[str, float] = {}
         generator = mg.random.Generator(seed, stream=9)
         self.corrupted = ae.masking_noise(mg.tensor(self.test), CORRUPTION, generator=generator).numpy()
+
+    @cached_property
+    def components(self) -> ae.pca.PrincipalComponents:
+        """The principal components of the training images, for every section that asks."""
+        return ae.pca.principal_components(self.train)
 
     def compare(self, name: str, objective: Callable[[Any, mg.Tensor], Any], tied: bool = False) -> ae.Autoencoder:
         """Train one of the models that the last section compares."""

@@ -19,10 +19,17 @@ from numpy.typing import ArrayLike
 from autoencoders.inputs import number
 from autoencoders.pca.checks import Array, check_matrix, check_width
 from autoencoders.pca.linear import LinearAutoencoder, assemble
-from autoencoders.pca.spectrum import centre, explained_variance, fix_signs, principal_axes, triangle
+from autoencoders.pca.spectrum import (
+    PrincipalComponents,
+    centre,
+    data_or_components,
+    decomposed,
+    fix_signs,
+    triangle,
+)
 
 
-def gaussian_noise_autoencoder(X: ArrayLike, k: int, sigma: float) -> LinearAutoencoder:
+def gaussian_noise_autoencoder(X: ArrayLike | PrincipalComponents, k: int, sigma: float) -> LinearAutoencoder:
     """The linear autoencoder that is best at removing gaussian noise from X, in closed form.
 
     It minimises the expectation of ``ae.squared_error(model(ae.gaussian_noise(x, sigma)), x)`` over the noise: W = V_k,
@@ -31,7 +38,7 @@ def gaussian_noise_autoencoder(X: ArrayLike, k: int, sigma: float) -> LinearAuto
 
     Parameters
     ----------
-    X : array_like, shape (m, n)
+    X : array_like, shape (m, n), or PrincipalComponents
         The clean training set, one sample per row; need not be centred.
     k : int, 1 <= k <= min(m, n)
         The number of hidden units.
@@ -59,22 +66,22 @@ def gaussian_noise_autoencoder(X: ArrayLike, k: int, sigma: float) -> LinearAuto
     >>> autoencoder([3.0, 3.0]).round(12).tolist()  # the variance 2 of signal, 1 of noise
     [2.0, 0.0]
     """
-    X = check_matrix(X, "gaussian_noise_autoencoder", "X")
+    X = data_or_components(X, "gaussian_noise_autoencoder")
     k = check_width(k, X.shape, "gaussian_noise_autoencoder")
     sigma = number(sigma, "sigma", "gaussian_noise_autoencoder")
-    centred, mean = centre(X)
-    V, variances = principal_axes(centred, k)
-    return assemble(V, _signal(variances[:k], sigma)[:, None] * V.T, mean, mean)
+    components = decomposed(X)
+    V = components.directions(k)
+    return assemble(V, _signal(components.variances[:k], sigma)[:, None] * V.T, components.mean, components.mean)
 
 
-def gaussian_noise_floor(X: ArrayLike, k: int, sigma: float) -> float:
+def gaussian_noise_floor(X: ArrayLike | PrincipalComponents, k: int, sigma: float) -> float:
     """The least expected squared error per sample of a linear autoencoder of width k on X with gaussian noise.
 
     It is the sum over the first k directions of lambda_i sigma^2 / (lambda_i + sigma^2), plus all further lambda_i.
 
     Parameters
     ----------
-    X : array_like, shape (m, n)
+    X : array_like, shape (m, n), or PrincipalComponents
         The clean training set, one sample per row; need not be centred.
     k : int, 1 <= k <= min(m, n)
         The number of hidden units.
@@ -92,10 +99,10 @@ def gaussian_noise_floor(X: ArrayLike, k: int, sigma: float) -> float:
     >>> round(gaussian_noise_floor(X, k=1, sigma=1.0), 6)  # 2 / 3 + 1 / 2
     1.166667
     """
-    X = check_matrix(X, "gaussian_noise_floor", "X")
+    X = data_or_components(X, "gaussian_noise_floor")
     k = check_width(k, X.shape, "gaussian_noise_floor")
     sigma = number(sigma, "sigma", "gaussian_noise_floor")
-    variances = explained_variance(X)
+    variances = decomposed(X).variances
     kept = variances[:k]
     # lambda sigma^2 / (lambda + sigma^2), in the form in which neither has to be squared out of range
     lost = kept * (1.0 - _signal(kept, sigma))

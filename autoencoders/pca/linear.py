@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from autoencoders.inputs import number
-from autoencoders.pca.checks import Array, check_matrix, check_rows, check_width
-from autoencoders.pca.spectrum import centre, explained_variance, principal_axes
+from autoencoders.pca.checks import Array, check_rows, check_width
+from autoencoders.pca.spectrum import PrincipalComponents, data_or_components, decomposed
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class LinearAutoencoder:
         return self.decode(self.encode(x))
 
 
-def linear_autoencoder(X: ArrayLike, k: int) -> LinearAutoencoder:
+def linear_autoencoder(X: ArrayLike | PrincipalComponents, k: int) -> LinearAutoencoder:
     """The linear autoencoder with k hidden units that has the least squared error on X, in closed form.
 
     W = V_k, W* = V_k^T, b = 0 and c = mean (I - W W*), with V_k from `principal_directions`. It is one optimum of
@@ -54,7 +54,7 @@ def linear_autoencoder(X: ArrayLike, k: int) -> LinearAutoencoder:
 
     Parameters
     ----------
-    X : array_like, shape (m, n)
+    X : array_like, shape (m, n), or PrincipalComponents
         The training set, one sample per row; need not be centred.
     k : int, 1 <= k <= min(m, n)
         The number of hidden units.
@@ -81,14 +81,14 @@ def linear_autoencoder(X: ArrayLike, k: int) -> LinearAutoencoder:
     >>> autoencoder(X).round(12).tolist()
     [[4.0, 1.0], [-2.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    X = check_matrix(X, "linear_autoencoder", "X")
+    X = data_or_components(X, "linear_autoencoder")
     k = check_width(k, X.shape, "linear_autoencoder")
-    centred, mean = centre(X)
-    V, _ = principal_axes(centred, k)
-    return assemble(V, V.T.copy(), mean, mean)
+    components = decomposed(X)
+    V = components.directions(k)
+    return assemble(V, V.T.copy(), components.mean, components.mean)
 
 
-def l2_autoencoder(X: ArrayLike, k: int, strength: float) -> LinearAutoencoder:
+def l2_autoencoder(X: ArrayLike | PrincipalComponents, k: int, strength: float) -> LinearAutoencoder:
     """The linear autoencoder that minimises squared error plus weight decay on both weights, in closed form.
 
     The objective is ``ae.squared_error(model(x), x) + strength * ae.l2(model)``; biases are not decayed. With v_i the
@@ -101,7 +101,7 @@ def l2_autoencoder(X: ArrayLike, k: int, strength: float) -> LinearAutoencoder:
 
     Parameters
     ----------
-    X : array_like, shape (m, n)
+    X : array_like, shape (m, n), or PrincipalComponents
         The training set, one sample per row; need not be centred.
     k : int, 1 <= k <= min(m, n)
         The number of hidden units.
@@ -128,16 +128,15 @@ def l2_autoencoder(X: ArrayLike, k: int, strength: float) -> LinearAutoencoder:
     >>> (autoencoder.encoder_weight**2).round(12).tolist()  # 1 - 0.5 / 2, and nothing for a variance of 0.5
     [[0.75, 0.0], [0.0, 0.0]]
     """
-    X = check_matrix(X, "l2_autoencoder", "X")
+    X = data_or_components(X, "l2_autoencoder")
     k = check_width(k, X.shape, "l2_autoencoder")
     strength = number(strength, "strength", "l2_autoencoder")
-    centred, mean = centre(X)
-    V, variances = principal_axes(centred, k)
-    W = V * np.sqrt(_kept(variances[:k], strength))
-    return assemble(W, W.T.copy(), mean, mean)
+    components = decomposed(X)
+    W = components.directions(k) * np.sqrt(_kept(components.variances[:k], strength))
+    return assemble(W, W.T.copy(), components.mean, components.mean)
 
 
-def l2_floor(X: ArrayLike, k: int, strength: float) -> float:
+def l2_floor(X: ArrayLike | PrincipalComponents, k: int, strength: float) -> float:
     """The least value of ``ae.squared_error(model(x), x) + strength * ae.l2(model)``, for linear models of width k.
 
     It is the sum over the first k directions of 2 strength - strength^2 / lambda_i, or of lambda_i where that is not
@@ -145,7 +144,7 @@ def l2_floor(X: ArrayLike, k: int, strength: float) -> float:
 
     Parameters
     ----------
-    X : array_like, shape (m, n)
+    X : array_like, shape (m, n), or PrincipalComponents
         The training set, one sample per row; need not be centred.
     k : int, 1 <= k <= min(m, n)
         The number of hidden units.
@@ -162,10 +161,10 @@ def l2_floor(X: ArrayLike, k: int, strength: float) -> float:
     >>> round(l2_floor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]], k=2, strength=0.5), 12)  # 0.875 + 0.5
     1.375
     """
-    X = check_matrix(X, "l2_floor", "X")
+    X = data_or_components(X, "l2_floor")
     k = check_width(k, X.shape, "l2_floor")
     strength = number(strength, "strength", "l2_floor")
-    variances = explained_variance(X)
+    variances = decomposed(X).variances
     kept = _kept(variances[:k], strength)
     # a direction costs lambda (1 - a^2)^2 in error and 2 strength a^2 in decay
     decay = strength * (2 * kept)  # in this order: twice a strength near the largest float is infinite, and inf * 0 nan

@@ -10,12 +10,11 @@ functions in `minigrad.convolution` also take numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import openblas, parallel
+from .. import openblas
 from ..errors import ShapeError
 from .domains import SMALL
 from .registry import Samples, primitive
@@ -86,17 +85,6 @@ def _blocks(xp: Any, images: int, bytes_each: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, images, max(1, step))]
 
 
-def _each(function: Callable[[slice], None], blocks: list[slice]) -> None:
-    """Call a function, which multiplies matrices, for each block; the cores share the blocks."""
-    calls: parallel.Calls = [(function, (block,)) for block in blocks]
-    parts = min(openblas.product_parts(), max(1, len(blocks)))
-    if openblas.product_parts() < 2:
-        parallel.make(calls)
-        return
-    with openblas.in_one_thread():
-        parallel.run([calls[len(calls) * i // parts : len(calls) * (i + 1) // parts] for i in range(parts)])
-
-
 def _check_images(name: str, x: Any, channels: int, what: str) -> None:
     if x.ndim != 4 or x.shape[1] != channels:
         raise ShapeError(f"{name} takes {what} of shape (N, {channels}, H, W) with these kernels, got {x.shape}")
@@ -121,7 +109,7 @@ def _conv2d(xp: Any, x: Any, w: Any, /, *, stride: Pair = (1, 1), padding: Pair 
         matrices = windows.transpose(2, 3, 0, 1, 4, 5).reshape(len(x[part]), c * kh * kw, rows * columns)
         result[part] = xp.matmul(kernels, matrices).reshape(result[part].shape)
 
-    _each(one_block, _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize))
+    openblas.each(one_block, _blocks(xp, n, c * kh * kw * rows * columns * x.itemsize))
     return result
 
 
@@ -144,7 +132,7 @@ def _conv2d_transpose(xp: Any, x: Any, w: Any, /, *, size: Pair, stride: Pair = 
         inner = padded[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
         result[part] = inner.transpose(3, 0, 1, 2)
 
-    _each(one_block, _blocks(xp, n, channels * kh * kw * h * width * x.itemsize))
+    openblas.each(one_block, _blocks(xp, n, channels * kh * kw * h * width * x.itemsize))
     return result
 
 
@@ -164,7 +152,7 @@ def _conv2d_kernel(xp: Any, x: Any, v: Any, /, *, kernel: Pair, stride: Pair, pa
         matrix = windows.transpose(2, 0, 1, 4, 5, 3).reshape(c * kernel[0] * kernel[1], columns_here)
         products[part.start] = xp.matmul(_images_last(xp, v[part]).reshape(outputs, columns_here), matrix.T)
 
-    _each(one_block, parts)
+    openblas.each(one_block, parts)
     total = xp.zeros((outputs, c * kernel[0] * kernel[1]), xp.result_type(x, v))
     for part in parts:  # always in the same order, whoever was first
         total += products[part.start]

@@ -1,5 +1,7 @@
 """What a model learned: every measurement equals its formula, or the Jacobian taken one sample at a time."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders import features
 from autoencoders.jacobian import jacobians, one_layer
-from minigrad import nn
+from minigrad import nn, openblas
 from minigrad.errors import DataError, DTypeError, ShapeError
 
 rng = np.random.default_rng(0)
@@ -46,6 +48,20 @@ def test_norms_and_singular_values_are_those_of_the_explicit_jacobian(activation
     assert found.shape == (7, min(4, sizes[-1]))
     np.testing.assert_allclose(found, expected, atol=1e-12 * expected.max())  # small ones are right to |J| eps
     np.testing.assert_allclose(jacobians(model.encode, mg.tensor(X)).numpy(), J, rtol=1e-12, atol=1e-12 * abs(J).max())
+
+
+def test_the_cores_share_the_decompositions_of_jacobians(monkeypatch):
+    model, svd, threads = make(), np.linalg.svd, set()
+
+    def watched(matrices, **options):
+        threads.add(threading.get_ident())
+        return svd(matrices, **options)
+
+    expected = features.singular_values_along(model.encode, X)
+    monkeypatch.setattr(openblas, "product_parts", lambda: 2)
+    monkeypatch.setattr(np.linalg, "svd", watched)
+    np.testing.assert_array_equal(features.singular_values_along(model.encode, X), expected)
+    assert len(threads) == 2
 
 
 @pytest.mark.parametrize("sizes", [SHALLOW, DEEP], ids=str)

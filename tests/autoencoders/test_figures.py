@@ -143,6 +143,15 @@ def test_filters_whose_norms_differ_by_rounding_keep_their_order():
     np.testing.assert_allclose(drawn, expected, rtol=0, atol=0)
 
 
+def test_a_few_filters_leave_no_empty_paper_above_and_below():
+    for count, shape in ((20, (8, 8)), (64, (8, 8)), (8, (2, 16))):
+        figure = figures.filters({"model": np.eye(shape[0] * shape[1])[:, :count]}, shape)
+        (picture,) = axes_of(figure).images
+        rows, columns = picture.get_array().shape
+        width, height = figure.get_size_inches()
+        assert height - width * rows / columns == pytest.approx(0.3)  # the title
+
+
 @pytest.mark.parametrize("count, grid", [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3))])
 def test_many_models_wrap_into_rows(count, grid):
     figure = figures.filters({f"model {i}": np.eye(4) for i in range(count)}, (2, 2))
@@ -216,6 +225,20 @@ def test_the_floor_is_that_of_pca_as_far_as_the_widest_model():
     np.testing.assert_allclose(floor.get_ydata(), [ae.pca.reconstruction_floor(H, int(k)) for k in widths], **TOLERANCE)
     assert [a.get_xdata().tolist(), a.get_ydata().tolist()] == [[1, 3], [0.5, 0.4]]
     assert [b.get_xdata().tolist(), b.get_ydata().tolist()] == [[4], [0.7]]
+
+
+def test_errors_that_are_equal_do_not_hide_each_other():
+    a, b, c = axes_of(figures.error_against_floor(H, {name: {2: 0.5} for name in "abc"})).lines[1:]
+    assert a.get_markersize() > b.get_markersize() > c.get_markersize()
+    assert {line.get_fillstyle() for line in (a, b, c)} == {"none"}
+
+
+def test_names_below_bars_do_not_run_into_each_other():
+    figure = figures.bars({"masking 25%": 1.0, "masking 50%": 2.0, "weight decay": 3.0, "tied weights": 4.0}, "error")
+    figure.savefig(io.BytesIO())
+    for place, label in zip(axes_of(figure).get_xticks(), axes_of(figure).get_xticklabels(), strict=True):
+        assert (label.get_ha(), label.get_rotation_mode()) == ("right", "anchor")  # it ends below its bar
+        assert label.get_position()[0] == place
 
 
 def test_the_floor_ends_where_it_is_zero():
@@ -342,6 +365,7 @@ def test_spectra_are_drawn_as_mean_and_middle():
     for i in range(3):
         drawn = band[band[:, 0] == i + 1, 1]
         np.testing.assert_allclose([drawn.min(), drawn.max()], np.quantile(spectra[:, i], [0.1, 0.9]), **TOLERANCE)
+    assert axes.get_legend().get_title().get_text() == "mean, and the middle 80 %"
 
 
 def test_a_spectrum_fills_its_axes_where_directions_are_lost_but_for_rounding():

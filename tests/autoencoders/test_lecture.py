@@ -13,9 +13,10 @@ import autoencoders as ae
 import minigrad as mg
 from autoencoders import lecture
 from autoencoders.cli import main
-from autoencoders.lecture import decoders, denoising
+from autoencoders.lecture import contraction, decay, decoders, denoising, principal
 from autoencoders.lecture import report as report_module
 from autoencoders.lecture.section import Formula
+from autoencoders.lecture.walk import DEAD, Walk
 from minigrad.errors import MissingDependencyError
 
 pytest.importorskip("jinja2")
@@ -27,8 +28,13 @@ MODELS = ["plain", "masking 25%", "masking 50%", "weight decay", "tied weights",
 
 
 @pytest.fixture(scope="module")
-def tiny_results():
-    return lecture.run("digits", 0, TINY, lambda text: None)
+def said():
+    return []
+
+
+@pytest.fixture(scope="module")
+def tiny_results(said):
+    return lecture.run("digits", 0, TINY, said.append)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,41 @@ def test_the_numbers_obey_the_floors(tiny_results):
     assert n["covariance_difference"] < 1e-15 and n["directions_angle_degrees"] < 1e-6
 
 
+def test_every_training_is_told_before_it_begins(tiny_results, said):
+    """With MNIST one takes half a minute: several without a word look as if it hung."""
+    for kind in ("binary", "real"):
+        for output in decoders.DECODERS:
+            assert sum(text.startswith(f"7.1 {kind} inputs, {output} decoder: ") for text in said) == 1
+    assert len(said) == len(set(said))
+
+
+def test_what_the_texts_say_of_numbers_is_true_of_these(tiny_results, report):
+    html = report.read_text(encoding="utf-8")
+    for name, e in tiny_results.numbers["7.4"]["errors"].items():
+        worse = e["test"] > e["from corrupted"]
+        assert (f"{name.capitalize()} does worse from clean input" in html) == worse
+    assert f"sorted. Dead: units never above {DEAD}.</figcaption>" in html
+
+
+def test_the_data_are_decomposed_once(monkeypatch):
+    calls, decompose = [], ae.pca.principal_components
+    monkeypatch.setattr(ae.pca, "principal_components", lambda X: calls.append(X.shape) or decompose(X))
+    walk = Walk("digits", 0, TINY, lambda text: None)
+    for section in (principal, decay):
+        section.section(walk)
+    assert calls == [walk.train.shape]
+
+
+def test_the_nearest_image_of_the_same_class_is_found():
+    walk = Walk("digits", 0, TINY, lambda text: None)
+    x, labels = walk.test[:30], walk.data.y_test[:30]
+    along, _ = contraction._directions(walk, x)
+    for row, label, direction in zip(x, labels, along, strict=True):
+        same = walk.train[walk.data.y_train == label]
+        step = min(same, key=lambda image: ((image - row) ** 2).sum()) - row
+        np.testing.assert_allclose(direction, step / np.linalg.norm(step), rtol=1e-5, atol=1e-7)
+
+
 def test_gradients_and_closed_forms_agree(tiny_results):
     numbers = tiny_results.numbers
     assert max(numbers["7.1"]["gradient_differences"].values()) < 1e-14
@@ -103,7 +144,7 @@ def test_the_command_prints_the_table_and_where_the_report_is(tiny_results, tmp_
     monkeypatch.setattr(lecture, "run", run)
     assert main(["lecture", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "takes about a minute" in printed
+    assert "takes about a minute" in printed and "accuracy on codes" in printed
     assert str(tmp_path / "report.html") in printed
     for name in MODELS:
         assert name in printed

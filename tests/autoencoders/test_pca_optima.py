@@ -37,6 +37,39 @@ def loss(x_hat, x):
     return ((x_hat - x) ** 2).sum() / len(x)
 
 
+@SETTINGS
+@given(case=matrices_and_widths())
+def test_components_that_were_found_once_answer_as_the_data_do_to_the_last_bit(case):
+    X, k = case
+    found = pca.principal_components(X)
+    for answer in (
+        pca.explained_variance,
+        lambda data: pca.principal_directions(data, k),
+        lambda data: pca.reconstruction_floor(data, k),
+        lambda data: pca.linear_autoencoder(data, k)(X),
+        lambda data: pca.l2_autoencoder(data, k, 0.5)(X),
+        lambda data: pca.l2_floor(data, k, 0.5),
+        lambda data: pca.gaussian_noise_autoencoder(data, k, 0.5)(X),
+        lambda data: pca.gaussian_noise_floor(data, k, 0.5),
+    ):
+        np.testing.assert_array_equal(answer(found), answer(X))
+    pca.explained_variance(found)[:] = 0  # the caller's, as all that is returned
+    np.testing.assert_array_equal(pca.explained_variance(found), pca.explained_variance(X))
+
+
+def test_components_are_found_once_and_widths_are_checked_before(monkeypatch):
+    X = np.arange(12.0).reshape(4, 3) ** 2
+    found = pca.principal_components(X)
+    monkeypatch.setattr(np.linalg, "qr", lambda *args, **kwargs: pytest.fail("decomposed again"))
+    assert pca.l2_floor(found, 2, 0.0) == pca.reconstruction_floor(found, 2)
+    with pytest.raises(ShapeError, match=r"got k=4 for X of shape \(4, 3\)"):
+        pca.linear_autoencoder(found, 4)
+    with pytest.raises(ShapeError, match="got k=4"):
+        pca.linear_autoencoder(X, 4)
+    with pytest.raises(DTypeError, match="masking_noise_floor"):  # it needs the samples
+        pca.masking_noise_floor(found, 2, 0.5)
+
+
 @each_optimum
 @SETTINGS
 @given(case=matrices_and_widths())

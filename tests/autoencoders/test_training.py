@@ -474,6 +474,7 @@ def test_history_as_arrays_and_as_a_figure():
     assert set(lines) == set(curves) - {"seconds"}
     for name, line in lines.items():
         assert (line.get_ydata() == curves[name]).all() and line.get_xdata().tolist() == [1, 2, 3, 4]
+    assert axes.get_ylabel() == "term of the objective, mean over the epoch"
     assert ae.History(terms={"a": [1.0, -1.0]}).plot().axes[0].get_yscale() == "linear"
 
 
