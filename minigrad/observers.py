@@ -170,7 +170,7 @@ def note_no_gradient(leaf: Node) -> None:
 
 
 def note_hook(x: Tensor, hook: Callable) -> None:
-    """Let a recorder know of a tensor that has got a hook: a program puts it there again."""
+    """Let a recorder know of a tensor that has got a hook, which a program does not have."""
     if state.observer is not None:
         state.observer.note_hook(x, hook)
 

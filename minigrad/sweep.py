@@ -115,7 +115,7 @@ def _sweep(
         if primitive is None or (targets is not None and node in targets):
             if targets is None or node in targets:
                 found[node] = g, primitive is None and node in owned and node.hooks is None
-            if primitive is None or not beyond:
+            if primitive is None or not beyond or (wanted is not None and wanted.isdisjoint(node.parents)):
                 continue
         if node.device is not device:
             device = node.device

@@ -241,7 +241,8 @@ class Compiled:
             raise GraphError(
                 f"the compiled function {getattr(self._step, '__name__', 'step')} returned a tensor that requires "
                 "grad, but replays build no graph to differentiate. Where a gradient is wanted, compute it in the "
-                "compiled function, as mg.compile(mg.value_and_grad(f)) does; where none is wanted, return t.detach()"
+                "compiled function, as mg.compile(mg.value_and_grad(f)) does; where none is wanted, return t.detach(), "
+                "or compute with p.detach() of a parameter p"
             )
         outside = Outside(recording, given)
         outside.forget_gradients(given)

@@ -166,6 +166,6 @@ def _rebuilt(
     replaced: dict[Variable, Variable],
 ) -> Program:
     result = trees.transform(lambda v: replaced.get(v, v) if isinstance(v, Variable) else v, program.result)
-    hooks = {replaced.get(v, v): found for v, found in program.hooks.items()}
-    kept = program.conditions, program.literals, hooks, program.computed
+    hooked = frozenset(replaced.get(v, v) for v in program.hooked)
+    kept = program.conditions, program.literals, hooked, program.computed
     return Program(program.name, program.inputs, captured, list(equations), result, *kept)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -136,8 +137,8 @@ class Program:
         Tensors that the function used but did not get as arguments: parameters, optimizer state, constants.
     literals : set of Variable
         Those of the captured that are numbers which the code made on the spot, and are called after their value.
-    hooks : dict from Variable to list of callables
-        The hooks that the function put on tensors, which a run with gradients puts there again.
+    hooked : set of Variable
+        What the function put hooks on. They are Python, and a program has none, so no gradient of it passes these.
     computed : set of Variable
         Those of the captured that a pass computed in advance.
     equations : list of Equation
@@ -165,7 +166,7 @@ class Program:
         result: Any,
         conditions: tuple = (),
         literals: frozenset[Variable] = frozenset(),
-        hooks: Mapping[Variable, Sequence[Callable]] | None = None,
+        hooked: frozenset[Variable] = frozenset(),
         computed: frozenset[Variable] = frozenset(),
     ) -> None:
         self.name = self.__name__ = name
@@ -175,7 +176,7 @@ class Program:
         self.arguments = [v for v in trees.leaves(inputs) if isinstance(v, Variable)]
         self.captured = captured
         self.literals = literals
-        self.hooks = hooks or {}
+        self.hooked = hooked
         self.computed = computed
         self.equations = equations
         self.outputs = [v for v in trees.leaves(result) if isinstance(v, Variable)]
@@ -262,7 +263,8 @@ class Program:
         trees.refuse_keywords("a program", keywords)
         values: dict[Variable, Tensor] = {**self.captured, **dict(self._bind(args))}
         wanted = [v.name for v in self.arguments if values[v].requires_grad]
-        if self.has_effects and wanted and modes.grad_enabled():
+        own = any(e.of is not None for e in self.equations)  # it has a backward pass of its own
+        if self.has_effects and wanted and not own and modes.grad_enabled():
             raise GraphError(
                 f"{self.name} assigns to tensors (random numbers do, too), so it runs without gradients, but argument "
                 f"{wanted[0]} requires grad; record the gradient, mg.record(mg.grad(f)), or call it in mg.no_grad()"
@@ -270,21 +272,25 @@ class Program:
         last_use = {v: e for e in self.equations for v in e.variables}
         kept = set(self.outputs)
         with modes.no_grad() if self.has_effects else nullcontext():
-            for v, t in values.items():
-                self._put_hooks(v, t)
+            for v in self.hooked.intersection(values):
+                if values[v].requires_grad and modes.grad_enabled():
+                    self._refuse_hook(v)
             for e in self.equations:
                 with nullcontext() if e.differentiable else modes.no_grad():
                     values[e.output] = _apply(e, values)
-                self._put_hooks(e.output, values[e.output])
+                if e.output in self.hooked and values[e.output].requires_grad:
+                    values[e.output].register_hook(partial(self._refuse_hook, e.output))
                 for v in {e.output, *e.variables}:  # free memory as early as the function did
                     if last_use.get(v, e) is e and v not in kept:
                         del values[v]
         return trees.transform(lambda v: values[v] if isinstance(v, Variable) else v, self.result)
 
-    def _put_hooks(self, v: Variable, t: Tensor) -> None:
-        if t.requires_grad and modes.grad_enabled():
-            for hook in self.hooks.get(v, ()):
-                t.register_hook(hook)
+    def _refuse_hook(self, v: Variable, gradient: Tensor | None = None) -> NoReturn:
+        raise GraphError(
+            f"{self.name} put a hook on {v.name}, which is Python and not in the program, so a gradient of the program "
+            "that passes it would be another one; record the gradient, mg.record(mg.grad(f)), or call the program in "
+            "mg.no_grad()"
+        )
 
     def values(self, *args: Any) -> dict[str, Tensor]:
         """Return what every name that the program prints stands for with these arguments: `values["a"]`.

@@ -117,8 +117,9 @@ def run_and_record(f: Callable[..., Any], args: tuple) -> Recording:
     recorder.name_results()
     conditions = tuple(recorder.conditions.values())
     literals = frozenset(recorder.literals)
-    hooks = recorder.hooks()
-    program = Program(name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals, hooks)
+    program = Program(
+        name, tuple(inputs), recorder.captured, recorder.equations, outputs, conditions, literals, recorder.hooked()
+    )
     made = {v for v, t in recorder.captured.items() if any(t is x for x in recorder.made_inside)}
     return Recording(program, result, recorder.gradients, made)
 
@@ -181,7 +182,7 @@ class _Recorder(InnerObserver):
         self._made_by: dict[int, Variable] = {}  # by the id of the node
         self._held: list[Any] = []  # arrays, so that no other gets their identity, or what tells that one is gone
         self._made_inside: list[Tensor] = []
-        self._hooked: dict[Variable, tuple[Node, list[Callable]]] = {}
+        self._hooked: list[tuple[Variable, Node, Callable]] = []
         # of leaves whose gradient is set: what it was, and whether the first time it was added to
         self.gradients: dict[Node, tuple[Tensor | None, bool]] = {}
         self._seeds: list[Tensor] = []  # cotangents from which backward passes start, unless they are known
@@ -229,14 +230,12 @@ class _Recorder(InnerObserver):
     def note_hook(self, x: Tensor, hook: Callable) -> None:
         """Remember a tensor that has got a hook."""
         assert x._node is not None
-        self._hooked.setdefault(self.variable(x), (x._node, []))[1].append(hook)
+        self._hooked.append((self.variable(x), x._node, hook))
         super().note_hook(x, hook)
 
-    def hooks(self) -> dict[Variable, list[Callable]]:
-        """Return the hooks of the recorded function, now that it has returned, by what has them."""
-        return {
-            v: [h for h in node.hooks.values() if h in given] for v, (node, given) in self._hooked.items() if node.hooks
-        }
+    def hooked(self) -> frozenset[Variable]:
+        """Return what has a hook of the recorded function, now that it has returned."""
+        return frozenset(v for v, node, hook in self._hooked if node.hooks and hook in node.hooks.values())
 
     def note_gradient(self, leaf: Node, added: bool) -> None:
         """Remember a leaf whose gradient is set."""

@@ -157,6 +157,8 @@ class _Problem:
                 sources.append(x)
         self.device = next((x.device for x in sources if isinstance(x, Tensor)), default_device())
         arrays = [np.asarray(to_numpy(x._array if isinstance(x, Tensor) else x)) for x in sources]
+        if self.modules:  # the user's parameters are none that f may write into
+            arrays = [a.copy("K") for a in arrays]
         self.arrays = [a.astype(np.float64, copy=False) if double and a.dtype.kind == "f" else a for a in arrays]
         self.wanted = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
         self.count = len(inputs)

@@ -68,6 +68,17 @@ def test_a_gradient_through_a_released_graph_says_so():
         mg.autograd.grad((h * x).sum(), x)
 
 
+def test_a_pass_that_ends_at_a_tensor_leaves_the_graph_before_it():
+    w = mg.Parameter(np.array([1.0, 2.0]))
+    h = mg.exp(w)
+    first, second = (h * 2.0).sum(), (h * 3.0).sum()  # two losses on shared features
+    (a,), (b,) = mg.autograd.grad(first, h), mg.autograd.grad(second, h)
+    h.backward(a + b)
+    np.testing.assert_array_equal(w.grad.numpy(), 5.0 * np.exp([1.0, 2.0]))
+    with pytest.raises(GraphError, match="through exp was released"):
+        h.backward(a)
+
+
 def test_a_released_graph_that_does_not_lead_to_the_input_is_no_error():
     x, w = mg.tensor(3.0, requires_grad=True), mg.tensor(2.0, requires_grad=True)
     h = w * w

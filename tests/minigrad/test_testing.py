@@ -235,6 +235,21 @@ def test_the_parameters_of_a_module_are_inputs(dtype):
     assert all((before[name] == a).all() for name, a in model.state_dict().items())
 
 
+@pytest.mark.cpu_only("check_grad cannot see what f does to its inputs")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_f_writes_into_parameters_stays_out_of_the_module(dtype):
+    model = mg.nn.Linear(2, 3).to(dtype)
+    before = model.weight.numpy().copy()
+
+    def rude(m, x):
+        m.weight._array[...] *= 0.5
+        return m(x)
+
+    with pytest.raises(CheckError, match="parameter weight of input 0 was changed by f"):
+        check_grad(rude, model, mg.ones((1, 2), dtype=dtype))
+    assert (model.weight.numpy() == before).all()
+
+
 def test_a_bias_before_a_normalization_has_the_gradient_zero_but_for_rounding():
     model = mg.nn.Sequential(mg.nn.Linear(3, 2), mg.nn.BatchNorm(2))
     check_grad(lambda m, x: m(x), model, mg.tensor(RNG.normal(size=(4, 3)), dtype="float32"))
