@@ -16,8 +16,10 @@ import minigrad as mg
 from autoencoders.inputs import as_array, finite_array, number, positive, sample_array, samples_of
 from autoencoders.jacobian import Encoder, check_encode, jacobians, one_layer, squared_norms
 from autoencoders.snapshots import evaluating
-from minigrad import nn, openblas
+from minigrad import nn, openblas, parallel
 from minigrad.errors import DataError, DTypeError, ShapeError
+
+LARGE_JACOBIAN = 10_000  # elements, from which on it is worth a thread to find singular values
 
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 BLOCK = 2**19  # bytes of a piece of an array that fits into a second-level cache
@@ -348,10 +350,12 @@ def singular_values_along(encode: Encoder, X: mg.Tensor | ArrayLike, batch_size:
         wide = J.astype(np.promote_types(J.dtype, np.float32), copy=False)  # NumPy decomposes nothing in float16
         found = np.empty((len(J), min(J.shape[1:])), J.dtype)
 
-        def one(i: slice) -> None:
-            found[i] = np.linalg.svd(wide[i], compute_uv=False)
+        def decompose(part: slice) -> None:
+            found[part] = np.linalg.svd(wide[part], compute_uv=False)
 
-        openblas.each(one, [slice(i, i + 1) for i in range(len(J))])  # LAPACK hardly shares one matrix among cores
+        # LAPACK hardly shares one matrix among cores; small ones are not worth threads
+        parts = openblas.product_parts() if wide[0].size > LARGE_JACOBIAN else 1
+        openblas.each(decompose, parallel.splits(len(J), parts))
         return found
 
     return in_pieces(values, encode, X, batch_size, "singular_values_along")

@@ -95,7 +95,7 @@ def array_in(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
     """The array that a .npy file holds."""
     try:
         found: Any = np.load(path, allow_pickle=False)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # of a damaged header NumPy tells by whatever it runs into: ValueError, TokenError ...
         raise DataError(f"{name}: not a readable .npy file ({error})") from error

@@ -102,10 +102,11 @@ class LBFGSStep:
 
     def __call__(self, batch: Batch, means: Means, check: Check) -> None:
         before = Evaluated(self._model)
-        # by the sum of the terms: the last evaluation need not be the one kept
-        seen: dict[float, tuple[dict[str, float], Evaluated]] = {}
+        seen: dict[float, dict[str, float]] = {}  # terms by their sum: the last evaluation need not be the one kept
+        last = None
 
         def closure() -> float:
+            nonlocal last
             before.restore()  # a line search needs a function that does not change
             total, terms, gradients = self.run(*batch)
             for p, g in zip(self._optimizer.parameters, gradients, strict=True):
@@ -114,12 +115,15 @@ class LBFGSStep:
             value = values.pop(TOTAL)
             if not seen:  # where the step begins; a line search may look at points that are too far
                 check(values, True)
-            seen[value] = values, Evaluated(self._model)
+            seen[value] = values
+            last = value
             return value
 
-        terms, after = seen[self._optimizer.step(closure)]
-        after.restore()
-        means.add(terms, len(batch[0]))
+        kept = self._optimizer.step(closure)
+        if kept != last:  # generators and buffers are those of another point
+            before.restore()
+            self.run(*batch)
+        means.add(seen[kept], len(batch[0]))
 
     def finish(self, means: Means) -> None:
         """Do nothing: a line search reads every value when it comes."""

@@ -72,8 +72,8 @@ def fit(
         The last batch of an epoch holds what is left.
     optimizer : Optimizer, optional
         Over parameters of the model; by default Adam with learning rate 1e-3. `minigrad.optim.LBFGS` takes the whole of
-        X as one batch, and an epoch is one call of its `step`: every evaluation of it has the same noise, and begins
-        with the same buffers of the model.
+        X as one batch, and an epoch is one call of its `step`: every evaluation of it has the same noise, if that is of
+        the default generator or of those that modules have as attributes, and begins with the same buffers.
     seed : int
         Of the shuffling and of everything that the objective draws from the default generator, corruption above all.
         Equal seeds give equal results, bit for bit, on the same machine. The default generator comes back as it was.

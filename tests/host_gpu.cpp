@@ -3,7 +3,8 @@
 // Every access to memory that a kernel makes is looked at on its way: g++ -fsanitize=thread calls a function for each,
 // and here are these functions, instead of those of its library. So what compute-sanitizer finds on a GPU is found
 // here: accesses outside of arrays (memcheck), two threads at one place without a barrier between them (racecheck, and
-// in global memory too), barriers that not all threads reach (synccheck).
+// in global memory too), barriers that not all threads reach (synccheck), and shared memory that is read before it is
+// written (initcheck; other memory is full of bytes that look like no number).
 
 #include "host_gpu.h"
 
@@ -162,6 +163,7 @@ static void touch(const void* place, unsigned long bytes, bool write) {
             element = Element();
             element.written = now;
         } else {
+            if (shared && element.written.block != now.block) wrong |= UNWRITTEN;
             const Access& last = element.read;
             element.read_by_blocks |= last.block >= 0 && last.block != now.block;
             if (last.block != now.block || last.thread != now.thread) element.read_before = last;

@@ -15,7 +15,7 @@ extern Three threadIdx, blockIdx, blockDim, gridDim;
 #define UNWATCHED __attribute__((no_sanitize_thread))
 
 // What was wrong in a launch: a bit for each kind
-enum { ALIGNMENT = 1, OUTSIDE = 2, RACE = 4, DIVERGENT = 8 };
+enum { ALIGNMENT = 1, OUTSIDE = 2, RACE = 4, DIVERGENT = 8, UNWRITTEN = 16 };
 extern unsigned wrong;
 
 // an access of several elements must be aligned to its size

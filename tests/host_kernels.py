@@ -34,6 +34,7 @@ WRONG = {
     2: "an access outside of the arrays",
     4: "two threads at one place, of which one writes, and no barrier between them",
     8: "a barrier that not all threads reach",
+    16: "a number in shared memory that no thread of the block wrote",
 }
 
 

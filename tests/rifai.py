@@ -195,7 +195,7 @@ def best(trials):
 
 def table(trials, test_images=TEST):
     """Return the best trials as Markdown. The interval of the error is that of 95 %, as in the paper."""
-    common = ", ".join(f"{key} {trials[0][key]}" for key in settings(UNITS, 1))
+    common = ", ".join(f"{key} {trials[0].get(key, 'not said')}" for key in settings(UNITS, 1))
     lines = [
         f"{len(trials)} trials, {sum('diverged' in t for t in trials)} diverged; {common}.",
         "",

@@ -101,7 +101,8 @@ def filters(
         pictures[f"{name}: {len(largest)}{of} filters"] = mosaic(w.T[largest], shape, columns, symmetric=True)
     rows = -(-len(pictures) // 3)
     across = -(-len(pictures) // rows)
-    height = max(picture.shape[0] / picture.shape[1] for picture in pictures.values())
+    # of the paper in units of a picture's width: tall pictures become narrow
+    height = min(4.0, max(picture.shape[0] / picture.shape[1] for picture in pictures.values()))
     figure = new_figure((2.6 * across, (2.6 * height + 0.3) * rows))
     for place, (title, picture) in enumerate(pictures.items(), start=1):
         axes = figure.add_subplot(rows, across, place)

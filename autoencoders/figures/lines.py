@@ -192,7 +192,7 @@ def error_against_floor(
     for i, (name, (widths, values)) in enumerate(measured.items()):
         # no line between, which would cross the floor; outlines, one inside the other where errors are equal
         outline: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "fillstyle": "none"}
-        axes.plot(widths, values, label=name, linestyle="", markersize=2 + 3 * (len(measured) - i), **outline)
+        axes.plot(widths, values, label=name, linestyle="", markersize=min(2 + 3 * (len(measured) - i), 14), **outline)
     floors = [floor[shown]] if shown.any() else []  # of samples that are all alike there is none
     logarithmic_where_wide(axes, [*floors, *(v for _, v in measured.values())])
     whole_numbers(axes)

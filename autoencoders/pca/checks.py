@@ -29,7 +29,9 @@ def check_matrix(X: ArrayLike, caller: str, name: str, squares: bool = True) -> 
     """X as a finite float64 matrix with at least one row and one column, whose squares are good numbers if wanted."""
     given = as_array(X, f"{caller}: {name}")
     if given.dtype.kind not in "biuf":
-        raise DTypeError(f"{caller}: {name} has dtype {given.dtype}; expected real numbers.")
+        raise DTypeError(
+            f"{caller}: {name} is a {type(X).__name__} of dtype {given.dtype}; expected real numbers, samples in rows."
+        )
     if given.ndim != 2 or given.size == 0:
         raise ShapeError(
             f"{caller}: {name} has shape {given.shape}; expected a matrix with at least one row and one column."

@@ -51,7 +51,7 @@ class PrincipalComponents:
         return fix_signs(self._Vt[:k].T)
 
 
-def principal_components(X: ArrayLike) -> PrincipalComponents:
+def principal_components(X: ArrayLike | PrincipalComponents) -> PrincipalComponents:
     """Decompose data once, for several questions about them: nearly all the time of each is the decomposition.
 
     Parameters
@@ -76,7 +76,7 @@ def principal_components(X: ArrayLike) -> PrincipalComponents:
     >>> explained_variance(components).round(12).tolist(), round(reconstruction_floor(components, k=1), 12)
     ([4.5, 0.5], 0.5)
     """
-    return decomposed(check_matrix(X, "principal_components", "X"))
+    return X if isinstance(X, PrincipalComponents) else decomposed(check_matrix(X, "principal_components", "X"))
 
 
 def data_or_components(X: ArrayLike | PrincipalComponents, caller: str) -> Array | PrincipalComponents:

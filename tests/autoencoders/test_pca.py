@@ -352,3 +352,11 @@ def test_numbers_whose_squares_leave_the_range_are_refused():
             pca.explained_variance_ratio(scale * np.array([[1.0, 0.0], [2.0, 0.1], [0.0, 0.0]]))
     floor = pca.gaussian_noise_floor([[1.0, 0.0], [2.0, 3.0]], 1, 1e200)
     assert floor == pytest.approx(pca.explained_variance([[1.0, 0.0], [2.0, 3.0]]).sum())  # nothing can be told
+
+
+def test_what_needs_the_samples_says_that_it_got_their_components():
+    components = pca.principal_components(np.random.default_rng(0).normal(size=(30, 5)))
+    assert pca.principal_components(components) is components
+    for needs_samples in (pca.normalize, lambda c: pca.masking_noise_floor(c, 2, 0.1)):
+        with pytest.raises(DTypeError, match="is a PrincipalComponents .* samples in rows"):
+            needs_samples(components)

@@ -5,6 +5,7 @@ for a while is slow for all. An implementation that computes something else is r
 """
 
 import argparse
+import collections
 import importlib.util
 import json
 import os
@@ -148,16 +149,19 @@ def compare(options, everything, group):
         results[name] = {implementation: [] for implementation in options.chosen}
         if "counts" in answer:
             everything["counts"][name] = answer["counts"]
+    blamed = collections.Counter()  # the workloads in which a process ended: it did not come to those behind it
     for i in range(options.rounds):
         for implementation in options.chosen:
             answers = {name: results[name][implementation] for name in group}
             wanted = [n for n in group if all("median" in a or "failed" in a for a in answers[n])]
-            wanted.sort(key=lambda n: sum("median" in a for a in answers[n]))  # first what a process did not come to
             if not wanted:
                 continue
+            # first what a process did not come to, and last where one ended
+            wanted.sort(key=lambda n: (blamed[implementation, n], sum("median" in a for a in answers[n])))
             found = run(options, implementation, {name: references[name]["numbers"] for name in wanted})
             for name, answer in found.items():
                 answers[name].append(answer)
+            blamed.update((implementation, n) for n in [n for n in wanted if "failed" in found.get(n, {})][:1])
             if options.json:
                 Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
             print(report.progress(i + 1, implementation, found), file=sys.stderr, flush=True)

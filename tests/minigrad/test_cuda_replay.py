@@ -4,6 +4,7 @@ import contextlib
 import sys
 from functools import partial
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -174,16 +175,29 @@ def test_after_a_capture_that_failed_a_driver_keeps_nothing_and_refuses_nothing(
 def test_memory_that_eager_steps_left_free_is_given_back_for_a_replay():
     free = [100]  # bytes in blocks of CuPy's own pool, beside 10 that are free
 
-    class Cuda:
-        MemoryPool = type("MemoryPool", (), {"malloc": None})
-        Stream = staticmethod(lambda non_blocking: None)
-        using_allocator = staticmethod(contextlib.nullcontext)
-
-        @staticmethod
-        def alloc(size):
+    class MemoryPool:
+        def malloc(self, size):
             if size > 110 - sum(free):
                 raise MemoryError
             return size
+
+    class Stream(contextlib.nullcontext):
+        def record(self): ...
+        def wait_event(self, event): ...
+
+    class Cuda:
+        Stream = staticmethod(lambda non_blocking: Stream())
+        get_current_stream = staticmethod(lambda: Stream())
+        allocators: ClassVar[list] = []
+
+        @staticmethod
+        @contextlib.contextmanager
+        def using_allocator(allocate):
+            Cuda.allocators.append(allocate)
+            yield
+            Cuda.allocators.pop()
+
+    Cuda.MemoryPool = MemoryPool
 
     pool = type("pool", (), {"free_all_blocks": staticmethod(free.clear)})
     driver = Driver(type("xp", (), {"cuda": Cuda, "get_default_memory_pool": staticmethod(lambda: pool)}), lanes=1)
@@ -191,6 +205,10 @@ def test_memory_that_eager_steps_left_free_is_given_back_for_a_replay():
     assert driver.memory(50) == 50 and not free
     with pytest.raises(MemoryError):
         driver.memory(500)
+    free.append(100)
+    made = []
+    driver.run([lambda: made.append(Cuda.allocators[-1](50))])  # what a call of a replay makes on the way
+    assert made == [50] and not free
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, -1])

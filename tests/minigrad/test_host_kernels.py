@@ -76,6 +76,15 @@ def test_blocks_have_shared_memory_of_their_own():
     assert (a == 1).all()
 
 
+@pytest.mark.parametrize("grid", [1, 2])
+def test_shared_memory_that_nobody_wrote_is_found(grid):
+    body = "__shared__ float s[8]; if (i < 7) s[threadIdx.x] = p0[i]; __syncthreads(); p1[i] = s[threadIdx.x];"
+    a, b = zeros(16), zeros(16)
+    with pytest.raises(AssertionError, match="no thread of the block wrote"):
+        launch(body, a, b, grid=grid)
+    launch(body.replace("if (i < 7)", ""), a, b, grid=grid)
+
+
 @pytest.mark.parametrize(
     "body",
     ["p1[i] = p0[i + 9];", "p1[i] = p0[(int)i - 1];", "p0[i + 1] = 1.0f;", "__shared__ float s[7]; s[i] = 0.0f;"],

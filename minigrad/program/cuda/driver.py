@@ -42,12 +42,14 @@ class Driver:
 
     def memory(self, size: int) -> Any:
         """Return `size` bytes, as a pointer for `array` and `bytes`."""
-        with self._cuda.using_allocator(self._pool.malloc):
-            try:
-                return self._cuda.alloc(size)
-            except MemoryError:  # eager steps left blocks free, in CuPy's own pool
-                self.xp.get_default_memory_pool().free_all_blocks()
-                return self._cuda.alloc(size)
+        return self._allocate(size)
+
+    def _allocate(self, size: int) -> Any:
+        try:
+            return self._pool.malloc(size)
+        except MemoryError:  # eager steps may have left blocks free, in CuPy's own pool
+            self.xp.get_default_memory_pool().free_all_blocks()
+            return self._pool.malloc(size)
 
     def array(self, block: Any, v: Variable) -> Any:
         """Return an array of a variable's type and layout in a block."""
@@ -94,7 +96,7 @@ class Driver:
 
     def product(self, a: Any, b: Any, out: Any, tf32: bool, tuned: bool) -> Callable[[], None]:
         """Return the call that queues `out = a @ b` on the current stream."""
-        with self._cuda.using_allocator(self._pool.malloc):
+        with self._cuda.using_allocator(self._allocate):
             product = Product(self.xp, a, b, out, tf32, tuned)
 
         def call() -> None:
@@ -122,7 +124,7 @@ class Driver:
         """Make the calls, one after the other, behind what the caller's stream has to do and before what follows."""
         caller, own = self._cuda.get_current_stream(), self._lanes[0]
         own.wait_event(caller.record())
-        with own, self._cuda.using_allocator(self._pool.malloc):
+        with own, self._cuda.using_allocator(self._allocate):
             for call in calls:
                 call()
         caller.wait_event(own.record())
@@ -134,7 +136,7 @@ class Driver:
         waited = {j for place in places for j in place.waits}
         joined = {0}
         self._kept = []
-        with first, self._cuda.using_allocator(self._pool.malloc):
+        with first, self._cuda.using_allocator(self._allocate):
             first.begin_capture()
             try:
                 start = first.record()
