@@ -50,7 +50,8 @@ def test_norms_and_singular_values_are_those_of_the_explicit_jacobian(activation
     np.testing.assert_allclose(jacobians(model.encode, mg.tensor(X)).numpy(), J, rtol=1e-12, atol=1e-12 * abs(J).max())
 
 
-def test_the_cores_share_the_decompositions_of_jacobians(monkeypatch):
+@pytest.mark.parametrize(("large", "cores"), [(0, 2), (10_000, 1)])
+def test_the_cores_share_the_decompositions_of_large_jacobians(monkeypatch, large, cores):
     model, svd, threads = make(), np.linalg.svd, set()
 
     def watched(matrices, **options):
@@ -59,9 +60,10 @@ def test_the_cores_share_the_decompositions_of_jacobians(monkeypatch):
 
     expected = features.singular_values_along(model.encode, X)
     monkeypatch.setattr(openblas, "product_parts", lambda: 2)
+    monkeypatch.setattr(features, "LARGE_JACOBIAN", large)
     monkeypatch.setattr(np.linalg, "svd", watched)
     np.testing.assert_array_equal(features.singular_values_along(model.encode, X), expected)
-    assert len(threads) == 2
+    assert len(threads) == cores
 
 
 @pytest.mark.parametrize("sizes", [SHALLOW, DEEP], ids=str)
