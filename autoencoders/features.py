@@ -19,10 +19,9 @@ from autoencoders.snapshots import evaluating
 from minigrad import nn, openblas, parallel
 from minigrad.errors import DataError, DTypeError, ShapeError
 
-LARGE_JACOBIAN = 10_000  # elements, from which on it is worth a thread to find singular values
-
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 BLOCK = 2**19  # bytes of a piece of an array that fits into a second-level cache
+LARGE_JACOBIAN = 10_000  # elements, from which on it is worth a thread to find singular values
 
 
 def max_activation_inputs(W: mg.Tensor | ArrayLike) -> NDArray[Any]:
