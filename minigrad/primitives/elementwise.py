@@ -432,7 +432,7 @@ astype = primitive(
 zeros_like = primitive(
     "zeros_like",
     forward=lambda xp, x, /: xp.zeros(x.shape, x.dtype),
-    vjps=[lambda F, g, y, x: F.zeros_like(g)],
+    vjps=None,
     samples=Samples("any", (REAL,)),
     doc="Zeros of the shape and dtype of x.",
 )

@@ -79,6 +79,18 @@ def test_a_pass_that_ends_at_a_tensor_leaves_the_graph_before_it():
         h.backward(a)
 
 
+def test_zeros_like_depends_on_nothing():
+    """So a new sequence may begin with zeros like the end of the last one, whose graph is released."""
+    w = mg.Parameter(np.array([0.5, 0.25]))
+    h = mg.tanh(w)
+    h.sum().backward()
+    w.grad = None
+    assert not mg.zeros_like(h).requires_grad
+    (mg.zeros_like(h) + w).sum().backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [1.0, 1.0])
+    np.testing.assert_array_equal(mg.grad(mg.grad(lambda x: mg.sign(x) + x * x))(mg.tensor(3.0)).numpy(), 2.0)
+
+
 def test_a_released_graph_that_does_not_lead_to_the_input_is_no_error():
     x, w = mg.tensor(3.0, requires_grad=True), mg.tensor(2.0, requires_grad=True)
     h = w * w
