@@ -61,7 +61,7 @@ class Training:
         self.state = [t._array for t in self.program.captured.values() if t._array.flags.writeable]
         self.replay = HostReplay(self.program)
 
-    def compare(self, launch, close, steps=3):
+    def assert_as_operations(self, launch, close, steps=3):
         """Take steps by operations and by kernels, from the same state, and compare what is changed and returned."""
         start = [a.copy() for a in self.state]
         with np.errstate(all="ignore"):

@@ -92,7 +92,7 @@ def soak(place, steps, block):
     return drifts, memory
 
 
-def check(drifts, memory, settled):
+def assert_steady(drifts, memory, settled):
     assert max(drifts) < MOST_DRIFT, drifts
     host, device = (np.array(column) for column in zip(*memory, strict=True))
     assert host[settled:].max() - host[settled] < 16 * MIB, host.tolist()
@@ -102,11 +102,11 @@ def check(drifts, memory, settled):
 def test_compiled_steps_on_the_cpu_do_not_drift():
     drifts, memory = soak(mg.device("cpu"), 600, 200)
     assert max(drifts) == 0.0  # the same bits
-    check(drifts, memory, 1)
+    assert_steady(drifts, memory, 1)
 
 
 @pytest.mark.gpu
 @pytest.mark.not_on_standin("it does not tell how much memory it has")
 def test_ten_thousand_compiled_steps_on_a_gpu_do_not_drift():
     drifts, memory = soak(mg.device("cuda"), 10_000, 1000)
-    check(drifts, memory, 2)
+    assert_steady(drifts, memory, 2)

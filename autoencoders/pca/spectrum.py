@@ -76,7 +76,7 @@ def principal_components(X: ArrayLike | PrincipalComponents) -> PrincipalCompone
     >>> explained_variance(components).round(12).tolist(), round(reconstruction_floor(components, k=1), 12)
     ([4.5, 0.5], 0.5)
     """
-    return X if isinstance(X, PrincipalComponents) else decomposed(check_matrix(X, "principal_components", "X"))
+    return decomposed(data_or_components(X, "principal_components"))
 
 
 def data_or_components(X: ArrayLike | PrincipalComponents, caller: str) -> Array | PrincipalComponents:

@@ -19,7 +19,8 @@ from ..errors import DataError, GraphError
 from ..node import Node
 from ..sweep import reachable
 from ..tensor import Tensor
-from .program import Equation, Program, Variable, roles, targets_of
+from .program import Equation, Program, Variable
+from .roles import roles, targets_of
 
 WIDTH, HEIGHT, GAP = 250, 40, 22  # of a box, and between boxes one above the other
 STEP = HEIGHT + GAP

@@ -13,8 +13,9 @@ from .. import trees
 from ..tensor import Tensor, Version
 from .cuda.replay import CudaReplay
 from .outside import Outside, callers_own
-from .program import Program, Variable, targets_of
+from .program import Program, Variable
 from .replay import Replay
+from .roles import targets_of
 
 BEFORE_KERNELS = 0.1  # seconds of replay after which compiling is likely to pay, which takes about as long
 _ARRAYS = (Tensor, np.ndarray)

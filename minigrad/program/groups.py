@@ -12,7 +12,8 @@ from heapq import heapify, heappop, heappush
 from math import prod
 
 from ..primitives import primitives
-from .program import Equation, Program, Variable, storage_roots
+from .program import Equation, Program, Variable
+from .roles import storage_roots
 
 TINY = 64  # elements
 LINEAR_ALGEBRA = ("inv", "solve", "cholesky", "eigh", "svd")  # a matrix may be singular, say

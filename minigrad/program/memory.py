@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from .blocks import extent
 from .groups import Group, schedule
-from .program import Equation, Program, Variable, storage_roots
+from .program import Equation, Program, Variable
+from .roles import storage_roots
 
 SMALL = 1024  # bytes
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from .. import trees
 from ..tensor import Tensor, Version
-from .program import Program, Variable, storage_roots, targets_of
+from .program import Program, Variable
 from .record import Recording
+from .roles import storage_roots, targets_of
 
 
 class Outside:

@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import modes, observers, tape, trees
 from ..tensor import Tensor
-from .program import Equation, Program, Variable, blank, storage_roots
+from .program import Equation, Program, Variable, blank
+from .roles import storage_roots
 
 
 def simplify(program: Program) -> Program:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from .. import modes, observers, tape, trees
-from ..devices import Device, memory, to_numpy
+from ..devices import Device, to_numpy
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ..primitives.random import random_integers, random_normal, random_uniform
 from ..primitives.registry import Primitive
 from ..tensor import Tensor, Version, tensor
 from .kinds import is_same
+from .roles import storage_roots, updated
 
 if TYPE_CHECKING:
     from .memory import Plan
@@ -408,19 +408,6 @@ class Program:
         return dot(self)
 
 
-def storage_roots(program: Program) -> dict[Variable, Variable]:
-    """Return for every variable the one whose memory it lives in: itself, unless it is a view or an assigned tensor."""
-    roots: dict[Variable, Variable] = {}
-    held: dict[int, Variable] = {}  # captured tensors may be views of one memory
-    for v, t in program.captured.items():
-        roots[v] = held.setdefault(id(memory(t._array)), v)
-    for v in program.arguments:
-        roots[v] = v
-    for e in program.equations:
-        roots[e.output] = roots[e.variables[0]] if e.output.view else e.output
-    return roots
-
-
 def blank(v: Variable) -> Tensor:
     """Return a tensor of a variable's type whose values do not matter, without memory for them."""
     xp = v.device.xp
@@ -433,55 +420,6 @@ def _regular(v: Variable) -> Tensor:
         return blank(v)
     xp = v.device.xp
     return Tensor._wrap(xp.broadcast_to(xp.eye(*v.shape[-2:], dtype=v.dtype), v.shape), v.device, None)
-
-
-def targets_of(program: Program) -> dict[Variable, Variable]:
-    """Return for what an assign returns the variable that it assigns to."""
-    found: dict[Variable, Variable] = {}
-    for e in program.equations:
-        if e.primitive.effect:
-            found[e.output] = found.get(e.variables[0], e.variables[0])
-    return found
-
-
-def roles(program: Program) -> dict[Variable, str]:
-    """Return for every equation's output whether it is "forward", "backward" or "update".
-
-    An update is what leads to nothing but assignments, other than through the backward pass.
-    """
-    differentiated = {e.of for e in program.equations}
-    users: dict[Variable, list[Equation]] = defaultdict(list)
-    for e in program.equations:
-        for v in e.variables:
-            users[v].append(e)
-    found: dict[Variable, str] = {}
-    for e in reversed(program.equations):
-        later = [found[user.output] for user in users[e.output]]
-        if e.of is not None:
-            found[e.output] = "backward"
-        elif e.output in differentiated or e.output in program.outputs or set(later) != {"update"}:
-            found[e.output] = "update" if e.primitive.effect else "forward"
-        else:
-            found[e.output] = "update"
-    return found
-
-
-def updated(program: Program) -> dict[Variable, str]:
-    """Return for the output of each equation of an update the name of what is updated in the end, or how many are.
-
-    The new mean of an optimizer leads to the new parameter, so it belongs to the update of that. A count of steps leads
-    to all parameters.
-    """
-    users: dict[Variable, list[Variable]] = defaultdict(list)
-    role, targets = roles(program), targets_of(program)
-    found: dict[Variable, set[str]] = {}
-    for e in reversed(program.equations):
-        if role[e.output] == "update":
-            names = {name for user in users[e.output] for name in found[user]}
-            found[e.output] = names or {targets[e.output].name}  # only an assignment leads nowhere
-            for v in e.variables:
-                users[v].append(e.output)
-    return {v: min(names) if len(names) == 1 else f"{len(names)} tensors" for v, names in found.items()}
 
 
 def _apply(e: Equation, values: dict[Variable, Tensor]) -> Tensor:

@@ -226,4 +226,4 @@ def test_draws_one_after_the_other_wait_for_their_counter(machine):
         return results[0] * x + results[1] - results[2]
 
     training = Training(step, [np.ones((4, 6), "f4")])
-    training.compare(machine(training.replay.kernels), within(0))
+    training.assert_as_operations(machine(training.replay.kernels), within(0))

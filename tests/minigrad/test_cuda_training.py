@@ -40,7 +40,7 @@ def test_updates_of_every_optimizer_give_what_their_operations_give(dtype, machi
     trainings = [update(make, dtype) for make in OPTIMIZERS.values()]
     launch = machine([kernel for training in trainings for kernel in training.replay.kernels])
     for training in trainings:
-        training.compare(launch, within(4))  # Adam's powers of its rates
+        training.assert_as_operations(launch, within(4))  # Adam's powers of its rates
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -91,7 +91,7 @@ def test_training_steps_give_what_operations_give(machine):
     trainings = {name: autoencoder(OPTIMIZERS["momentum"], penalty) for name, penalty in PENALTIES.items()}
     launch = machine([kernel for training in trainings.values() for kernel in training.replay.kernels])
     for training in trainings.values():
-        training.compare(launch, sums(5.0))
+        training.assert_as_operations(launch, sums(5.0))
 
 
 @needs_nvrtc

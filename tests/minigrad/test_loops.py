@@ -292,7 +292,7 @@ def cheap(monkeypatch):
     monkeypatch.setattr(phases, "WORTH_A_WAIT", 0.0)
 
 
-def same(step, arguments, threads=(1, 2, 3), kernels=(True, False), calls=3):
+def assert_same_bits(step, arguments, threads=(1, 2, 3), kernels=(True, False), calls=3):
     for number, fuse in itertools.product(threads, kernels):
         compiled = mg.compile(step, threads=number, kernels=fuse)
         for call in range(calls):
@@ -321,7 +321,7 @@ def test_compiled_reductions_have_the_bits_of_eager_ones(cheap, shape, dtype):
         return [mg.tensor(np.full(shape, -0.0) if call == 2 else x, dtype=dtype)]
 
     # one call records, one replays; and one of -0.0
-    same(step, arguments, threads=(3,), calls=3)
+    assert_same_bits(step, arguments, threads=(3,), calls=3)
 
 
 @pytest.mark.parametrize("shape", [(1000, 5), (64, 64)], ids=str)
@@ -332,7 +332,7 @@ def test_compiled_functions_and_gradients_have_the_bits_of_eager_ones(cheap, sha
         return [y, z.sum(axis=0), z.mean(), (z - z.mean(axis=0, keepdims=True)).sum(axis=1), (x / b).sum()]
 
     with np.errstate(all="ignore"):
-        same(step, lambda call: [mg.tensor(drawn(s, "f", call)) for s in (shape, shape[1:])])
+        assert_same_bits(step, lambda call: [mg.tensor(drawn(s, "f", call)) for s in (shape, shape[1:])])
 
 
 @pytest.mark.parametrize("n", [3, 8, 300])

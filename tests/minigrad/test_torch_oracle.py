@@ -141,7 +141,7 @@ NONE = {
 SPREAD = {"inv", "solve", "det", "slogdet", "cholesky", "power"}  # where conditioning multiplies rounding
 
 
-def compare(ours, theirs, inputs, loose=1.0):
+def assert_as_in_pytorch(ours, theirs, inputs, loose=1.0):
     """Compare values, then gradients for one random cotangent."""
     a = [mg.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     b = [torch.tensor(np.array(x, order="C"), requires_grad=x.dtype.kind == "f") for x in inputs]
@@ -178,7 +178,7 @@ def test_rows(name, data):
         metadata["subscripts"].split("->")[1]
     ):
         return  # a diagonal output, which PyTorch does not have
-    compare(
+    assert_as_in_pytorch(
         lambda *x: tape.apply(row, *x, **metadata), lambda *x: ROWS[name](*x, **metadata), inputs,
         1000.0 if name in SPREAD else 1.0,
     )  # fmt: skip
@@ -290,7 +290,7 @@ def test_public_functions(name, dtype):
     for seed in range(25):
         rng = np.random.default_rng(seed)
         inputs = [make(rng).astype(dtype) for make in makers]
-        compare(ours, theirs, inputs, 1000.0 if name in ("qr", "eigh", "svd") else 1.0)
+        assert_as_in_pytorch(ours, theirs, inputs, 1000.0 if name in ("qr", "eigh", "svd") else 1.0)
 
 
 def test_every_public_function_of_tensors_is_compared():

@@ -41,10 +41,7 @@ class Driver:
     # Memory
 
     def memory(self, size: int) -> Any:
-        """Return `size` bytes, as a pointer for `array` and `bytes`."""
-        return self._allocate(size)
-
-    def _allocate(self, size: int) -> Any:
+        """Return `size` bytes, as a pointer for `array` and `bytes`; what CuPy allocates in a replay comes here too."""
         try:
             return self._pool.malloc(size)
         except MemoryError:  # eager steps may have left blocks free, in CuPy's own pool
@@ -96,7 +93,7 @@ class Driver:
 
     def product(self, a: Any, b: Any, out: Any, tf32: bool, tuned: bool) -> Callable[[], None]:
         """Return the call that queues `out = a @ b` on the current stream."""
-        with self._cuda.using_allocator(self._allocate):
+        with self._cuda.using_allocator(self.memory):
             product = Product(self.xp, a, b, out, tf32, tuned)
 
         def call() -> None:
@@ -124,7 +121,7 @@ class Driver:
         """Make the calls, one after the other, behind what the caller's stream has to do and before what follows."""
         caller, own = self._cuda.get_current_stream(), self._lanes[0]
         own.wait_event(caller.record())
-        with own, self._cuda.using_allocator(self._allocate):
+        with own, self._cuda.using_allocator(self.memory):
             for call in calls:
                 call()
         caller.wait_event(own.record())
@@ -136,7 +133,7 @@ class Driver:
         waited = {j for place in places for j in place.waits}
         joined = {0}
         self._kept = []
-        with first, self._cuda.using_allocator(self._allocate):
+        with first, self._cuda.using_allocator(self.memory):
             first.begin_capture()
             try:
                 start = first.record()

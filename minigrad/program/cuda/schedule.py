@@ -6,7 +6,8 @@ from collections import defaultdict
 
 from ..groups import Group, dependencies, schedule
 from ..memory import is_view
-from ..program import Equation, Program, Variable, storage_roots
+from ..program import Equation, Program, Variable
+from ..roles import storage_roots
 from .body import Body
 from .kernel import MOST_ARRAYS, Unsupported
 from .random import RANDOM
